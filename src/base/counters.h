@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Counters: one list, from which come the enumerators, the names that `umbra stat` prints, and the
+ * layout of the page that it reads.
+ *
+ * Each vCPU has a block of its own, written only by its thread, plainly; the VM has one more block
+ * for what happens outside vCPU threads, written under the lock of the part that counts.  The blocks
+ * live in a memfd named "umbra-stat" that describes itself (struct um_stat_page), so `umbra stat PID`
+ * can map it from /proc/PID/fd and needs no cooperation.
+ */
+#ifndef UM_BASE_COUNTERS_H
+#define UM_BASE_COUNTERS_H
+
+#include "base/types.h"
+
+/* X(name, what it counts) */
+#define UM_COUNTERS(X)                                                                             \
+	X(insns, "guest instructions retired by the interpreter")                                  \
+	X(blocks_decoded, "blocks decoded")                                                        \
+	X(blocks_stale, "blocks decoded again because their bytes changed")                        \
+	X(block_flushes, "times the block cache was full and started over")                        \
+	X(native_stubs, "native stubs generated")                                                  \
+	X(exits, "returns of KVM_RUN to the VMM")                                                  \
+	X(io_exits, "port I/O exits to the VMM")                                                   \
+	X(mmio_exits, "MMIO exits to the VMM")                                                     \
+	X(signal_exits, "returns of KVM_RUN with EINTR")                                           \
+	X(halt_exits, "HLT instructions")                                                          \
+	X(kernel_mmio, "MMIO accesses served by the irqchip")                                      \
+	X(kernel_io, "port accesses served by the irqchip")                                        \
+	X(hypercalls, "VMCALL/VMMCALL instructions")                                               \
+	X(msr_accesses, "RDMSR and WRMSR instructions")                                            \
+	X(exceptions, "exceptions delivered to the guest")                                         \
+	X(irq_injections, "external interrupts delivered to the guest")                            \
+	X(nmi_injections, "NMIs delivered to the guest")                                           \
+	X(irq_window_exits, "engine exits because the guest opened its interrupt window")          \
+	X(tlb_misses, "software TLB misses")                                                       \
+	X(tlb_flushes, "software TLB flushes")                                                     \
+	X(remote_tlb_flushes, "TLB flushes asked of other vCPUs")                                  \
+	X(pf_guest, "page faults reflected to the guest")                                          \
+	X(pf_fixed, "faults resolved by instantiating an spte")                                    \
+	X(pf_mmio_spte, "faults answered by a cached mmio spte")                                   \
+	X(mmu_shadow_zapped, "shadow pages zapped")                                                \
+	X(mmu_shadow_created, "shadow pages created")                                              \
+	X(mmu_pte_write, "guest writes to a shadowed page table")                                  \
+	X(mmu_pte_updated, "sptes updated after a guest page table write")                         \
+	X(mmu_pde_zapped, "nonleaf sptes zapped after a guest page table write")                   \
+	X(mmu_flooded, "shadow pages zapped by the write-flooding heuristic")                      \
+	X(mmu_misaligned, "shadow pages zapped by the misaligned-write heuristic")                 \
+	X(mmu_recycled, "shadow pages recycled under the limit")                                   \
+	X(mmu_unsync, "shadow pages that became unsynchronized")                                   \
+	X(mmu_synced, "shadow pages resynchronized")                                               \
+	X(mmu_cache_miss, "shadow page lookups that missed")                                       \
+	X(mmu_root_reused, "CR3 loads that found their root cached")                               \
+	X(invlpg, "INVLPG and INVPCID of one address")                                             \
+	X(mmu_notifier_invalidate, "host ranges invalidated through the MMU notifier")             \
+	X(mmu_large_sptes, "large sptes created")
+
+enum um_counter {
+#define X(name, help) UM_CNT_##name,
+	UM_COUNTERS(X)
+#undef X
+	UM_CNT_MAX
+};
+
+struct um_counters {
+	u64 v[UM_CNT_MAX];
+};
+
+#define um_count(counters, name)        ((counters)->v[UM_CNT_##name]++)
+#define um_count_add(counters, name, n) ((counters)->v[UM_CNT_##name] += (n))
+
+#define UM_STAT_MAGIC      0x7461747361726d75ull /* "umrastat" */
+#define UM_STAT_MAX_BLOCKS 1025                  /* the VM's own, then one a vCPU */
+#define UM_STAT_NAME_LEN   32
+
+/* What the memfd holds.  block[0] is the VM's own, block[1 + i] that of the vCPU created i-th. */
+struct um_stat_page {
+	u64 magic;
+	u32 ncounters; /* UM_CNT_MAX of the writer */
+	u32 nblocks;   /* blocks in use */
+	char names[UM_CNT_MAX][UM_STAT_NAME_LEN];
+	struct um_counters block[UM_STAT_MAX_BLOCKS];
+};
+
+/* Name and help of a counter, for printing. */
+const char *um_counter_name(enum um_counter c);
+const char *um_counter_help(enum um_counter c);
+
+/*
+ * Make the memfd and map it.  Returns the descriptor or -errno; *@page is unmapped with
+ * um_stat_unmap() and the descriptor closed by the caller.
+ */
+int um_stat_create(struct um_stat_page **page);
+void um_stat_unmap(struct um_stat_page *page);
+
+#endif
