@@ -1,0 +1,114 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Guest memory: slots, which say what host memory a range of guest frames is, and the notifier
+ * chain, through which those who keep translations derived from slots hear that they changed.
+ *
+ * Slots are those of KVM_SET_USER_MEMORY_REGION: each maps [base_gfn, base_gfn + npages) to
+ * [userspace_addr, ...) of the VMM's own memory.  Several slots may alias the same host memory, but
+ * never overlap in guest-physical space (within an address space; SMM has its own).
+ */
+#ifndef UM_MEM_MEM_H
+#define UM_MEM_MEM_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+
+#include "base/bits.h"
+#include "base/trace.h"
+#include "base/types.h"
+
+#define UM_NR_SLOTS 32764 /* KVM_CAP_NR_MEMSLOTS, for user memory */
+#define UM_NR_AS    1     /* address spaces advertised; SMM adds the second */
+
+struct um_mem;
+
+struct um_slot {
+	gfn_t base;
+	u64 npages;
+	hva_t hva;
+	u32 flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
+	u16 id;
+	u64 *dirty; /* bitmap of npages bits, if KVM_MEM_LOG_DIRTY_PAGES; set atomically */
+	void *arch; /* the MMU's per-slot tables (rmap, write tracking, large-page info) */
+};
+
+/*
+ * The notifier chain (the user-space likeness of Linux's MMU notifiers).  Every callback is optional.
+ * Called with no lock of mem held but the slots mutex where it says so.  Ranges are host-virtual,
+ * half open.
+ */
+struct um_mem_listener {
+	/* Between start and end, no translation to [start, end) may be made or used. */
+	void (*invalidate_range_start)(struct um_mem_listener *l, hva_t start, hva_t end);
+	void (*invalidate_range_end)(struct um_mem_listener *l, hva_t start, hva_t end);
+	/* The page's contents moved or its protection changed; translations must be dropped. */
+	void (*change)(struct um_mem_listener *l, hva_t hva);
+	/* Was any page in the range accessed since the last clear_young?  clear_young also resets. */
+	bool (*clear_young)(struct um_mem_listener *l, hva_t start, hva_t end);
+	bool (*test_young)(struct um_mem_listener *l, hva_t start, hva_t end);
+	/* The memory goes away for good: drop everything. */
+	void (*release)(struct um_mem_listener *l);
+
+	/* Slot changes; slots mutex held.  @old or @new is NULL on creation and deletion. */
+	/* Allocate what hangs off a new or moved slot (slot->arch).  0 or -ENOMEM. */
+	int (*slot_prepare)(struct um_mem_listener *l, struct um_slot *new,
+			    const struct um_slot *old);
+	/* Drop all translations through @old before it disappears. */
+	void (*slot_flush)(struct um_mem_listener *l, struct um_slot *old);
+	/* After the change is visible: start or stop write protection for dirty logging, … */
+	void (*slot_commit)(struct um_mem_listener *l, const struct um_slot *old,
+			    struct um_slot *new);
+	/* Release slot->arch. */
+	void (*slot_free)(struct um_mem_listener *l, struct um_slot *slot);
+	/* The VMM fetched (and cleared) dirty bits @mask of pages first..first+63: protect them again. */
+	void (*dirty_cleared)(struct um_mem_listener *l, struct um_slot *slot, u64 first, u64 mask);
+
+	struct um_mem_listener *next;
+};
+
+/* Create and destroy.  Returns NULL on ENOMEM.  @trace must live as long. */
+struct um_mem *um_mem_create(const struct um_trace *trace);
+void um_mem_destroy(struct um_mem *m); /* calls release, then slot_free */
+
+/* Register at VM creation, before the first slot. */
+void um_mem_add_listener(struct um_mem *m, struct um_mem_listener *l);
+
+/*
+ * KVM_SET_USER_MEMORY_REGION (api.rst 4.35).  Returns 0 or -EINVAL (alignment, overflow, bad flags,
+ * bad slot number, size change, flag change not allowed), -EEXIST (overlap), -ENOMEM, as the kernel.
+ * May run while vCPUs run.
+ */
+int um_mem_set_region(struct um_mem *m, const struct kvm_userspace_memory_region *r);
+
+/* KVM_GET_DIRTY_LOG (copy and clear; one bit a page).  0, -ENOENT (no such slot or not logged), -EFAULT. */
+int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap);
+
+/*
+ * Look-ups, lock-free: to be called inside a read-side section (um_mem_read_lock; nests; cheap; must
+ * not block).  The slot stays valid until um_mem_read_unlock.
+ */
+void um_mem_read_lock(struct um_mem *m);
+void um_mem_read_unlock(struct um_mem *m);
+struct um_slot *um_mem_slot(struct um_mem *m, gfn_t gfn); /* NULL: no memory there (MMIO) */
+u64 um_mem_generation(struct um_mem *m); /* changes with every slot change */
+
+static inline hva_t um_slot_hva(const struct um_slot *s, gfn_t gfn)
+{
+	return s->hva + ((gfn - s->base) << UM_PAGE_SHIFT);
+}
+
+/* Record that the guest (or umbra for it) wrote to @gfn. */
+void um_mem_mark_dirty(struct um_slot *slot, gfn_t gfn);
+
+/*
+ * Copy from and to guest-physical memory, across pages and slots.  For umbra's own structures (kvmclock,
+ * steal time, page-table walks have their own).  0, or -EFAULT (no slot, read-only slot on write, host
+ * page gone).
+ */
+int um_mem_read(struct um_mem *m, gpa_t gpa, void *buf, size_t len);
+int um_mem_write(struct um_mem *m, gpa_t gpa, const void *buf, size_t len);
+
+/* Host side of the notifier chain: what the VMM (or umbra's own reclaim) does to its memory. */
+void um_mem_invalidate(struct um_mem *m, hva_t start, hva_t end); /* start+end around nothing */
+
+#endif

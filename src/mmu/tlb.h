@@ -1,0 +1,109 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The software TLB: one for each vCPU, in front of its shadow page tables.  With the walker it is
+ * umbra's "MMU hardware"; engines look translations up here inline.
+ *
+ * Layout.  A direct-mapped table, indexed by virtual page number.  An entry has one tag for each kind of
+ * access (read, write, fetch) and one addend: host address = guest virtual address + addend.  A tag is
+ * the page's gva with a context number in its low 12 bits:
+ *
+ *	63                       12 11        0
+ *	[ virtual page number      ][ context  ]
+ *
+ * A context stands for (shadow root, privilege): supervisor with SMAP in force, supervisor with
+ * EFLAGS.AC set, or user.  Context numbers are never reused without clearing the table.  So:
+ *   - loading CR3, changing CPL, STAC/CLAC only change the current context: entries survive,
+ *   - dropping everything is taking fresh context numbers,
+ *   - one comparison checks page, root and privilege; gva bits are all compared, so a hit implies that the
+ *     address is canonical.
+ *
+ * Invariants (checked by the auditor, mmu/audit.c):
+ *  1. An entry whose context is in use is implied by a present leaf spte of that root, with at least the
+ *     rights that the tag stands for.
+ *  2. A write tag is only there if the spte is writable and marked dirty: so write-protected pages
+ *     (shadowed page tables, dirty logging, read-only slots) always come to the slow path.
+ *  3. No entry for a page with an enabled data breakpoint (DR7), for MMIO, or with context 0.
+ *
+ * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush:
+ * see um_tlb_leave().
+ */
+#ifndef UM_MMU_TLB_H
+#define UM_MMU_TLB_H
+
+#include <stdatomic.h>
+
+#include "base/bits.h"
+#include "base/types.h"
+
+#define UM_TLB_BITS    12
+#define UM_TLB_ENTRIES (1u << UM_TLB_BITS)
+#define UM_TLB_NR_CTX  4096 /* context numbers 1..4095; 0 never matches */
+
+/* Kinds of access, in the order of the tags. */
+enum um_access { UM_READ, UM_WRITE, UM_FETCH };
+
+/* Privilege of an access: which of a root's contexts it uses. */
+enum um_tlb_priv {
+	UM_PRIV_KERNEL,    /* CPL < 3, or an implicit supervisor access; SMAP in force */
+	UM_PRIV_KERNEL_AC, /* CPL < 3, EFLAGS.AC = 1: explicit accesses to user pages allowed */
+	UM_PRIV_USER,      /* CPL 3 */
+	UM_NR_PRIVS
+};
+
+struct um_tlb_entry {
+	u64 tag[3]; /* by enum um_access */
+	u64 addend; /* hva - gva, modulo 2^64 */
+};
+
+struct um_tlb {
+	/* Context numbers of the current root, by enum um_tlb_priv; never 0 while a root is loaded. */
+	u16 ctx[UM_NR_PRIVS];
+	u16 next_ctx;
+	/*
+	 * Set by the owner while it may use entries; others that need a flush set `flush` (and kick the
+	 * vCPU) and wait until `running` or `flush` is clear.
+	 */
+	atomic_uint running;
+	atomic_uint flush;
+	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
+};
+
+static inline unsigned um_tlb_index(gva_t gva)
+{
+	return (gva >> UM_PAGE_SHIFT) & (UM_TLB_ENTRIES - 1);
+}
+
+/* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
+static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc, unsigned ctx)
+{
+	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
+
+	if (likely(e->tag[acc] == ((gva & UM_PAGE_MASK) | ctx)))
+		return (void *)(gva + e->addend);
+	return NULL;
+}
+
+/*
+ * The same for an access of @size bytes (a power of two, at most 64 KiB): an access that crosses a page
+ * misses, because its last byte's page number is folded into the comparison.
+ */
+static inline void *um_tlb_lookup_sized(const struct um_tlb *t, gva_t gva, unsigned size,
+					enum um_access acc, unsigned ctx)
+{
+	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
+	u64 tag = e->tag[acc];
+
+	if (likely(tag == ((gva & UM_PAGE_MASK) | ctx) &&
+		   (gva & ~UM_PAGE_MASK) <= UM_PAGE_SIZE - size))
+		return (void *)(gva + e->addend);
+	return NULL;
+}
+
+/* Forget everything: O(1) but when context numbers run out.  Owner only. */
+void um_tlb_flush(struct um_tlb *t);
+/* Forget the page of @gva in every context.  Owner only. */
+void um_tlb_flush_page(struct um_tlb *t, gva_t gva);
+/* Fill.  @allowed: bit (1 << enum um_access).  Other tags of the entry are cleared unless it is the same page. */
+void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, unsigned allowed);
+
+#endif
