@@ -1,0 +1,176 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What an engine executes on: a processor's state, its MMU, and what the engine keeps between
+ * instructions.  And what it answers: an exit.
+ *
+ * An engine never calls upward.  Whatever it can't finish by itself (a device access, HLT, an MSR with
+ * behaviour, a guest exception) ends the run with a value in x->exit, and the vCPU layer acts on it.
+ *
+ * Restarting.  Every exit but UM_EXIT_TRAP-like ones (see enum) leaves cpu.rip at the instruction that
+ * asked, with no effect of it done; it is executed again from its start when the answer is there:
+ *   - MMIO: answers are appended to x->mmio; the instruction finds them there, in the order in which it
+ *     makes its accesses, instead of exiting again ("replay").
+ *   - port I/O: the answer is in x->pio.
+ *   - RDMSR, WRMSR, CR8, HYPERCALL, HLT, PAUSE, ...: the vCPU layer does the whole job and then calls
+ *     um_engine_retire().
+ */
+#ifndef UM_ENGINE_EXEC_H
+#define UM_ENGINE_EXEC_H
+
+#include <stdatomic.h>
+
+#include "base/counters.h"
+#include "base/trace.h"
+#include "cpu/cpu.h"
+#include "mmu/mmu.h"
+
+/* X(name, cpu.rip then, what the vCPU layer must do) */
+#define UM_EXITS(X)                                                                                \
+	X(NONE, "the next instruction", "nothing: internal to engines")                            \
+	X(KICK, "the next instruction", "look at requests and signals")                            \
+	X(IRQ_WINDOW, "the next instruction", "an interrupt can be injected now")                  \
+	X(EXCEPTION, "the faulting instruction, or the next for traps", "deliver x->exit.exc")     \
+	X(MMIO, "the instruction", "do x->exit.mmio; um_engine_mmio_done(); run")                  \
+	X(PIO, "the instruction", "do x->pio; set pio.state = UM_PIO_DONE; run")                   \
+	X(HLT, "the instruction", "retire, then wait for an event")                                \
+	X(RDMSR, "the instruction", "read MSR ECX; EDX:EAX; retire; or #GP(0)")                    \
+	X(WRMSR, "the instruction", "write MSR ECX; retire; or #GP(0)")                            \
+	X(CR8_READ, "the instruction", "gpr[exit.reg] = CR8; retire")                              \
+	X(CR8_WRITE, "the instruction", "CR8 = gpr[exit.reg]; retire; or #GP(0)")                  \
+	X(HYPERCALL, "the instruction", "VMCALL or VMMCALL: do it; retire")                        \
+	X(MWAIT, "the instruction", "retire; may wait")                                            \
+	X(PAUSE, "the next instruction", "a spin loop: may yield the processor")                   \
+	X(WBINVD, "the instruction", "retire")                                                     \
+	X(RSM, "the instruction", "leave SMM")                                                     \
+	X(SVM, "the instruction", "VMRUN, VMLOAD, ... (nested/)")                                  \
+	X(SHUTDOWN, "the faulting instruction", "triple fault")                                    \
+	X(HOST_FAULT, "the instruction", "KVM_RUN fails with EFAULT; exit.hva, exit.gpa")          \
+	X(INTERNAL, "the instruction", "KVM_EXIT_INTERNAL_ERROR; exit.why")
+
+enum um_exit_kind {
+#define X(name, rip, todo) UM_EXIT_##name,
+	UM_EXITS(X)
+#undef X
+	UM_EXIT_MAX
+};
+
+const char *um_exit_name(enum um_exit_kind k);
+
+/* A guest exception or interrupt, on its way to the IDT. */
+enum um_event_kind {
+	UM_EVENT_FAULT,    /* exception; saved rip is the instruction */
+	UM_EVENT_TRAP,     /* #DB trap: saved rip is the next instruction (= cpu.rip) */
+	UM_EVENT_SOFT_EXC, /* INT3, INTO: cpu.rip is the instruction, saved rip is cpu.rip + insn_len */
+	UM_EVENT_PRIV_EXC, /* INT1: the same, but no DPL check */
+	UM_EVENT_SOFT_INT, /* INT n: the same as SOFT_EXC */
+	UM_EVENT_EXTINT,   /* external interrupt */
+	UM_EVENT_NMI,
+};
+
+struct um_event {
+	u8 vector;
+	u8 kind; /* enum um_event_kind */
+	u8 insn_len;
+	bool has_error;
+	u32 error_code;
+	u64 payload; /* #PF: CR2.  #DB: DR6 bits to merge (active high, BIT(16) RTM excluded) */
+};
+
+struct um_exit {
+	enum um_exit_kind kind;
+	u8 reg;         /* CR8_*: number of the general register */
+	u8 insn_len;    /* of the instruction, for retiring */
+	struct um_event exc;
+	struct {
+		gpa_t gpa;
+		u8 len; /* 1..8 */
+		bool write;
+		u8 data[8];
+	} mmio;
+	gpa_t gpa;
+	hva_t hva;
+	const char *why; /* INTERNAL: static text */
+};
+
+/* MMIO accesses that the current instruction has had answered. */
+#define UM_MMIO_MAX 72 /* 64 bytes of a vector in 8s; FXSAVE in 8s */
+struct um_mmio_log {
+	u16 done; /* answered */
+	u16 pos;  /* used by the present execution of the instruction */
+	struct {
+		gpa_t gpa;
+		u8 len;
+		bool write;
+		u8 data[8];
+	} e[UM_MMIO_MAX];
+};
+
+enum um_pio_state { UM_PIO_IDLE, UM_PIO_PENDING, UM_PIO_DONE };
+#define UM_PIO_MAX 1024 /* bytes in a batch of INS or OUTS */
+struct um_pio {
+	u8 state;
+	u8 size;   /* 1, 2, 4 */
+	bool write;
+	bool string;
+	u16 port;
+	u16 count; /* elements: 1 unless a repeated string instruction */
+	u8 data[UM_PIO_MAX];
+};
+
+/*
+ * Status flags, lazily: engine/flags.h has the functions.  Valid only inside an engine.
+ */
+struct um_cc {
+	u64 res;
+	u64 aux;
+	u64 aux2;
+};
+
+/* Reasons to take the slow path at the top of the run loop, seen only by the vCPU's own thread. */
+#define UM_SPECIAL_STEP   BIT(0) /* one instruction at a time: TF, int_shadow, breakpoints, KVM_GUESTDBG */
+#define UM_SPECIAL_WINDOW BIT(1) /* leave as soon as interrupts are open */
+#define UM_SPECIAL_DBHIT  BIT(2) /* a data breakpoint was hit by the instruction just done: x->db_hits */
+
+struct um_interp;
+
+struct um_exec {
+	struct um_cpu cpu;
+
+	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
+	struct um_cc cc;
+	u64 seg_base[UM_NR_SEGS]; /* bases in force: 0 for ES CS SS DS in 64-bit mode */
+	u64 lin_mask;             /* ~0 in 64-bit mode, 0xffffffff else */
+	u64 sp_mask;              /* stack size: ~0, 0xffffffff or 0xffff */
+	u8 seg_flat[UM_NR_SEGS];  /* bit enum um_access: no segment check needed for this access */
+	u8 mode;                  /* enum um_mode */
+	u8 priv;                  /* enum um_tlb_priv of explicit data accesses */
+	u16 ctx;                  /* tlb->ctx[priv] */
+	u16 fetch_ctx;            /* tlb->ctx[cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL] */
+	bool align_check;         /* CR0.AM, RFLAGS.AC, CPL 3 */
+	u32 special;              /* UM_SPECIAL_... */
+	u32 db_hits;              /* DR6.B0-3 */
+
+	struct um_tlb *tlb;
+	struct um_mmu *mmu;
+	struct um_counters *counters;
+	const struct um_trace *trace;
+
+	/* Set by any thread to make the engine leave its loop within one block. */
+	atomic_uint kick;
+
+	/* --- set by the vCPU layer before a run --- */
+	bool irq_window;  /* wants UM_EXIT_IRQ_WINDOW */
+	bool guest_step;  /* KVM_GUESTDBG_SINGLESTEP: #DB exception exit after each instruction */
+	u64 guest_dr7;    /* KVM_GUESTDBG_USE_HW_BP: used with guest_dr[] in place of cpu.dr7/dr */
+	u64 guest_dr[4];
+	bool use_guest_dr;
+	bool exit_on_pause;
+
+	struct um_exit exit;
+	struct um_mmio_log mmio;
+	struct um_pio pio;
+
+	struct um_interp *interp;
+};
+
+#endif
