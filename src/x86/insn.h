@@ -56,6 +56,7 @@ enum um_operand_kind {
 #define UM_INSN_UD    BIT(7) /* not an instruction: raises #UD; len is what was consumed */
 #define UM_INSN_TOOLONG BIT(8) /* more than 15 bytes: raises #GP(0) */
 #define UM_INSN_SEGOVERRIDE BIT(9) /* the segment was given by a prefix */
+#define UM_INSN_FAR BIT(10) /* JMP, CALL, RET: the far form (pointer, m16:xx, RETF) */
 
 struct um_exec;
 struct um_insn;
@@ -73,7 +74,12 @@ struct um_insn {
 	u16 flags;      /* UM_INSN_... */
 	u16 imm2;       /* selector of a far pointer; second immediate of ENTER, EXTRQ, INSERTQ */
 	u8 len;         /* 1..15 */
-	u8 osz;         /* effective operand size in bytes: 1, 2, 4, 8 (of operand 0 or the memory operand) */
+	/*
+	 * Effective operand size in bytes: 1, 2, 4, 8 (of operand 0 or the memory operand).  For far
+	 * transfers and what works on segment registers (MOV, PUSH, POP Sreg, LDS, LGDT, SYSRET, ...) it is
+	 * the one that mode and prefixes select, whatever the width of the operands.
+	 */
+	u8 osz;
 	u8 asz;         /* effective address size in bytes: 2, 4, 8 */
 	u8 msz;         /* size of the memory operand in bytes, 0 if none or implied by the operation */
 	u8 seg;         /* enum um_seg of the memory operand (also of the source of string instructions) */
