@@ -81,7 +81,8 @@ struct um_insn {
 	 */
 	u8 osz;
 	u8 asz;         /* effective address size in bytes: 2, 4, 8 */
-	u8 msz;         /* size of the memory operand in bytes, 0 if none or implied by the operation */
+	u8 msz;         /* size of the memory operand in bytes, 0 if none, more than 64 (FXSAVE, ...) or implied;
+			 * of MOVZX MOVSX MOVSXD CRC32: of the source, even if that is a register */
 	u8 seg;         /* enum um_seg of the memory operand (also of the source of string instructions) */
 	u8 base, index; /* of the memory operand */
 	u8 scale;       /* shift: 0..3 */
