@@ -59,8 +59,9 @@ struct um_msrs {
 	u64 tsc_aux, pat, misc_enable, debugctl, spec_ctrl, xss;
 	u64 mtrr_def_type, mtrr_fixed[11], mtrr_phys[8][2];
 	u64 mcg_cap, mcg_status, mcg_ctl, mc[32][4];
-	u64 feat_ctl, arch_capabilities, platform_info, ucode_rev, smbase;
-	u64 tsc_adjust, smi_count;
+	u64 mc_ctl2[32];
+	u64 feat_ctl, arch_capabilities, platform_info, misc_features, ucode_rev, smbase;
+	u64 tsc_adjust, smi_count, hwcr;
 };
 
 #define UM_MAX_CPUID_ENTRIES 256
@@ -89,6 +90,7 @@ struct um_cpu {
 	u8 int_shadow; /* UM_SHADOW_... */
 	bool smm;      /* in system-management mode */
 	bool nmi_masked;
+	bool apic_enabled; /* IA32_APIC_BASE.EN, for CPUID; the register itself is the LAPIC's */
 	u8 cpl; /* = SS.DPL in protected mode, 0 in real mode, 3 in virtual-8086 mode */
 
 	/* Guest TSC = host TSC * ratio / 2^48 + offset.  ratio 0 means 1:1. */
@@ -105,6 +107,7 @@ struct um_cpu {
 	u64 efer_allowed;
 	u64 xcr0_allowed;
 	u64 features[4];   /* enum um_feature as a bitmap: cpu/cpuid.h */
+	bool cpuid_set;    /* KVM_SET_CPUID2 was called; until then everything supported is allowed */
 };
 
 /* The mode in which instructions at CS:RIP are read. */

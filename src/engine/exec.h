@@ -17,6 +17,7 @@
 #ifndef UM_ENGINE_EXEC_H
 #define UM_ENGINE_EXEC_H
 
+#include <pthread.h>
 #include <stdatomic.h>
 
 #include "base/counters.h"
@@ -146,9 +147,19 @@ struct um_exec {
 	u8 priv;                  /* enum um_tlb_priv of explicit data accesses */
 	u16 ctx;                  /* tlb->ctx[priv] */
 	u16 fetch_ctx;            /* tlb->ctx[cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL] */
+	/*
+	 * ~0, or 0 if every data access must take the slow path (alignment checks, data breakpoints of the
+	 * VMM): then ctx is 0, which matches no TLB entry.
+	 */
+	u16 ctx_mask;
+	u8 canon_shift;           /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
 	bool align_check;         /* CR0.AM, RFLAGS.AC, CPL 3 */
 	u32 special;              /* UM_SPECIAL_... */
 	u32 db_hits;              /* DR6.B0-3 */
+	bool brk;                 /* end the block after the current instruction */
+	hva_t code_page;          /* host page of the running block: a store to it sets brk */
+	gva_t tracked_gva;        /* the last um_lin_map() that said "tracked", and where it was */
+	gpa_t tracked_gpa;
 
 	struct um_tlb *tlb;
 	struct um_mmu *mmu;
@@ -157,6 +168,21 @@ struct um_exec {
 
 	/* Set by any thread to make the engine leave its loop within one block. */
 	atomic_uint kick;
+	/*
+	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread: tested
+	 * wherever kick is, with the same effect.  NULL: there is none (tests).
+	 */
+	const volatile u8 *immediate_exit;
+	/*
+	 * Looked at together with kick, if not NULL: immediate_exit of struct kvm_run, which a VMM's
+	 * signal handler sets.
+	 */
+	const volatile u8 *immediate_exit;
+	/*
+	 * Shared by the vCPUs of a VM: held by locked instructions that can't be one atomic access of the host
+	 * (crossing a page, MMIO).  NULL if there is only one vCPU.
+	 */
+	pthread_mutex_t *split_lock;
 
 	/* --- set by the vCPU layer before a run --- */
 	bool irq_window;  /* wants UM_EXIT_IRQ_WINDOW */
