@@ -3,16 +3,18 @@
  * What an engine executes on: a processor's state, its MMU, and what the engine keeps between
  * instructions.  And what it answers: an exit.
  *
- * An engine never calls upward.  Whatever it can't finish by itself (a device access, HLT, an MSR with
- * behaviour, a guest exception) ends the run with a value in x->exit, and the vCPU layer acts on it.
+ * An engine never calls upward.  Whatever it can't finish by itself (a device access, HLT, an MSR
+ * with behaviour, a guest exception) ends the run with a value in x->exit, and the vCPU layer acts
+ * on it.
  *
- * Restarting.  Every exit but UM_EXIT_TRAP-like ones (see enum) leaves cpu.rip at the instruction that
- * asked, with no effect of it done; it is executed again from its start when the answer is there:
- *   - MMIO: answers are appended to x->mmio; the instruction finds them there, in the order in which it
- *     makes its accesses, instead of exiting again ("replay").
+ * Restarting.  Every exit but UM_EXIT_TRAP-like ones (see enum) leaves cpu.rip at the instruction
+ * that asked, with no effect of it done; it is executed again from its start when the answer is
+ * there:
+ *   - MMIO: answers are appended to x->mmio; the instruction finds them there, in the order in
+ * which it makes its accesses, instead of exiting again ("replay").
  *   - port I/O: the answer is in x->pio.
- *   - RDMSR, WRMSR, CR8, HYPERCALL, HLT, PAUSE, ...: the vCPU layer does the whole job and then calls
- *     um_engine_retire().
+ *   - RDMSR, WRMSR, CR8, HYPERCALL, HLT, PAUSE, ...: the vCPU layer does the whole job and then
+ * calls um_engine_retire().
  */
 #ifndef UM_ENGINE_EXEC_H
 #define UM_ENGINE_EXEC_H
@@ -26,42 +28,43 @@
 #include "mmu/mmu.h"
 
 /* X(name, cpu.rip then, what the vCPU layer must do) */
-#define UM_EXITS(X)                                                                                \
-	X(NONE, "the next instruction", "nothing: internal to engines")                            \
-	X(KICK, "the next instruction", "look at requests and signals")                            \
-	X(IRQ_WINDOW, "the next instruction", "an interrupt can be injected now")                  \
-	X(EXCEPTION, "the faulting instruction, or the next for traps", "deliver x->exit.exc")     \
-	X(MMIO, "the instruction", "do x->exit.mmio; um_engine_mmio_done(); run")                  \
-	X(PIO, "the instruction", "do x->pio; set pio.state = UM_PIO_DONE; run")                   \
-	X(HLT, "the instruction", "retire, then wait for an event")                                \
-	X(RDMSR, "the instruction", "read MSR ECX; EDX:EAX; retire; or #GP(0)")                    \
-	X(WRMSR, "the instruction", "write MSR ECX; retire; or #GP(0)")                            \
-	X(CR8_READ, "the instruction", "gpr[exit.reg] = CR8; retire")                              \
-	X(CR8_WRITE, "the instruction", "CR8 = gpr[exit.reg]; retire; or #GP(0)")                  \
-	X(HYPERCALL, "the instruction", "VMCALL or VMMCALL: do it; retire")                        \
-	X(MWAIT, "the instruction", "retire; may wait")                                            \
-	X(PAUSE, "the next instruction", "a spin loop: may yield the processor")                   \
-	X(WBINVD, "the instruction", "retire")                                                     \
-	X(RSM, "the instruction", "leave SMM")                                                     \
-	X(SVM, "the instruction", "VMRUN, VMLOAD, ... (nested/)")                                  \
-	X(SHUTDOWN, "the faulting instruction", "triple fault")                                    \
-	X(HOST_FAULT, "the instruction", "KVM_RUN fails with EFAULT; exit.hva, exit.gpa")          \
+#define UM_EXITS(X)                                                                            \
+	X(NONE, "the next instruction", "nothing: internal to engines")                        \
+	X(KICK, "the next instruction", "look at requests and signals")                        \
+	X(IRQ_WINDOW, "the next instruction", "an interrupt can be injected now")              \
+	X(EXCEPTION, "the faulting instruction, or the next for traps", "deliver x->exit.exc") \
+	X(MMIO, "the instruction", "do x->exit.mmio; um_engine_mmio_done(); run")              \
+	X(PIO, "the instruction", "do x->pio; set pio.state = UM_PIO_DONE; run")               \
+	X(HLT, "the instruction", "retire, then wait for an event")                            \
+	X(RDMSR, "the instruction", "read MSR ECX; EDX:EAX; retire; or #GP(0)")                \
+	X(WRMSR, "the instruction", "write MSR ECX; retire; or #GP(0)")                        \
+	X(CR8_READ, "the instruction", "gpr[exit.reg] = CR8; retire")                          \
+	X(CR8_WRITE, "the instruction", "CR8 = gpr[exit.reg]; retire; or #GP(0)")              \
+	X(HYPERCALL, "the instruction", "VMCALL or VMMCALL: do it; retire")                    \
+	X(MWAIT, "the instruction", "retire; may wait")                                        \
+	X(PAUSE, "the next instruction", "a spin loop: may yield the processor")               \
+	X(WBINVD, "the instruction", "retire")                                                 \
+	X(RSM, "the instruction", "leave SMM")                                                 \
+	X(SVM, "the instruction", "VMRUN, VMLOAD, ... (nested/)")                              \
+	X(SHUTDOWN, "the faulting instruction", "triple fault")                                \
+	X(HOST_FAULT, "the instruction", "KVM_RUN fails with EFAULT; exit.hva, exit.gpa")      \
 	X(INTERNAL, "the instruction", "KVM_EXIT_INTERNAL_ERROR; exit.why")
 
 enum um_exit_kind {
 #define X(name, rip, todo) UM_EXIT_##name,
 	UM_EXITS(X)
 #undef X
-	UM_EXIT_MAX
+		UM_EXIT_MAX
 };
 
 const char *um_exit_name(enum um_exit_kind k);
 
 /* A guest exception or interrupt, on its way to the IDT. */
 enum um_event_kind {
-	UM_EVENT_FAULT,    /* exception; saved rip is the instruction */
-	UM_EVENT_TRAP,     /* #DB trap: saved rip is the next instruction (= cpu.rip) */
-	UM_EVENT_SOFT_EXC, /* INT3, INTO: cpu.rip is the instruction, saved rip is cpu.rip + insn_len */
+	UM_EVENT_FAULT,	   /* exception; saved rip is the instruction */
+	UM_EVENT_TRAP,	   /* #DB trap: saved rip is the next instruction (= cpu.rip) */
+	UM_EVENT_SOFT_EXC, /* INT3, INTO: cpu.rip is the instruction, saved rip is cpu.rip +
+			      insn_len */
 	UM_EVENT_PRIV_EXC, /* INT1: the same, but no DPL check */
 	UM_EVENT_SOFT_INT, /* INT n: the same as SOFT_EXC */
 	UM_EVENT_EXTINT,   /* external interrupt */
@@ -79,8 +82,8 @@ struct um_event {
 
 struct um_exit {
 	enum um_exit_kind kind;
-	u8 reg;         /* CR8_*: number of the general register */
-	u8 insn_len;    /* of the instruction, for retiring */
+	u8 reg;	     /* CR8_*: number of the general register */
+	u8 insn_len; /* of the instruction, for retiring */
 	struct um_event exc;
 	struct {
 		gpa_t gpa;
@@ -110,7 +113,7 @@ enum um_pio_state { UM_PIO_IDLE, UM_PIO_PENDING, UM_PIO_DONE };
 #define UM_PIO_MAX 1024 /* bytes in a batch of INS or OUTS */
 struct um_pio {
 	u8 state;
-	u8 size;   /* 1, 2, 4 */
+	u8 size; /* 1, 2, 4 */
 	bool write;
 	bool string;
 	u16 port;
@@ -128,9 +131,11 @@ struct um_cc {
 };
 
 /* Reasons to take the slow path at the top of the run loop, seen only by the vCPU's own thread. */
-#define UM_SPECIAL_STEP   BIT(0) /* one instruction at a time: TF, int_shadow, breakpoints, KVM_GUESTDBG */
+#define UM_SPECIAL_STEP \
+	BIT(0) /* one instruction at a time: TF, int_shadow, breakpoints, KVM_GUESTDBG */
 #define UM_SPECIAL_WINDOW BIT(1) /* leave as soon as interrupts are open */
-#define UM_SPECIAL_DBHIT  BIT(2) /* a data breakpoint was hit by the instruction just done: x->db_hits */
+#define UM_SPECIAL_DBHIT \
+	BIT(2) /* a data breakpoint was hit by the instruction just done: x->db_hits */
 
 struct um_interp;
 
@@ -140,25 +145,25 @@ struct um_exec {
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
 	struct um_cc cc;
 	u64 seg_base[UM_NR_SEGS]; /* bases in force: 0 for ES CS SS DS in 64-bit mode */
-	u64 lin_mask;             /* ~0 in 64-bit mode, 0xffffffff else */
-	u64 sp_mask;              /* stack size: ~0, 0xffffffff or 0xffff */
+	u64 lin_mask;		  /* ~0 in 64-bit mode, 0xffffffff else */
+	u64 sp_mask;		  /* stack size: ~0, 0xffffffff or 0xffff */
 	u8 seg_flat[UM_NR_SEGS];  /* bit enum um_access: no segment check needed for this access */
-	u8 mode;                  /* enum um_mode */
-	u8 priv;                  /* enum um_tlb_priv of explicit data accesses */
-	u16 ctx;                  /* tlb->ctx[priv] */
-	u16 fetch_ctx;            /* tlb->ctx[cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL] */
+	u8 mode;		  /* enum um_mode */
+	u8 priv;		  /* enum um_tlb_priv of explicit data accesses */
+	u16 ctx;		  /* tlb->ctx[priv] */
+	u16 fetch_ctx;		  /* tlb->ctx[cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL] */
 	/*
-	 * ~0, or 0 if every data access must take the slow path (alignment checks, data breakpoints of the
-	 * VMM): then ctx is 0, which matches no TLB entry.
+	 * ~0, or 0 if every data access must take the slow path (alignment checks, data breakpoints
+	 * of the VMM): then ctx is 0, which matches no TLB entry.
 	 */
 	u16 ctx_mask;
-	u8 canon_shift;           /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
-	bool align_check;         /* CR0.AM, RFLAGS.AC, CPL 3 */
-	u32 special;              /* UM_SPECIAL_... */
-	u32 db_hits;              /* DR6.B0-3 */
-	bool brk;                 /* end the block after the current instruction */
-	hva_t code_page;          /* host page of the running block: a store to it sets brk */
-	gva_t tracked_gva;        /* the last um_lin_map() that said "tracked", and where it was */
+	u8 canon_shift;	   /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
+	bool align_check;  /* CR0.AM, RFLAGS.AC, CPL 3 */
+	u32 special;	   /* UM_SPECIAL_... */
+	u32 db_hits;	   /* DR6.B0-3 */
+	bool brk;	   /* end the block after the current instruction */
+	hva_t code_page;   /* host page of the running block: a store to it sets brk */
+	gva_t tracked_gva; /* the last um_lin_map() that said "tracked", and where it was */
 	gpa_t tracked_gpa;
 
 	struct um_tlb *tlb;
@@ -169,25 +174,25 @@ struct um_exec {
 	/* Set by any thread to make the engine leave its loop within one block. */
 	atomic_uint kick;
 	/*
-	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread: tested
-	 * wherever kick is, with the same effect.  NULL: there is none (tests).
+	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread:
+	 * tested wherever kick is, with the same effect.  NULL: there is none (tests).
 	 */
 	const volatile u8 *immediate_exit;
 	/*
-	 * Looked at together with kick, if not NULL: immediate_exit of struct kvm_run, which a VMM's
-	 * signal handler sets.
+	 * Looked at together with kick, if not NULL: immediate_exit of struct kvm_run, which a
+	 * VMM's signal handler sets.
 	 */
 	const volatile u8 *immediate_exit;
 	/*
-	 * Shared by the vCPUs of a VM: held by locked instructions that can't be one atomic access of the host
-	 * (crossing a page, MMIO).  NULL if there is only one vCPU.
+	 * Shared by the vCPUs of a VM: held by locked instructions that can't be one atomic access
+	 * of the host (crossing a page, MMIO).  NULL if there is only one vCPU.
 	 */
 	pthread_mutex_t *split_lock;
 
 	/* --- set by the vCPU layer before a run --- */
-	bool irq_window;  /* wants UM_EXIT_IRQ_WINDOW */
-	bool guest_step;  /* KVM_GUESTDBG_SINGLESTEP: #DB exception exit after each instruction */
-	u64 guest_dr7;    /* KVM_GUESTDBG_USE_HW_BP: used with guest_dr[] in place of cpu.dr7/dr */
+	bool irq_window; /* wants UM_EXIT_IRQ_WINDOW */
+	bool guest_step; /* KVM_GUESTDBG_SINGLESTEP: #DB exception exit after each instruction */
+	u64 guest_dr7;	 /* KVM_GUESTDBG_USE_HW_BP: used with guest_dr[] in place of cpu.dr7/dr */
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;

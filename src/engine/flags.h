@@ -3,15 +3,15 @@
  * Status flags, lazily.
  *
  * Instead of six flags, an instruction leaves its result and the vector of carries; each flag is a
- * cheap function of them, computed only by the instructions that ask (blocks of guest code overwrite
- * flags far more often than they read them).
+ * cheap function of them, computed only by the instructions that ask (blocks of guest code
+ * overwrite flags far more often than they read them).
  *
  *   res   the result, sign-extended to 64 bits from the operand size:
  *           ZF = res == 0,  SF = res < 0 (but see aux2)
  *   aux   bit 63: CF.  bit 62: the carry into the most significant bit, so OF = bit 63 ^ bit 62.
  *         bit 3: carry out of bit 3 (AF)
- *   aux2  low byte: PF is the even parity of (res ^ aux2) & 0xff.  Bit 8: SF is inverted.  bit 9: ZF is forced to
- *         the value of bit 10.  Zero after arithmetic; set when flags are loaded from an RFLAGS image.
+ *   aux2  low byte: PF is the even parity of (res ^ aux2) & 0xff.  Bit 8: SF is inverted.  Zero
+ * after arithmetic; set when flags are loaded from an RFLAGS image.
  */
 #ifndef UM_ENGINE_FLAGS_H
 #define UM_ENGINE_FLAGS_H
@@ -22,9 +22,7 @@
 #define UM_CC_CARRY1 BIT(62) /* carry into the sign bit */
 #define UM_CC_AF     BIT(3)
 
-#define UM_CC2_SFINV   BIT(8)
-#define UM_CC2_ZFFORCE BIT(9)
-#define UM_CC2_ZF      BIT(10)
+#define UM_CC2_SFINV BIT(8)
 
 static inline bool um_cf(const struct um_exec *x)
 {
@@ -40,8 +38,6 @@ static inline bool um_af(const struct um_exec *x)
 }
 static inline bool um_zf(const struct um_exec *x)
 {
-	if (unlikely(x->cc.aux2 & UM_CC2_ZFFORCE))
-		return x->cc.aux2 & UM_CC2_ZF;
 	return x->cc.res == 0;
 }
 static inline bool um_sf(const struct um_exec *x)
@@ -56,20 +52,22 @@ static inline bool um_pf(const struct um_exec *x)
 /* The six flags as RFLAGS bits. */
 static inline u64 um_status(const struct um_exec *x)
 {
-	return (um_cf(x) ? RFLAGS_CF : 0) | (um_pf(x) ? RFLAGS_PF : 0) | (um_af(x) ? RFLAGS_AF : 0) |
-	       (um_zf(x) ? RFLAGS_ZF : 0) | (um_sf(x) ? RFLAGS_SF : 0) | (um_of(x) ? RFLAGS_OF : 0);
+	return (um_cf(x) ? RFLAGS_CF : 0) | (um_pf(x) ? RFLAGS_PF : 0) |
+	       (um_af(x) ? RFLAGS_AF : 0) | (um_zf(x) ? RFLAGS_ZF : 0) |
+	       (um_sf(x) ? RFLAGS_SF : 0) | (um_of(x) ? RFLAGS_OF : 0);
 }
 
 /* Load the six flags from an RFLAGS image. */
 static inline void um_set_status(struct um_exec *x, u64 f)
 {
-	bool cf = f & RFLAGS_CF, of = f & RFLAGS_OF;
+	bool cf = f & RFLAGS_CF, of = f & RFLAGS_OF, zf = f & RFLAGS_ZF;
 
-	/* res = 1 has odd parity, is positive and not zero: correct each by aux2. */
-	x->cc.res = 1;
-	x->cc.aux = (cf ? UM_CC_CF : 0) | (cf ^ of ? UM_CC_CARRY1 : 0) | (f & RFLAGS_AF ? UM_CC_AF : 0);
-	x->cc.aux2 = (f & RFLAGS_PF ? 1 : 0) | (f & RFLAGS_SF ? UM_CC2_SFINV : 0) | UM_CC2_ZFFORCE |
-		     (f & RFLAGS_ZF ? UM_CC2_ZF : 0);
+	/* ZF by res = 0 or 1, which are positive; parity of 0 is even, of 1 odd: aux2 corrects the
+	 * rest. */
+	x->cc.res = !zf;
+	x->cc.aux =
+		(cf ? UM_CC_CF : 0) | (cf ^ of ? UM_CC_CARRY1 : 0) | (f & RFLAGS_AF ? UM_CC_AF : 0);
+	x->cc.aux2 = (zf == !!(f & RFLAGS_PF) ? 0 : 1) | (f & RFLAGS_SF ? UM_CC2_SFINV : 0);
 }
 
 /* After an addition: @a + @b (+ carry) = @r, all at @size bytes. */
@@ -105,10 +103,37 @@ static inline void um_cc_logic(struct um_exec *x, u64 r, unsigned size)
 /* Replace CF only (INC, DEC keep it; CMC, STC, CLC, BT change it alone). */
 static inline void um_cc_put_cf(struct um_exec *x, bool cf)
 {
-	bool of = um_of(x);
+	u64 aux = x->cc.aux ^ ((x->cc.aux & UM_CC_CF) >> 1); /* bit 62: OF */
 
+	x->cc.aux = cf ? (aux | UM_CC_CF) ^ UM_CC_CARRY1 : aux & ~UM_CC_CF;
+}
+
+/* After INC and DEC: as an addition or subtraction of 1 that left @r, but CF stays. */
+static inline void um_cc_incdec(struct um_exec *x, u64 r, unsigned size, bool dec)
+{
+	u64 top = 1ull << (size * 8 - 1);
+	bool of = um_trunc(r, size) == (dec ? top - 1 : top);
+	u64 cf = x->cc.aux & UM_CC_CF;
+
+	x->cc.res = (u64)um_sext(r, size);
+	x->cc.aux = cf | ((cf >> 1) ^ (of ? UM_CC_CARRY1 : 0)) |
+		    ((r & 15) == (dec ? 15 : 0) ? UM_CC_AF : 0);
+	x->cc.aux2 = 0;
+}
+
+/* Replace CF and OF only (rotates). */
+static inline void um_cc_put_cf_of(struct um_exec *x, bool cf, bool of)
+{
 	x->cc.aux = (x->cc.aux & ~(UM_CC_CF | UM_CC_CARRY1)) | (cf ? UM_CC_CF : 0) |
 		    (cf ^ of ? UM_CC_CARRY1 : 0);
+}
+
+/* ZF, SF and PF by @r, CF and OF as given, AF clear (shifts, multiplications). */
+static inline void um_cc_result(struct um_exec *x, u64 r, unsigned size, bool cf, bool of)
+{
+	x->cc.res = (u64)um_sext(r, size);
+	x->cc.aux = (cf ? UM_CC_CF : 0) | (cf ^ of ? UM_CC_CARRY1 : 0);
+	x->cc.aux2 = 0;
 }
 
 /* Condition codes in encoding order: O NO B AE E NE BE A S NS P NP L GE LE G. */
