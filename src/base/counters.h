@@ -33,6 +33,11 @@
 	X(irq_injections, "external interrupts delivered to the guest")                            \
 	X(nmi_injections, "NMIs delivered to the guest")                                           \
 	X(irq_window_exits, "engine exits because the guest opened its interrupt window")          \
+	X(irq_lines, "interrupt lines driven by the VMM or an irqfd")                              \
+	X(msis, "message-signalled interrupts")                                                    \
+	X(ipis, "interrupts sent by a local APIC")                                                 \
+	X(lapic_timers, "expiries of local APIC timers")                                           \
+	X(pit_ticks, "PIT ticks sent to GSI 0")                                                    \
 	X(tlb_misses, "software TLB misses")                                                       \
 	X(tlb_flushes, "software TLB flushes")                                                     \
 	X(remote_tlb_flushes, "TLB flushes asked of other vCPUs")                                  \

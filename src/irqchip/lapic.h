@@ -6,9 +6,10 @@
  * The vCPU layer makes one with each vCPU and works with it from the vCPU's thread; messages arrive
  * from any thread.  How a vCPU's loop uses it:
  *
- *	um_lapic_pv_eoi_exit(l);                  after the engine returned
  *	if (interrupts can be taken && um_lapic_has_interrupt(l) && (vec = um_lapic_ack(l)) >= 0)
  *		deliver vec;
+ *	else if (um_lapic_has_interrupt(l))
+ *		ask the engine to come back when the guest opens its interrupt window;
  *	um_lapic_pv_eoi_enter(l);                 before the engine runs
  *
  * and, after anything by which the guest may have written EOI (um_lapic_mmio_write,
@@ -75,8 +76,8 @@ u32 um_lapic_id(struct um_lapic *l); /* as the guest reads it: 8 bits in xAPIC m
 
 /*
  * Is there an interrupt that the CPU would take if IF allows?  Lock-free.  Exact in the vCPU's
- * thread, but for one case: with PV EOI outstanding a lower-priority request counts too (call
- * um_lapic_pv_eoi_exit() first to settle it).
+ * thread, but for one case: while an offer of PV EOI stands, any request counts, and
+ * um_lapic_ack(), which settles the offer, may then find none.
  */
 bool um_lapic_has_interrupt(struct um_lapic *l);
 
@@ -149,7 +150,9 @@ u64 um_lapic_get_pv_eoi(struct um_lapic *l);
 
 /* Offer the guest to end the interrupt in service by clearing its flag.  Vcpu's thread. */
 void um_lapic_pv_eoi_enter(struct um_lapic *l);
-/* Take the offer back; if the guest took it, do the EOI.  Cheap when there is none.  Vcpu's thread.
+/*
+ * Take the offer back; if the guest took it, do the EOI.  Cheap when there is none.  Vcpu's thread.
+ * The functions here that look at ISR for the guest or the VMM do it by themselves.
  */
 void um_lapic_pv_eoi_exit(struct um_lapic *l);
 
