@@ -200,6 +200,10 @@ static u16 classify(const ZydisDecodedInstruction *z)
 
 	if (z->attributes & ZYDIS_ATTRIB_IS_PRIVILEGED)
 		f |= UM_INSN_SYSTEM | UM_INSN_END;
+	if (z->meta.branch_type == ZYDIS_BRANCH_TYPE_FAR &&
+	    (z->mnemonic == ZYDIS_MNEMONIC_JMP || z->mnemonic == ZYDIS_MNEMONIC_CALL ||
+	     z->mnemonic == ZYDIS_MNEMONIC_RET))
+		f |= UM_INSN_FAR;
 
 	switch (z->meta.category) {
 	case ZYDIS_CATEGORY_CALL:
