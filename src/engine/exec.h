@@ -179,11 +179,6 @@ struct um_exec {
 	 */
 	const volatile u8 *immediate_exit;
 	/*
-	 * Looked at together with kick, if not NULL: immediate_exit of struct kvm_run, which a
-	 * VMM's signal handler sets.
-	 */
-	const volatile u8 *immediate_exit;
-	/*
 	 * Shared by the vCPUs of a VM: held by locked instructions that can't be one atomic access
 	 * of the host (crossing a page, MMIO).  NULL if there is only one vCPU.
 	 */
