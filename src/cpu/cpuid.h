@@ -287,7 +287,4 @@ u64 um_supported_cr4(void);
 u64 um_supported_efer(void);
 u64 um_supported_xcr0(void);
 
-/* Size of the XSAVE image for @xcr0: standard, or compacted format (SDM vol. 1 13.4). */
-u32 um_xsave_size(u64 xcr0, bool compacted);
-
 #endif
