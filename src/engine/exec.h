@@ -185,7 +185,8 @@ struct um_exec {
 	pthread_mutex_t *split_lock;
 
 	/* --- set by the vCPU layer before a run --- */
-	bool irq_window; /* wants UM_EXIT_IRQ_WINDOW */
+	bool irq_window; /* wants UM_EXIT_IRQ_WINDOW when IF is set and no shadow blocks */
+	bool nmi_window; /* wants it when NMIs are not masked (IRET) and no shadow blocks */
 	bool guest_step; /* KVM_GUESTDBG_SINGLESTEP: #DB exception exit after each instruction */
 	u64 guest_dr7;	 /* KVM_GUESTDBG_USE_HW_BP: used with guest_dr[] in place of cpu.dr7/dr */
 	u64 guest_dr[4];

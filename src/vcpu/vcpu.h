@@ -1,0 +1,317 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Virtual machines and virtual CPUs: what the KVM API's descriptors stand for.
+ *
+ * A vCPU runs in the thread that calls um_vcpu_run().  The run loop (run.c) is the only place where the
+ * exits of an engine are acted on, and where events get into the guest.
+ *
+ *                      um_vcpu_run
+ *          ┌──────────────┴───────────────────────────┐
+ *      requests ─> block while halted ─> inject ─> engine ─> exit ─┬─> done here: once more
+ *                                                                  └─> KVM_EXIT_...: return
+ *
+ * Locks, outermost first:
+ *   vm->lock     creation of vCPUs, irqchip and PIT; capabilities that are enabled
+ *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
+ *   the slots mutex (mem/), then the MMU's lock (mmu/)
+ *   the irqchip's locks (irqchip/irqchip.h)
+ *   vm->clock_lock (leaf)
+ * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
+ */
+#ifndef UM_VCPU_VCPU_H
+#define UM_VCPU_VCPU_H
+
+#include <linux/kvm.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdatomic.h>
+
+#include "base/counters.h"
+#include "base/trace.h"
+#include "engine/engine.h"
+#include "irqchip/irqchip.h"
+#include "irqchip/lapic.h"
+#include "irqchip/timer.h"
+#include "mem/mem.h"
+#include "mmu/mmu.h"
+
+#define UM_MAX_VCPUS 1024 /* KVM_CAP_MAX_VCPUS; a block of counters each */
+#define UM_RUN_PAGES 3	  /* KVM_GET_VCPU_MMAP_SIZE: struct kvm_run, port data, coalesced ring */
+
+struct um_vcpu;
+
+/* What every VM of this process is made with: from the environment, and measured once. */
+struct um_vm_config {
+	struct um_trace trace;
+	bool tdp, audit;
+	u32 tsc_khz; /* of the host's TSC */
+};
+
+struct um_vm {
+	struct um_vm_config cfg;
+	atomic_uint refs;
+	pthread_mutex_t lock;
+	pthread_mutex_t split_lock; /* struct um_exec.split_lock */
+
+	struct um_mem *mem;
+	struct um_mmu_vm *mmu;
+	_Atomic(struct um_irqchip *) irqchip; /* NULL: the VMM's own; set once */
+	struct um_timers *poll_timers;	      /* see um_vcpu.poll_timer; made when first needed */
+
+	int stat_fd;
+	struct um_stat_page *stat;
+
+	atomic_uint nvcpus;
+	struct um_vcpu *_Atomic vcpu[UM_MAX_VCPUS]; /* in the order of creation */
+	u32 bsp_id;
+
+	/* Set by the VMM, read back, of no consequence: there is no real mode under VT-x to serve. */
+	u64 tss_addr, identity_map_addr;
+
+	u64 quirks_disabled; /* KVM_X86_QUIRK_... */
+	u64 disabled_exits;  /* KVM_X86_DISABLE_EXITS_... */
+	bool exception_payload, triple_fault_event;
+	u32 default_tsc_khz; /* KVM_SET_TSC_KHZ on the VM: for vCPUs to come */
+
+	/* kvmclock (pv.c).  Nanoseconds; the host's TSC as their measure. */
+	pthread_mutex_t clock_lock;
+	u64 clock_tsc; /* host TSC at which ... */
+	u64 clock_ns;  /* ... CLOCK_BOOTTIME was this */
+	s64 clock_offset; /* kvmclock - CLOCK_BOOTTIME */
+	u64 tsc_offset;	  /* what vCPUs' TSCs have in common: struct um_cpu.tsc_offset */
+	u64 tsc_last_write, tsc_last_write_host; /* to recognize attempts to synchronize */
+	gpa_t wall_clock;
+};
+
+/* Requests: things that other threads, or the vCPU itself, want done before it runs guest code. */
+#define UM_REQ_NMI    BIT(0) /* look at nmi_queued */
+#define UM_REQ_INIT   BIT(1)
+#define UM_REQ_SIPI   BIT(2) /* sipi_vector */
+#define UM_REQ_UNHALT BIT(3) /* KVM_HC_KICK_CPU */
+#define UM_REQ_CLOCK  BIT(4) /* write the kvmclock page anew */
+#define UM_REQ_EVENT  BIT(5) /* look for interrupts */
+
+/* What the instruction that left for the VMM is waiting for. */
+enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO, UM_USER_TPR };
+
+struct um_vcpu {
+	struct um_exec x; /* first: the engines' address arithmetic */
+	struct um_vm *vm;
+	struct um_mmu *mmu;
+	struct um_counters *counters;
+	struct um_lapic *lapic; /* NULL: no irqchip in the library */
+	struct kvm_run *run;	/* UM_RUN_PAGES, shared with the VMM */
+	u32 id;
+	unsigned index; /* in vm->vcpu */
+
+	pthread_mutex_t lock;
+
+	/* --- any thread --- */
+	atomic_uint requests; /* UM_REQ_... */
+	atomic_uint nmi_queued;
+	atomic_uint sipi_vector;
+	atomic_bool waiting; /* asleep, or about to: see um_vcpu_kick() */
+	atomic_bool running; /* in KVM_RUN */
+
+	/* --- under lock --- */
+	u32 mp_state; /* KVM_MP_STATE_... */
+	bool pv_unhalted;
+
+	bool exc_pending; /* exc has to be delivered */
+	struct um_event exc;
+	bool irq_pending; /* a vector was acknowledged, or given by KVM_INTERRUPT, not yet delivered */
+	u8 irq;
+	bool irq_soft; /* set by KVM_SET_VCPU_EVENTS */
+	u8 nmi_pending; /* 0..2 */
+	bool triple_fault;
+
+	enum um_user_io user_io;
+	u64 cr8, apic_base; /* without a LAPIC */
+
+	struct kvm_guest_debug debug;
+	bool sync_regs_used;
+	bool tsc_khz_set;
+
+	bool sigmask_set; /* KVM_SET_SIGNAL_MASK */
+	sigset_t sigmask;
+	struct um_timer poll_timer; /* while a mask is set: to look for pending signals */
+	bool poll_timer_ready;
+
+	/* paravirtual (pv.c) */
+	u64 pv_system_time; /* MSR_KVM_SYSTEM_TIME: address and enable bit */
+	u32 pv_version;
+	bool pv_guest_stopped; /* KVM_KVMCLOCK_CTRL */
+	u64 pv_steal;	       /* MSR_KVM_STEAL_TIME */
+	u64 pv_poll_control;
+	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */
+	bool steal_preempted;
+
+	u32 tsc_khz; /* of the guest */
+	gpa_t vapic_addr;
+};
+
+/* ---- VMs: vm.c ---- */
+
+/* One reference, the caller's.  0 or -errno. */
+int um_vm_create(const struct um_vm_config *cfg, struct um_vm **vm);
+void um_vm_get(struct um_vm *vm);
+void um_vm_put(struct um_vm *vm); /* the last one destroys it; no vCPU is left then */
+
+/* KVM_CREATE_IRQCHIP, KVM_CAP_SPLIT_IRQCHIP.  0, -EEXIST, -EINVAL (there are vCPUs), -ENOMEM. */
+int um_vm_create_irqchip(struct um_vm *vm, bool split, u32 nr_reserved_pins);
+
+static inline struct um_irqchip *um_vm_irqchip(struct um_vm *vm)
+{
+	return atomic_load_explicit(&vm->irqchip, memory_order_acquire);
+}
+
+/* The vCPU with this id, or NULL. */
+struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
+
+/* Every vCPU of @vm, in @v. */
+#define um_for_each_vcpu(vm, i, v)                                                                 \
+	for ((i) = 0; (i) < atomic_load(&(vm)->nvcpus); (i)++)                                     \
+		if (((v) = atomic_load(&(vm)->vcpu[i])))
+
+/* ---- vCPUs: vcpu.c ---- */
+
+/*
+ * KVM_CREATE_VCPU.  @run: UM_RUN_PAGES zeroed pages, which must live until um_vcpu_destroy().  Takes a
+ * reference to @vm.  0; -EINVAL (id too large, too many), -EEXIST, -ENOMEM.
+ */
+int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu **vcpu);
+
+/* Nobody uses it any more.  Drops the reference to the VM. */
+void um_vcpu_destroy(struct um_vcpu *v);
+
+/* Make the vCPU look at its requests soon, waking it if it sleeps.  Any thread; never blocks. */
+void um_vcpu_kick(struct um_vcpu *v);
+void um_vcpu_request(struct um_vcpu *v, unsigned req); /* and kick */
+
+/* Power-up, or INIT. */
+void um_vcpu_reset(struct um_vcpu *v, bool init);
+
+/*
+ * Registers were changed from outside: tell the MMU and forget what an interrupted instruction left.
+ * @context: control registers, EFER or CPUID were among them.
+ */
+void um_vcpu_state_changed(struct um_vcpu *v, bool context);
+
+/* ---- running: run.c ---- */
+
+/* KVM_RUN, lock held.  0 with run->exit_reason, or -errno: -EINTR, -EAGAIN, -EFAULT, -EINVAL. */
+int um_vcpu_run(struct um_vcpu *v);
+
+/* Is there something for a halted vCPU to wake up for? */
+bool um_vcpu_runnable(struct um_vcpu *v);
+
+/* Act on INIT and SIPI that have arrived (also before KVM_GET_MP_STATE). */
+void um_vcpu_accept_events(struct um_vcpu *v);
+
+/* ---- events: events.c ---- */
+
+/* Queue an exception that the vCPU layer itself raises; takes effect when the guest next runs. */
+void um_vcpu_queue_exception(struct um_vcpu *v, enum um_vector vec, bool has_error, u32 error);
+
+/* Move queued NMIs into nmi_pending. */
+void um_vcpu_collect_nmis(struct um_vcpu *v);
+
+/*
+ * Deliver what is pending, by priority, and arrange windows for what can't be delivered now.  Returns 1:
+ * run the guest; 0: exit to the VMM; -errno.
+ */
+int um_vcpu_inject(struct um_vcpu *v);
+
+/* Deliver exception @ev through the guest's IDT, combining double faults.  As um_vcpu_inject(). */
+int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev);
+
+/* An exception that an engine reported: to the debugger (0), or pending for the guest (1). */
+int um_vcpu_exception(struct um_vcpu *v, const struct um_event *ev);
+
+bool um_vcpu_irq_allowed(const struct um_vcpu *v);
+/* May the VMM inject with KVM_INTERRUPT now? */
+bool um_vcpu_ready_for_injection(struct um_vcpu *v);
+/* An interrupt from any controller in the library is waiting. */
+bool um_vcpu_has_interrupt(struct um_vcpu *v);
+
+/* KVM_INTERRUPT, KVM_NMI. */
+int um_vcpu_interrupt(struct um_vcpu *v, u32 vector);
+void um_vcpu_nmi(struct um_vcpu *v);
+
+/* ---- exits: exits.c ---- */
+
+/* Act on x->exit.  1: go on; 0: to the VMM; -errno. */
+int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind);
+
+/* End an instruction that this layer did, with the debug trap that may be due.  1 or 0. */
+int um_vcpu_retire(struct um_vcpu *v);
+
+/* ---- devices: io.c ---- */
+
+int um_vcpu_pio(struct um_vcpu *v);
+int um_vcpu_mmio(struct um_vcpu *v);
+/* The VMM has called KVM_RUN again: take its answer from struct kvm_run. */
+void um_vcpu_complete_user_io(struct um_vcpu *v);
+/* Split irqchip: an EOI that the VMM's IOAPIC must see.  1: none; 0: exit. */
+int um_vcpu_ioapic_eoi(struct um_vcpu *v);
+
+/* ---- MSRs and control registers: msrs.c ---- */
+
+/* @host: KVM_GET_MSRS, KVM_SET_MSRS.  False: #GP(0), or the end of the VMM's list. */
+bool um_vcpu_get_msr(struct um_vcpu *v, u32 msr, bool host, u64 *val);
+bool um_vcpu_set_msr(struct um_vcpu *v, u32 msr, bool host, u64 val);
+u64 um_vcpu_get_cr8(struct um_vcpu *v);
+bool um_vcpu_set_cr8(struct um_vcpu *v, u64 val); /* false: #GP(0) */
+u64 um_vcpu_get_apic_base(struct um_vcpu *v);
+bool um_vcpu_set_apic_base(struct um_vcpu *v, u64 val, bool host);
+/* KVM_SET_TSC_KHZ; 0 means the VM's default.  0 or -EINVAL. */
+int um_vcpu_set_tsc_khz(struct um_vcpu *v, u32 khz);
+
+/* ---- uAPI structures: state.c ---- */
+
+void um_vcpu_get_regs(struct um_vcpu *v, struct kvm_regs *r);
+void um_vcpu_set_regs(struct um_vcpu *v, const struct kvm_regs *r);
+void um_vcpu_get_sregs(struct um_vcpu *v, struct kvm_sregs *s);
+void um_vcpu_get_sregs2(struct um_vcpu *v, struct kvm_sregs2 *s);
+/* 0 or -EINVAL: a combination that the processor can't be in. */
+int um_vcpu_set_sregs(struct um_vcpu *v, const struct kvm_sregs *s);
+int um_vcpu_set_sregs2(struct um_vcpu *v, const struct kvm_sregs2 *s);
+void um_vcpu_get_events(struct um_vcpu *v, struct kvm_vcpu_events *e);
+int um_vcpu_set_events(struct um_vcpu *v, const struct kvm_vcpu_events *e);
+void um_vcpu_get_debugregs(struct um_vcpu *v, struct kvm_debugregs *d);
+int um_vcpu_set_debugregs(struct um_vcpu *v, const struct kvm_debugregs *d);
+void um_vcpu_get_mp_state(struct um_vcpu *v, struct kvm_mp_state *s);
+int um_vcpu_set_mp_state(struct um_vcpu *v, const struct kvm_mp_state *s);
+/* KVM_SET_GUEST_DEBUG.  0; -EBUSY (an exception is pending already). */
+int um_vcpu_set_guest_debug(struct um_vcpu *v, const struct kvm_guest_debug *d);
+/* KVM_X86_SET_MCE.  0 or -EINVAL. */
+int um_vcpu_set_mce(struct um_vcpu *v, const struct kvm_x86_mce *mce);
+/* KVM_CAP_SYNC_REGS: struct kvm_run.s.regs.  um_vcpu_sync_in() returns 0 or -EINVAL. */
+void um_vcpu_sync_out(struct um_vcpu *v);
+int um_vcpu_sync_in(struct um_vcpu *v);
+
+/* ---- paravirtualization: pv.c, hypercall.c ---- */
+
+void um_clock_init(struct um_vm *vm);
+/* kvmclock of the VM at host TSC @tsc, in ns. */
+u64 um_clock_at(struct um_vm *vm, u64 tsc);
+void um_clock_get(struct um_vm *vm, struct kvm_clock_data *d);
+int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d);
+/* A new vCPU's TSC: in step with the others'. */
+void um_tsc_init(struct um_vcpu *v);
+/* KVM_SET_MSRS of the TSC: values that mean the same moment get the same offset. */
+void um_tsc_host_write(struct um_vcpu *v, u64 val);
+
+bool um_pv_set_system_time(struct um_vcpu *v, u64 val);
+bool um_pv_set_wall_clock(struct um_vcpu *v, u64 val);
+bool um_pv_set_steal(struct um_vcpu *v, u64 val);
+void um_pv_update_clock(struct um_vcpu *v);
+/* Account stolen time; @preempted: the guest may count this vCPU as not running. */
+void um_pv_update_steal(struct um_vcpu *v, bool preempted);
+/* KVM_KVMCLOCK_CTRL.  0 or -EINVAL (no kvmclock). */
+int um_pv_guest_stopped(struct um_vcpu *v);
+
+/* VMCALL, VMMCALL.  As um_vcpu_handle_exit(). */
+int um_vcpu_hypercall(struct um_vcpu *v);
+
+#endif
