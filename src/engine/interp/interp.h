@@ -4,13 +4,15 @@
  *
  * An instruction function (um_insn_fn) executes *i completely and returns
  *   - i + 1 to go on with the next instruction of the block, or
- *   - NULL with x->exit.kind == UM_EXIT_NONE and cpu.rip set: the block is over (um_end(), branches), or
+ *   - NULL with x->exit.kind == UM_EXIT_NONE and cpu.rip set: the block is over (um_end(),
+ * branches), or
  *   - NULL with another x->exit.kind: um_stop().
  * It must have no effect unless it completes.  Status flags go through engine/flags.h.
  *
- * Binding tries, in this order, the tables of: core.c and its kin (integer instructions, branches, strings),
- * system/ (everything privileged, far transfers, segment registers), native.c (all other unprivileged
- * instructions, run by the host CPU through a generated stub).  What no table takes is #UD.
+ * Binding tries, in this order, the tables of: core.c and its kin (integer instructions, branches,
+ * strings), system/ (everything privileged, far transfers, segment registers), native.c (all other
+ * unprivileged instructions, run by the host CPU through a generated stub).  What no table takes is
+ * #UD.
  */
 #ifndef UM_ENGINE_INTERP_H
 #define UM_ENGINE_INTERP_H
@@ -22,16 +24,30 @@
 um_insn_fn um_core_bind(const struct um_insn *i);
 
 /*
- * System instructions, executed in C (engine/system/).  NULL: not mine.  The binder has set UM_INSN_END on all of
- * these.  Feature checks (CPUID bits) are made at execution or here through @x.
+ * System instructions, executed in C (engine/system/).  NULL: not mine.  The binder has set
+ * UM_INSN_END on all of these.  Feature checks (CPUID bits) are made at execution or here through
+ * @x.
  */
 um_insn_fn um_system_bind(struct um_exec *x, const struct um_insn *i);
 
 /*
- * The rest, through a native stub: fills i->fn and i->aux.  @bytes are the instruction's i->len bytes.  Returns
- * false if the host CPU or the guest's CPUID does not have it (#UD).  -ENOMEM shows as x->exit INTERNAL when executed.
+ * The rest, through a native stub: fills i->fn and i->aux.  @bytes are the instruction's i->len
+ * bytes.  Returns false if the host CPU or the guest's CPUID does not have it (#UD).  -ENOMEM shows
+ * as x->exit INTERNAL when executed.
  */
 bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
+
+/*
+ * Bind i->fn (and i->aux) by the tables above; sets UM_INSN_END where the decoder did not know that
+ * a system instruction ends its block.
+ */
+void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
+
+/* Reload x->ctx and x->fetch_ctx: whenever x->tlb's contexts, the CPL or x->ctx_mask may have
+ * changed. */
+void um_interp_sync_ctx(struct um_exec *x);
+/* If the guest's CPUID changed since blocks were bound, forget them. */
+void um_interp_check_features(struct um_exec *x);
 
 /* Raises #UD. */
 const struct um_insn *um_op_ud(struct um_exec *x, const struct um_insn *i);

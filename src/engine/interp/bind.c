@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: MIT
+/*
+ * From an instruction to the function that executes it (interp/interp.h).
+ *
+ * One row a mnemonic, in the order of SDM vol. 2's chapters; a row names the binder of the file
+ * that has the instruction.  A mnemonic without a row is not an integer instruction of ours: the
+ * system's, a native stub's, or #UD.
+ */
+#include "engine/interp/ops.h"
+
+const struct um_insn *um_op_ud(struct um_exec *x, const struct um_insn *i)
+{
+	um_raise(x, UM_VEC_UD);
+	return um_stop(x, i);
+}
+
+/* More than 15 bytes (SDM vol. 3 table 6-2 and 6.15, #GP). */
+static const struct um_insn *op_too_long(struct um_exec *x, const struct um_insn *i)
+{
+	um_raise_code(x, UM_VEC_GP, 0);
+	return um_stop(x, i);
+}
+
+#define M(name) ZYDIS_MNEMONIC_##name
+
+static um_insn_fn (*const binders[])(const struct um_insn *i) = {
+	[M(ADD)] = um_bind_alu,
+	[M(OR)] = um_bind_alu,
+	[M(ADC)] = um_bind_alu,
+	[M(SBB)] = um_bind_alu,
+	[M(AND)] = um_bind_alu,
+	[M(SUB)] = um_bind_alu,
+	[M(XOR)] = um_bind_alu,
+	[M(CMP)] = um_bind_alu,
+	[M(TEST)] = um_bind_alu,
+	[M(INC)] = um_bind_unary,
+	[M(DEC)] = um_bind_unary,
+	[M(NEG)] = um_bind_unary,
+	[M(NOT)] = um_bind_unary,
+
+	[M(MOV)] = um_bind_mov,
+	[M(MOVZX)] = um_bind_extend,
+	[M(MOVSX)] = um_bind_extend,
+	[M(MOVSXD)] = um_bind_extend,
+	[M(LEA)] = um_bind_lea,
+
+#define X(name)                                                        \
+	[M(SET##name)] = um_bind_cond, [M(CMOV##name)] = um_bind_cond, \
+	[M(J##name)] = um_bind_branch,
+	X(O) X(NO) X(B) X(NB) X(Z) X(NZ) X(BE) X(NBE) X(S) X(NS) X(P) X(NP) X(L) X(NL) X(LE) X(NLE)
+#undef X
+
+		[M(PUSH)] = um_bind_stack,
+	[M(POP)] = um_bind_stack,
+	[M(PUSHA)] = um_bind_stack,
+	[M(PUSHAD)] = um_bind_stack,
+	[M(POPA)] = um_bind_stack,
+	[M(POPAD)] = um_bind_stack,
+	[M(PUSHF)] = um_bind_stack,
+	[M(PUSHFD)] = um_bind_stack,
+	[M(PUSHFQ)] = um_bind_stack,
+	[M(POPF)] = um_bind_stack,
+	[M(POPFD)] = um_bind_stack,
+	[M(POPFQ)] = um_bind_stack,
+	[M(ENTER)] = um_bind_stack,
+	[M(LEAVE)] = um_bind_stack,
+
+	[M(JMP)] = um_bind_branch,
+	[M(CALL)] = um_bind_branch,
+	[M(RET)] = um_bind_branch,
+	[M(LOOP)] = um_bind_branch,
+	[M(LOOPE)] = um_bind_branch,
+	[M(LOOPNE)] = um_bind_branch,
+	[M(JCXZ)] = um_bind_branch,
+	[M(JECXZ)] = um_bind_branch,
+	[M(JRCXZ)] = um_bind_branch,
+};
+
+um_insn_fn um_core_bind(const struct um_insn *i)
+{
+	if (i->op >= ARRAY_SIZE(binders) || !binders[i->op])
+		return NULL;
+	return binders[i->op](i);
+}
+
+void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
+{
+	if (i->flags & UM_INSN_UD) {
+		i->fn = um_op_ud;
+		return;
+	}
+	if (i->flags & UM_INSN_TOOLONG) {
+		i->fn = op_too_long;
+		return;
+	}
+	i->fn = um_core_bind(i);
+	if (i->fn)
+		return;
+	i->fn = um_system_bind(x, i);
+	if (i->fn) {
+		if (!(i->flags & UM_INSN_SYSTEM))
+			i->flags |= UM_INSN_END;
+		return;
+	}
+	if (!um_native_bind(x, i, bytes) || !i->fn)
+		i->fn = um_op_ud;
+}

@@ -1,0 +1,283 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The block cache (interp/block.h): find, verify, decode.
+ *
+ * Memory comes from one arena that is given out from its start and, when full, emptied as a whole:
+ * blocks have no owners other than the hash table, so this needs no bookkeeping.  Stale blocks
+ * leave the table at once and their memory when the arena is emptied.
+ *
+ * Exceptions of the fetch (SDM vol. 3 6.9, table 6-2): code-segment limit and canonical checks come
+ * before paging, and only the bytes that an instruction really has are fetched: an instruction that
+ * ends with its page never faults on the next.
+ */
+#include "engine/interp/block.h"
+
+#include <string.h>
+
+static unsigned bucket(hva_t hva)
+{
+	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_HASH_BITS));
+}
+
+void um_block_flush(struct um_exec *x)
+{
+	struct um_interp *in = x->interp;
+
+	memset(in->hash, 0, sizeof(in->hash[0]) << UM_HASH_BITS);
+	in->used = 0;
+	for (unsigned n = 0; n < UM_RING_SIZE; n++)
+		in->ring[n].block = NULL;
+	um_count(x->counters, block_flushes);
+}
+
+/* ---- fetching ---- */
+
+static bool fetch_slow(struct um_exec *x, gva_t lin, hva_t *hva)
+{
+	struct um_fault f = { .gva = lin,
+			      .acc = UM_FETCH,
+			      .priv = x->cpu.cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL };
+	enum um_access_result r;
+
+	if (!um_is_canonical(x, lin))
+		return um_raise_code(x, UM_VEC_GP, 0);
+	r = um_mmu_access(x->mmu, &f);
+	um_interp_sync_ctx(x);
+	switch (r) {
+	case UM_ACCESS_OK:
+	case UM_ACCESS_TRACKED:
+		*hva = (hva_t)f.hva;
+		return true;
+	case UM_ACCESS_FAULT:
+		um_raise_code(x, UM_VEC_PF, f.error_code);
+		x->exit.exc.payload = lin;
+		return false;
+	case UM_ACCESS_HOST:
+		x->exit.kind = UM_EXIT_HOST_FAULT;
+		x->exit.hva = (hva_t)f.hva;
+		x->exit.gpa = f.gpa;
+		return false;
+	case UM_ACCESS_MMIO:
+		break;
+	}
+	x->exit.gpa = f.gpa;
+	return um_internal(x, "instruction fetch from a device");
+}
+
+/* The host address of the code byte at linear address @lin. */
+static inline bool fetch(struct um_exec *x, gva_t lin, hva_t *hva)
+{
+	*hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
+	return likely(*hva) || fetch_slow(x, lin, hva);
+}
+
+/* ---- verifying ---- */
+
+/* Does the block still say what guest memory says?  False too if the memory can't be read. */
+static inline bool verify(const struct um_block *b)
+{
+	const u64 *mem = (const u64 *)(b->hva & ~7ull), *copy = b->words;
+	const u64 *last = copy + b->nwords - 1;
+	u64 w;
+
+	if (unlikely(!um_get64(mem, &w)) || ((w ^ *copy) & b->first_mask))
+		return false;
+	while (copy != last) {
+		copy++;
+		mem++;
+		if (unlikely(!um_get64(mem, &w)))
+			return false;
+		if (unlikely(w != *copy))
+			return copy == last && !((w ^ *copy) & b->last_mask);
+	}
+	return true;
+}
+
+/* The same for a block that crosses a page.  @same is the answer; false: x->exit (fault of the
+ * second page). */
+static bool verify_crossing(struct um_exec *x, const struct um_block *b, gva_t lin, bool *same)
+{
+	const u8 *copy = (const u8 *)b->words;
+	u8 now[16];
+	hva_t second;
+
+	/* If the first part changed, the instruction may have got shorter: don't touch the second
+	 * page. */
+	*same = !um_copy_from(now, (void *)b->hva, b->len1) && !memcmp(now, copy, b->len1);
+	if (!*same)
+		return true;
+	if (!fetch(x, (lin + b->len1) & x->lin_mask, &second))
+		return false;
+	*same = !um_copy_from(now, (void *)second, b->len - b->len1) &&
+		!memcmp(now, copy + b->len1, b->len - b->len1);
+	return true;
+}
+
+/* ---- decoding ---- */
+
+static const struct um_insn *op_close(struct um_exec *x, const struct um_insn *i)
+{
+	return um_end(x, i);
+}
+
+static void *alloc(struct um_exec *x, size_t size)
+{
+	struct um_interp *in = x->interp;
+	void *p;
+
+	size = ALIGN_UP(size, 64);
+	if (in->used + size > UM_ARENA_SIZE)
+		um_block_flush(x);
+	p = in->arena + in->used;
+	in->used += size;
+	return p;
+}
+
+/* Make the block of @n instructions @insn with source @bytes and put it into the table. */
+static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const struct um_insn *insn,
+			     unsigned n, const u8 *bytes, unsigned len, unsigned len1)
+{
+	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, slot = bucket(hva);
+	size_t words = um_max(nwords * 8, 16u);
+	size_t head = ALIGN_UP(sizeof(struct um_block) + words, 64);
+	struct um_block *b = alloc(x, head + (n + 1) * sizeof(*insn));
+	unsigned tail = (skew + len1) & 7;
+	struct um_insn *end;
+
+	*b = (struct um_block){
+		.hva = hva, .key = (u8)key, .ninsns = (u8)n, .len = (u16)len, .len1 = (u16)len1
+	};
+	memset(b->words, 0, words);
+	if (len1 == len) {
+		b->nwords = (u16)nwords;
+		b->first_mask = ~0ull << (skew * 8);
+		b->last_mask = tail ? ~0ull >> (64 - tail * 8) : ~0ull;
+		if (nwords == 1)
+			b->first_mask &= b->last_mask;
+		memcpy((u8 *)b->words + skew, bytes, len);
+	} else {
+		memcpy(b->words, bytes, len);
+	}
+	b->insn = (struct um_insn *)((char *)b + head);
+	memcpy(b->insn, insn, n * sizeof(*insn));
+	end = &b->insn[n];
+	*end = (struct um_insn){ .fn = op_close,
+				 .off = (u16)(insn[0].off + len),
+				 .mode = insn[0].mode };
+	b->next = x->interp->hash[slot];
+	x->interp->hash[slot] = b;
+	um_count(x->counters, blocks_decoded);
+	return b;
+}
+
+static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned key)
+{
+	enum um_mode mode = (enum um_mode)(key & ~UM_BLOCK_SINGLE);
+	unsigned max = key & UM_BLOCK_SINGLE ? 1 : UM_BLOCK_MAX, n = 0, pos = 0;
+	u16 off = lin & ~UM_PAGE_MASK;
+	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
+	struct um_insn insn[UM_BLOCK_MAX];
+	u8 bytes[UM_BLOCK_BYTES];
+
+	if (um_copy_from(bytes, (void *)hva, avail)) {
+		um_host_fault(x, lin, (void *)hva);
+		return NULL;
+	}
+	while (n < max && pos < avail) {
+		struct um_insn *i = &insn[n];
+		unsigned len;
+
+		i->fn = NULL;
+		i->aux = NULL;
+		len = um_decode(i, mode, bytes + pos, avail - pos, (u16)(off + pos));
+		if (!len)
+			break;
+		um_interp_bind(x, i, bytes + pos);
+		pos += len;
+		n++;
+		if (i->flags & (UM_INSN_BRANCH | UM_INSN_END))
+			break;
+	}
+	if (n)
+		return make(x, hva, key, insn, n, bytes, pos, pos);
+
+	/* The first instruction goes on in the next page. */
+	if (mode != UM_MODE_64 && x->cpu.rip + avail > x->cpu.seg[UM_CS].limit) {
+		um_raise_code(x, UM_VEC_GP, 0);
+		return NULL;
+	}
+	lin = (lin + avail) & x->lin_mask;
+	if (!fetch(x, lin, &hva))
+		return NULL;
+	if (um_copy_from(bytes + avail, (void *)hva, 15 - avail)) {
+		um_host_fault(x, lin, (void *)hva);
+		return NULL;
+	}
+	/* That fetch may have moved the first page: read it again, for its address as the key. */
+	if (!fetch(x, (lin - avail) & x->lin_mask, &hva))
+		return NULL;
+	insn[0].fn = NULL;
+	insn[0].aux = NULL;
+	pos = um_decode(&insn[0], mode, bytes, 15, off);
+	um_interp_bind(x, &insn[0], bytes);
+	return make(x, hva, key, insn, 1, bytes, pos, um_min(pos, avail));
+}
+
+/* ---- entering ---- */
+
+static void unlink_block(struct um_exec *x, const struct um_block *b)
+{
+	struct um_block **p = &x->interp->hash[bucket(b->hva)];
+
+	while (*p && *p != b)
+		p = &(*p)->next;
+	if (*p)
+		*p = b->next;
+}
+
+struct um_block *um_block_enter(struct um_exec *x, unsigned key)
+{
+	gva_t lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask;
+	struct um_block *b;
+	hva_t hva;
+
+	if (unlikely(x->mode != UM_MODE_64) && x->cpu.rip > x->cpu.seg[UM_CS].limit) {
+		um_raise_code(x, UM_VEC_GP, 0);
+		return NULL;
+	}
+	if (!fetch(x, lin, &hva))
+		return NULL;
+	x->code_page = hva & UM_PAGE_MASK;
+	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
+
+	for (b = x->interp->hash[bucket(hva)]; b; b = b->next) {
+		if (b->hva == hva && b->key == key)
+			break;
+	}
+	if (likely(b)) {
+		bool same;
+
+		if (likely(b->nwords))
+			same = verify(b);
+		else if (!verify_crossing(x, b, lin, &same))
+			return NULL;
+		if (unlikely(!same)) {
+			um_count(x->counters, blocks_stale);
+			unlink_block(x, b);
+			b = NULL;
+		}
+	}
+	if (unlikely(!b)) {
+		b = decode(x, lin, hva, key);
+		if (!b)
+			return NULL;
+	}
+	if (unlikely(x->mode != UM_MODE_64) && x->cpu.rip + b->len - 1 > x->cpu.seg[UM_CS].limit) {
+		/* Only the instructions within the limit: one at a time. */
+		if (!(key & UM_BLOCK_SINGLE))
+			return um_block_enter(x, key | UM_BLOCK_SINGLE);
+		um_raise_code(x, UM_VEC_GP, 0);
+		return NULL;
+	}
+	return b;
+}

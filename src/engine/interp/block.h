@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Blocks: decoded guest code, and the cache that holds it.  Private to interp/ and its tests.
+ *
+ * A block is a straight run of instructions of one page, closed by a pseudo instruction that falls
+ * through to the next address.  It is keyed by the host address of its first byte and the mode it
+ * was decoded in; its linear address is not part of it (gpr[UM_REG_PAGE] supplies that), so all
+ * mappings of a page share its blocks.
+ *
+ * A block carries a copy of the bytes that it was decoded from, and every entry compares them with
+ * guest memory.  That is the whole of self-modifying code, DMA, other processors' stores and
+ * remapped slots: a block that doesn't match is decoded again, and nobody ever has to invalidate
+ * one.
+ *
+ * An instruction that crosses a page is a block of its own, with bytes in two pages.
+ */
+#ifndef UM_ENGINE_INTERP_BLOCK_H
+#define UM_ENGINE_INTERP_BLOCK_H
+
+#include "engine/interp/interp.h"
+
+#define UM_BLOCK_MAX	32 /* instructions */
+#define UM_BLOCK_BYTES	(UM_BLOCK_MAX * 15)
+#define UM_BLOCK_SINGLE 0x80 /* in key: one instruction only (single-stepping) */
+#define UM_ARENA_SIZE	(16ul << 20)
+#define UM_HASH_BITS	15
+#define UM_RING_SIZE	32
+
+struct um_block {
+	hva_t hva;	       /* of the first byte */
+	struct um_block *next; /* in its hash bucket */
+	/* Bytes to be compared: in the first and last of the aligned words that hold the block. */
+	u64 first_mask, last_mask;
+	u8 key;	    /* enum um_mode, UM_BLOCK_SINGLE */
+	u8 ninsns;  /* without the closing one */
+	u16 nwords; /* 0: crosses a page */
+	u16 len;    /* bytes */
+	u16 len1;   /* of them in the first page */
+	struct um_insn *insn;
+	u64 words[]; /* the bytes, in aligned words; or, if it crosses a page, just the bytes */
+};
+
+/* The blocks executed last, for the report of a guest's death. */
+struct um_ring_entry {
+	u64 rip;
+	const struct um_block *block; /* NULL: the cache was emptied since */
+};
+
+struct um_interp {
+	char *arena;
+	size_t used;
+	struct um_block **hash;
+	u64 features[4]; /* of the CPUID that blocks were bound for */
+	unsigned ring_pos;
+	struct um_ring_entry ring[UM_RING_SIZE];
+};
+
+/* The decoded block at @rip, its bytes verified; NULL: x->exit.  Sets gpr[UM_REG_PAGE] and
+ * x->code_page. */
+struct um_block *um_block_enter(struct um_exec *x, unsigned key);
+
+/* Empty the cache. */
+void um_block_flush(struct um_exec *x);
+
+#endif

@@ -1,0 +1,338 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The interpreter's loop.
+ *
+ *	forever:
+ *		kicked?  special circumstances?
+ *		find the block at rip, verify it
+ *		execute its instructions
+ *
+ * Instructions call each other (UM_NEXT in interp/ops.h) as long as they are on their fast paths,
+ *and come back here with the next one when they took a slow path: only slow paths can set x->brk.
+ *
+ * Special circumstances (x->special) make the loop take one instruction at a time: TF, RF, an
+ *interrupt shadow, breakpoints on instructions, single-stepping by the VMM, tracing.  SDM vol.
+ *3 6.8.3, 17.3.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include "engine/flags.h"
+#include "engine/interp/block.h"
+
+static inline bool kicked(const struct um_exec *x)
+{
+	return atomic_load_explicit(&x->kick, memory_order_relaxed) ||
+	       (x->immediate_exit && *x->immediate_exit);
+}
+
+/* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
+ * stopped? */
+static unsigned completed(const struct um_exec *x, const struct um_block *b)
+{
+	for (unsigned n = 0; n < b->ninsns; n++) {
+		if (um_rip(x, &b->insn[n]) == x->cpu.rip)
+			return n;
+	}
+	return b->ninsns;
+}
+
+/* Execute block @b; x->exit.kind is UM_EXIT_NONE before, and after if nothing stopped it. */
+static inline void execute(struct um_exec *x, const struct um_block *b)
+{
+	const struct um_insn *i = b->insn;
+	struct um_ring_entry *r = &x->interp->ring[x->interp->ring_pos++ % UM_RING_SIZE];
+
+	r->rip = x->cpu.rip;
+	r->block = b;
+	um_count_add(x->counters, insns, b->ninsns);
+	do
+		i = i->fn(x, i);
+	while (i && likely(!x->brk));
+
+	if (unlikely(x->brk)) {
+		x->brk = false;
+		if (i) {
+			x->cpu.rip = um_rip(x, i);
+			um_count_add(x->counters, insns, (u64)(i - b->insn) - b->ninsns);
+			return;
+		}
+	}
+	if (unlikely(x->exit.kind != UM_EXIT_NONE)) {
+		um_count_add(x->counters, insns, (u64)completed(x, b) - b->ninsns);
+		/* Data breakpoints of an instruction that did not complete don't count. */
+		x->db_hits = 0;
+		x->special &= ~UM_SPECIAL_DBHIT;
+	}
+}
+
+/* ---- one instruction at a time ---- */
+
+static void trace_insn(struct um_exec *x, const struct um_block *b)
+{
+	const u8 *bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
+	char text[128];
+
+	um_disassemble((enum um_mode)x->mode, bytes, b->len, x->cpu.rip, text, sizeof(text));
+	um_trace(x->trace, insns, "%04x:%016llx  %s", x->cpu.seg[UM_CS].selector,
+		 (unsigned long long)x->cpu.rip, text);
+}
+
+static void trace_changes(struct um_exec *x, const u64 *before, u64 rflags)
+{
+	static const char *const names[UM_NR_GPRS] = { "rax", "rcx", "rdx", "rbx", "rsp", "rbp",
+						       "rsi", "rdi", "r8",  "r9",  "r10", "r11",
+						       "r12", "r13", "r14", "r15" };
+
+	for (unsigned n = 0; n < UM_NR_GPRS; n++) {
+		if (x->cpu.gpr[n] != before[n])
+			um_trace(x->trace, insns, "    %s = %llx", names[n],
+				 (unsigned long long)x->cpu.gpr[n]);
+	}
+	if (um_get_rflags(x) != rflags)
+		um_trace(x->trace, insns, "    rflags = %llx",
+			 (unsigned long long)um_get_rflags(x));
+}
+
+/* Breakpoints on the instruction at rip (SDM vol. 3 17.3.1.1): DR6 bits. */
+static u64 insn_breakpoints(const struct um_exec *x)
+{
+	u64 dr7 = x->use_guest_dr ? x->guest_dr7 : x->cpu.dr7;
+	const u64 *dr = x->use_guest_dr ? x->guest_dr : x->cpu.dr;
+	u64 lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask, hits = 0;
+
+	for (unsigned n = 0; n < 4; n++) {
+		if (DR7_ENABLED(dr7, n) && DR7_RW(dr7, n) == 0 && dr[n] == lin)
+			hits |= DR6_B(n);
+	}
+	return hits;
+}
+
+static void debug_exception(struct um_exec *x, enum um_event_kind kind, u64 dr6)
+{
+	x->exit.kind = UM_EXIT_EXCEPTION;
+	x->exit.exc = (struct um_event){ .vector = UM_VEC_DB, .kind = (u8)kind, .payload = dr6 };
+	x->exit.insn_len = 0;
+}
+
+/* After instruction @b: the debug traps that are due. */
+static void debug_traps(struct um_exec *x, bool step)
+{
+	u64 dr6 = x->db_hits;
+
+	if (step && !(x->cpu.int_shadow & UM_SHADOW_MOVSS))
+		dr6 |= DR6_BS;
+	if (x->cpu.int_shadow & UM_SHADOW_MOVSS)
+		return; /* held back until after the next instruction; db_hits stay */
+	x->db_hits = 0;
+	x->special &= ~UM_SPECIAL_DBHIT;
+	if (dr6)
+		debug_exception(x, UM_EVENT_TRAP, dr6);
+}
+
+/* Execute one instruction with everything that special circumstances ask for. */
+static void step(struct um_exec *x)
+{
+	u8 shadow = x->cpu.int_shadow;
+	u64 rf = x->cpu.rflags & RFLAGS_RF, rip = x->cpu.rip, before[UM_NR_GPRS], rflags = 0;
+	bool trap = (x->cpu.rflags & RFLAGS_TF) || x->guest_step, tracing;
+	const struct um_block *b;
+	u64 hits;
+
+	if (!rf && !(shadow & UM_SHADOW_MOVSS) && (hits = insn_breakpoints(x))) {
+		debug_exception(x, UM_EVENT_FAULT, hits);
+		return;
+	}
+	b = um_block_enter(x, x->mode | UM_BLOCK_SINGLE);
+	if (!b)
+		return;
+	tracing = x->trace && (x->trace->mask & BIT(UM_TRACE_insns));
+	if (tracing) {
+		trace_insn(x, b);
+		memcpy(before, x->cpu.gpr, sizeof(before));
+		rflags = um_get_rflags(x);
+	}
+	/* The instruction ends both, or sets them anew (STI, MOV SS, IRET). */
+	x->cpu.int_shadow = 0;
+	x->cpu.rflags &= ~RFLAGS_RF;
+	execute(x, b);
+	if (x->exit.kind != UM_EXIT_NONE && x->cpu.rip == rip) {
+		x->cpu.int_shadow |= shadow;
+		x->cpu.rflags |= rf;
+	} else if (x->cpu.rip == rip && (b->insn[0].flags & (UM_INSN_REP | UM_INSN_REPNE))) {
+		x->cpu.rflags |= rf; /* between two iterations */
+	}
+	/* SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL). */
+	if (b->insn[0].op == ZYDIS_MNEMONIC_SYSCALL && !(x->cpu.rflags & RFLAGS_TF))
+		trap = x->guest_step;
+	um_sync_special(x);
+	if (tracing)
+		trace_changes(x, before, rflags);
+	if (x->exit.kind == UM_EXIT_NONE || (x->exit.kind == UM_EXIT_PAUSE && trap)) {
+		x->exit.kind = UM_EXIT_NONE;
+		debug_traps(x, trap);
+	}
+}
+
+/* x->special is not 0.  Returns false if a normal block may run. */
+static bool special(struct um_exec *x)
+{
+	if ((x->special & UM_SPECIAL_DBHIT) && !(x->cpu.int_shadow & UM_SHADOW_MOVSS)) {
+		debug_traps(x, false);
+		return true;
+	}
+	if ((x->special & UM_SPECIAL_WINDOW) && (x->cpu.rflags & RFLAGS_IF) && !x->cpu.int_shadow) {
+		x->exit.kind = UM_EXIT_IRQ_WINDOW;
+		return true;
+	}
+	if (!(x->special & UM_SPECIAL_STEP))
+		return false;
+	/*
+	 * RF alone, as after every return from a fault: nothing looks at it but breakpoints, so it
+	 * may as well be cleared before the instruction as after it.
+	 */
+	if ((x->cpu.rflags & RFLAGS_RF) && !(x->cpu.rflags & RFLAGS_TF) && !x->cpu.int_shadow) {
+		x->cpu.rflags &= ~RFLAGS_RF;
+		um_sync_special(x);
+		if (!(x->special & UM_SPECIAL_STEP))
+			return false;
+		x->cpu.rflags |= RFLAGS_RF;
+	}
+	step(x);
+	return true;
+}
+
+/* ---- the loop ---- */
+
+static void loop(struct um_exec *x)
+{
+	while (x->exit.kind == UM_EXIT_NONE) {
+		const struct um_block *b;
+
+		if (unlikely(kicked(x))) {
+			x->exit.kind = UM_EXIT_KICK;
+			return;
+		}
+		if (unlikely(x->special) && special(x))
+			continue;
+		um_interp_sync_ctx(x);
+		b = um_block_enter(x, x->mode);
+		if (likely(b))
+			execute(x, b);
+	}
+}
+
+static enum um_exit_kind leave(struct um_exec *x)
+{
+	x->cpu.rflags = um_get_rflags(x);
+	if (x->trace)
+		um_trace(x->trace, engine, "exit %s at %016llx", um_exit_name(x->exit.kind),
+			 (unsigned long long)x->cpu.rip);
+	return x->exit.kind;
+}
+
+enum um_exit_kind um_engine_complete_io(struct um_exec *x)
+{
+	x->exit.kind = UM_EXIT_NONE;
+	x->exit.insn_len = 0;
+	um_exec_sync(x);
+	x->mmio.pos = 0;
+	step(x);
+	if (x->exit.kind != UM_EXIT_MMIO)
+		x->mmio.done = 0;
+	x->mmio.pos = 0;
+	if (x->exit.kind == UM_EXIT_NONE)
+		x->exit.kind = UM_EXIT_KICK;
+	return leave(x);
+}
+
+enum um_exit_kind um_engine_run(struct um_exec *x)
+{
+	if (um_engine_io_pending(x) && um_engine_complete_io(x) != UM_EXIT_KICK)
+		return x->exit.kind;
+	x->exit.kind = UM_EXIT_NONE;
+	x->exit.insn_len = 0;
+	x->brk = false;
+	um_exec_sync(x);
+	loop(x);
+	return leave(x);
+}
+
+/* ---- life ---- */
+
+int um_engine_init(struct um_exec *x)
+{
+	struct um_interp *in;
+	int err = um_uaccess_init();
+
+	if (err)
+		return err;
+	in = calloc(1, sizeof(*in));
+	if (!in)
+		return -ENOMEM;
+	in->hash = calloc(1ul << UM_HASH_BITS, sizeof(in->hash[0]));
+	in->arena = mmap(NULL, UM_ARENA_SIZE, PROT_READ | PROT_WRITE,
+			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (!in->hash || in->arena == MAP_FAILED) {
+		free(in->hash);
+		if (in->arena != MAP_FAILED)
+			munmap(in->arena, UM_ARENA_SIZE);
+		free(in);
+		return -ENOMEM;
+	}
+	memcpy(in->features, x->cpu.features, sizeof(in->features));
+	x->interp = in;
+	return 0;
+}
+
+void um_engine_destroy(struct um_exec *x)
+{
+	if (!x->interp)
+		return;
+	munmap(x->interp->arena, UM_ARENA_SIZE);
+	free(x->interp->hash);
+	free(x->interp);
+	x->interp = NULL;
+}
+
+void um_interp_check_features(struct um_exec *x)
+{
+	if (likely(!memcmp(x->interp->features, x->cpu.features, sizeof(x->cpu.features))))
+		return;
+	memcpy(x->interp->features, x->cpu.features, sizeof(x->cpu.features));
+	um_block_flush(x);
+}
+
+void um_engine_report(struct um_exec *x, char *text, size_t size)
+{
+	size_t at = 0;
+
+	if (size)
+		text[0] = 0;
+	for (unsigned n = 0; x->interp && n < UM_RING_SIZE; n++) {
+		const struct um_ring_entry *r =
+			&x->interp->ring[(x->interp->ring_pos + n) % UM_RING_SIZE];
+		const struct um_block *b = r->block;
+		u64 rip = r->rip;
+		const u8 *bytes;
+
+		if (!b)
+			continue;
+		bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
+		for (unsigned k = 0; k < b->ninsns && at + 1 < size; k++) {
+			char line[128];
+			int len;
+
+			um_disassemble((enum um_mode)b->insn[k].mode, bytes, b->insn[k].len, rip,
+				       line, sizeof(line));
+			len = snprintf(text + at, size - at, "%016llx  %s\n",
+				       (unsigned long long)rip, line);
+			at += len > 0 ? (size_t)len : 0;
+			rip += b->insn[k].len;
+			bytes += b->insn[k].len;
+		}
+	}
+}
