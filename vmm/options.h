@@ -1,0 +1,43 @@
+/* SPDX-License-Identifier: MIT */
+/* The command line of `umbra run`. */
+#ifndef VMM_OPTIONS_H
+#define VMM_OPTIONS_H
+
+#include "accel.h"
+#include "base/types.h"
+
+#define MAX_DISKS 24
+#define MAX_CPUS  254 /* APIC ids that a local APIC entry of the MADT can say */
+
+struct disk_option {
+	char *path;
+	bool read_only;
+};
+
+struct run_options {
+	const char *kernel, *initrd;
+	const char *append; /* never NULL after parsing */
+	u64 mem;	    /* bytes */
+	unsigned cpus;
+	struct disk_option disk[MAX_DISKS];
+	unsigned ndisks;
+	enum accel_choice accel;
+	const char *engine, *trace; /* NULL: as the environment says */
+	bool virtio_console;	    /* input goes to virtio-console, not to the serial port */
+	bool debug_exit;
+	bool verbose;
+};
+
+enum options_result { OPTIONS_OK, OPTIONS_HELP, OPTIONS_BAD };
+
+/*
+ * Parse the arguments of `umbra run` (argv[0] is "run").  OPTIONS_BAD comes after a message,
+ * OPTIONS_HELP after printing the help.  Free with options_free() in any case.
+ */
+enum options_result options_parse(struct run_options *o, int argc, char **argv);
+void options_free(struct run_options *o);
+
+/* A size: a number with K, M, G or T behind it, or of MiB.  False if it is none. */
+bool parse_size(const char *s, u64 *bytes);
+
+#endif
