@@ -43,6 +43,13 @@ bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
  */
 void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
 
+/* Must the loop be left?  Looked at before each block, and now and then in long string instructions. */
+static inline bool um_interp_kicked(const struct um_exec *x)
+{
+	return atomic_load_explicit(&x->kick, memory_order_relaxed) ||
+	       (x->immediate_exit && *x->immediate_exit);
+}
+
 /* Reload x->ctx and x->fetch_ctx: whenever x->tlb's contexts, the CPL or x->ctx_mask may have
  * changed. */
 void um_interp_sync_ctx(struct um_exec *x);

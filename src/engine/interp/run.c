@@ -23,12 +23,6 @@
 #include "engine/flags.h"
 #include "engine/interp/block.h"
 
-static inline bool kicked(const struct um_exec *x)
-{
-	return atomic_load_explicit(&x->kick, memory_order_relaxed) ||
-	       (x->immediate_exit && *x->immediate_exit);
-}
-
 /* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
  * stopped? */
 static unsigned completed(const struct um_exec *x, const struct um_block *b)
@@ -212,7 +206,7 @@ static void loop(struct um_exec *x)
 	while (x->exit.kind == UM_EXIT_NONE) {
 		const struct um_block *b;
 
-		if (unlikely(kicked(x))) {
+		if (unlikely(um_interp_kicked(x))) {
 			x->exit.kind = UM_EXIT_KICK;
 			return;
 		}
