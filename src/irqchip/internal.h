@@ -209,9 +209,6 @@ void lapic_clear(struct um_lapic *l);
 /* lapic.c; no lock held, the vCPU's thread. */
 void lapic_eoi(struct um_lapic *l);
 
-/* lapic_regs.c */
-void lapic_set_spiv(struct um_lapic *l, u32 val);
-
 /* lapic_timer.c; l->lock held, but for the first two. */
 int lapic_timer_init(struct um_lapic *l);
 void lapic_timer_destroy(struct um_lapic *l);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The local APIC of one vCPU (Intel SDM vol. 3, "Advanced Programmable Interrupt Controller"),
- *xAPIC and x2APIC, as KVM presents it: version 0x14, six LVT entries, timer clock 1 GHz.
+ * xAPIC and x2APIC, as KVM presents it: version 0x14, six LVT entries, timer clock 1 GHz.
  *
  * The vCPU layer makes one with each vCPU and works with it from the vCPU's thread; messages arrive
  * from any thread.  How a vCPU's loop uses it:
@@ -13,8 +13,8 @@
  *	um_lapic_pv_eoi_enter(l);                 before the engine runs
  *
  * and, after anything by which the guest may have written EOI (um_lapic_mmio_write,
- *um_lapic_msr_write), in split mode only: while ((vec = um_lapic_take_ioapic_eoi(l)) >= 0) exit
- *with KVM_EXIT_IOAPIC_EOI.
+ * um_lapic_msr_write), in split mode only: while ((vec = um_lapic_take_ioapic_eoi(l)) >= 0) exit
+ * with KVM_EXIT_IOAPIC_EOI.
  *
  * Functions that return bool for an MSR: false means that the guest gets #GP(0).
  */

@@ -99,7 +99,7 @@ static void write_lvt(struct um_lapic *l, u32 reg, u32 val)
 }
 
 /* Disabling by software masks every entry of the LVT; they stay masked afterwards. */
-void lapic_set_spiv(struct um_lapic *l, u32 val)
+static void write_spiv(struct um_lapic *l, u32 val)
 {
 	u32 mask = 0x3ff;
 
@@ -131,7 +131,7 @@ static void write_state(struct um_lapic *l, u32 reg, u32 val)
 		reg_set(l, reg, val | 0x0fffffff);
 		break;
 	case APIC_SPIV:
-		lapic_set_spiv(l, val);
+		write_spiv(l, val);
 		break;
 	case APIC_ESR:
 		/* Any write makes the errors since the last one visible. */
@@ -397,11 +397,13 @@ int um_lapic_set_state(struct um_lapic *l, const struct kvm_lapic_state *s)
 	um_lapic_pv_eoi_exit(l);
 	pthread_mutex_lock(&l->lock);
 	version = reg_get(l, APIC_VERSION);
-	/* A TSC deadline is set by its MSR, which follows; one that is armed stands. */
+	/*
+	 * Everything stands as saved: LINT0 may be open although the LAPIC is disabled, as after
+	 * reset. A TSC deadline is set by its MSR, which follows; one that is armed stays.
+	 */
 	for (u32 i = 0; i < APIC_NR_REGS; i++)
 		store_relaxed(&l->regs[i], regs[i]);
 	reg_set(l, APIC_VERSION, version);
-	lapic_set_spiv(l, regs[APIC_SPIV >> 4]);
 	l->esr = 0;
 	lapic_timer_restore(l);
 	lapic_update(l);
