@@ -19,7 +19,7 @@
 
 #include <string.h>
 
-static void decoder_init(ZydisDecoder *d, enum um_mode mode)
+void um_zydis_init(ZydisDecoder *d, enum um_mode mode)
 {
 	switch (mode) {
 	case UM_MODE_REAL:
@@ -378,7 +378,7 @@ unsigned um_decode(struct um_insn *i, enum um_mode mode, const u8 *bytes, unsign
 	ZydisDecodedInstruction z;
 	ZyanStatus st;
 
-	decoder_init(&d, mode);
+	um_zydis_init(&d, mode);
 	st = ZydisDecoderDecodeInstruction(&d, &ctx, bytes, um_min(avail, 15u), &z);
 	if (st == ZYDIS_STATUS_NO_MORE_DATA && avail < 15)
 		return 0;
@@ -411,7 +411,7 @@ unsigned um_disassemble(enum um_mode mode, const u8 *bytes, unsigned avail, u64 
 
 	if (size)
 		text[0] = 0;
-	decoder_init(&d, mode);
+	um_zydis_init(&d, mode);
 	ZydisFormatterInit(&f, ZYDIS_FORMATTER_STYLE_INTEL);
 	if (!ZYAN_SUCCESS(ZydisDecoderDecodeFull(&d, bytes, um_min(avail, 15u), &z, ops)) ||
 	    !ZYAN_SUCCESS(ZydisFormatterFormatInstruction(&f, &z, ops, z.operand_count_visible,

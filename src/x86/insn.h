@@ -105,6 +105,9 @@ _Static_assert(sizeof(struct um_insn) <= 64, "one cache line");
  */
 unsigned um_decode(struct um_insn *i, enum um_mode mode, const u8 *bytes, unsigned avail, u16 off);
 
+/* Zydis as um_decode() uses it, for who needs more than struct um_insn has. */
+void um_zydis_init(ZydisDecoder *d, enum um_mode mode);
+
 /* Text of the instruction at @bytes as at address @ip, Intel syntax, for people.  Returns its length or 1. */
 unsigned um_disassemble(enum um_mode mode, const u8 *bytes, unsigned avail, u64 ip, char *text,
 			size_t size);

@@ -1,0 +1,578 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The code of a native stub (see native.h for its calling convention):
+ *
+ *	lea r11, [exit]                    where the signal handler continues after a fault
+ *	[save MXCSR, load the guest's]     if the instruction's result depends on it
+ *	[save FCW, fxrstor64]              x87 and MMX
+ *	[push rdx; popfq]                  if it reads status flags
+ *	load general, vector, opmask registers
+ *	THE INSTRUCTION
+ *	store those that it writes
+ *	[fxsave64; fninit; restore FCW]  [store MXCSR, restore the host's]  [vzeroupper]
+ *	[pushfq; pop rax] or xor eax, eax
+ *	ret
+ * exit:	[store MXCSR, restore the host's] [fninit, restore FCW] [vzeroupper] ret
+ *
+ * Nothing between the instruction and `pushfq` changes flags.
+ *
+ * Re-encoding (SDM vol. 2 ch. 2).  Vector, opmask and x87 registers keep their numbers: C code may clobber all
+ * of them.  General registers that the encoding names become r8, r9, r10 in turn; those that the opcode
+ * implies (EAX, ECX, EDX) stay what they are.  The memory operand becomes [rsi].  The encoding is built
+ * anew from Zydis's fields, since outside 64-bit mode the prefixes may mean something else: REX.W, VEX.W
+ * and the high bits of register fields are ignored there, 66h may mean 32 bits.
+ *
+ * Vector registers are always loaded, also pure destinations: so merging forms need no list.
+ * A VEX or EVEX destination zeroes its register up to bit 511 (SDM vol. 1 14.6).
+ */
+#include "engine/interp/native.h"
+
+#include <string.h>
+
+#define OFF_GPR(r)   ((u32)(offsetof(struct um_exec, cpu.gpr) + (r)))
+#define OFF_ZMM(r)   ((u32)(offsetof(struct um_exec, cpu.fpu.zmm) + (r)*64u))
+#define OFF_K(r)     ((u32)(offsetof(struct um_exec, cpu.fpu.k) + (r)*8u))
+#define OFF_MXCSR    ((u32)offsetof(struct um_exec, cpu.fpu.mxcsr))
+#define OFF_FXSAVE   ((u32)offsetof(struct um_exec, cpu.fpu.fxsave))
+#define FXSAVE_MXCSR 24
+
+_Static_assert(sizeof(((struct um_fpu *)0)->zmm[0]) == 64, "OFF_ZMM");
+_Static_assert(offsetof(struct um_exec, cpu.fpu) % 64 == 0, "FXSAVE needs 16");
+
+/* Host registers */
+enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 };
+
+struct emit {
+	u8 *buf;
+	unsigned n;
+	bool bad; /* does not fit, or can't be encoded */
+};
+
+static void put(struct emit *e, u8 b)
+{
+	if (e->n < UM_STUB_MAX)
+		e->buf[e->n++] = b;
+	else
+		e->bad = true;
+}
+
+static void put_bytes(struct emit *e, const char *s, unsigned n)
+{
+	while (n--)
+		put(e, (u8)*s++);
+}
+#define CODE(e, s) put_bytes(e, s, sizeof(s) - 1)
+
+static void put32(struct emit *e, u32 v)
+{
+	for (int i = 0; i < 4; i++)
+		put(e, (u8)(v >> (i * 8)));
+}
+
+/* ModRM of [rdi + disp32]. */
+static void modrm_state(struct emit *e, unsigned reg, u32 off)
+{
+	put(e, (u8)(0x80 | (reg & 7) << 3 | RDI));
+	put32(e, off);
+}
+
+/* ---- general registers ---- */
+
+static void load_gpr(struct emit *e, unsigned host, u32 off, unsigned bits)
+{
+	if (bits == 8) { /* movzx r32, m8: AH..BH are bytes of their own in the register file */
+		put(e, host >= R8 ? 0x44 : 0x40);
+		CODE(e, "\x0f\xb6");
+	} else {
+		put(e, host >= R8 ? 0x4c : 0x48);
+		put(e, 0x8b);
+	}
+	modrm_state(e, host, off);
+}
+
+/* A 32-bit result was zero-extended by the host already. */
+static void store_gpr(struct emit *e, unsigned host, u32 off, unsigned bits)
+{
+	if (bits == 16)
+		put(e, 0x66);
+	put(e, (u8)((host >= R8 ? 0x44 : 0x40) | (bits >= 32 ? 8 : 0)));
+	put(e, bits == 8 ? 0x88 : 0x89);
+	modrm_state(e, host, off);
+}
+
+/* ---- vector registers ---- */
+
+/* VMOVUPS of @bytes between register @r and the state; @store or load. */
+static void evex_move(struct emit *e, unsigned r, u32 off, unsigned bytes, bool store)
+{
+	put(e, 0x62);
+	put(e, (u8)(0x61 | (r & 8 ? 0 : 0x80) | (r & 16 ? 0 : 0x10)));
+	put(e, 0x7c);
+	put(e, (u8)(0x08 | (bytes == 64 ? 0x40 : bytes == 32 ? 0x20 : 0)));
+	put(e, store ? 0x11 : 0x10);
+	modrm_state(e, r, off);
+}
+
+static void vex_move(struct emit *e, unsigned r, u32 off, unsigned bytes, bool store)
+{
+	put(e, 0xc5);
+	put(e, (u8)((r & 8 ? 0 : 0x80) | 0x78 | (bytes == 32 ? 4 : 0)));
+	put(e, store ? 0x11 : 0x10);
+	modrm_state(e, r, off);
+}
+
+static void sse_move(struct emit *e, unsigned r, u32 off, bool store)
+{
+	if (r & 8)
+		put(e, 0x44);
+	put(e, 0x0f);
+	put(e, store ? 0x11 : 0x10);
+	modrm_state(e, r, off);
+}
+
+static void load_vector(struct emit *e, unsigned r, unsigned bytes, ZydisInstructionEncoding enc)
+{
+	if (enc == ZYDIS_INSTRUCTION_ENCODING_LEGACY)
+		sse_move(e, r, OFF_ZMM(r), false);
+	else if (r >= 16 || bytes == 64)
+		evex_move(e, r, OFF_ZMM(r), bytes, false);
+	else
+		vex_move(e, r, OFF_ZMM(r), bytes, false);
+}
+
+static void store_vector(struct emit *e, unsigned r, ZydisInstructionEncoding enc)
+{
+	if (enc == ZYDIS_INSTRUCTION_ENCODING_LEGACY) {
+		sse_move(e, r, OFF_ZMM(r), true);
+	} else if (enc == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
+		evex_move(e, r, OFF_ZMM(r), 64, true);
+	} else {
+		/* The host zeroed bits 255..128 of a 128-bit result; 511..256 are zero in any case. */
+		vex_move(e, r, OFF_ZMM(r), 32, true);
+		put(e, 0xc4); /* vpxor xmm, xmm, xmm */
+		put(e, r & 8 ? 0x41 : 0xe1);
+		put(e, (u8)(0x01 | (~r & 15) << 3));
+		put(e, 0xef);
+		put(e, (u8)(0xc0 | (r & 7) << 3 | (r & 7)));
+		vex_move(e, r, OFF_ZMM(r) + 32, 32, true);
+	}
+}
+
+static void move_opmask(struct emit *e, unsigned k, bool store)
+{
+	CODE(e, "\xc4\xe1\xf8"); /* kmovq */
+	put(e, store ? 0x91 : 0x90);
+	modrm_state(e, k, OFF_K(k));
+}
+
+/* ---- control registers ---- */
+
+#define SAVE_HOST_MXCSR	   "\x0f\xae\x5c\x24\xe8" /* stmxcsr [rsp - 24]: in the red zone */
+#define RESTORE_HOST_MXCSR "\x0f\xae\x54\x24\xe8"
+#define SAVE_HOST_FCW	   "\xd9\x7c\x24\xe0"	      /* fnstcw [rsp - 32] */
+#define RESTORE_HOST_FCW   "\xdb\xe3\xd9\x6c\x24\xe0" /* fninit; fldcw [rsp - 32] */
+#define VZEROUPPER	   "\xc5\xf8\x77"
+
+static void ldmxcsr(struct emit *e)
+{
+	CODE(e, "\x0f\xae");
+	modrm_state(e, 2, OFF_MXCSR);
+}
+
+static void stmxcsr(struct emit *e)
+{
+	CODE(e, "\x0f\xae");
+	modrm_state(e, 3, OFF_MXCSR);
+}
+
+static void fxrstor(struct emit *e)
+{
+	CODE(e, "\x8b"); /* mov eax, the guest's MXCSR; into the image */
+	modrm_state(e, RAX, OFF_MXCSR);
+	CODE(e, "\x89");
+	modrm_state(e, RAX, OFF_FXSAVE + FXSAVE_MXCSR);
+	CODE(e, "\x48\x0f\xae");
+	modrm_state(e, 1, OFF_FXSAVE);
+}
+
+static void fxsave(struct emit *e)
+{
+	CODE(e, "\x48\x0f\xae");
+	modrm_state(e, 0, OFF_FXSAVE);
+}
+
+/* ---- the instruction ---- */
+
+/* The registers and fields of the new encoding. */
+struct encoding {
+	int reg, rm, vvvv, opcode_reg, is4; /* register numbers; -1: not used */
+	bool mem;
+	bool has_gpr, gpr16;
+};
+
+/* Operands whose width REX.W or VEX.W selects, though they may be memory: W is ignored outside 64-bit mode. */
+static bool w_is_width(u16 op)
+{
+	switch (op) {
+	case ZYDIS_MNEMONIC_VCVTSI2SD:
+	case ZYDIS_MNEMONIC_VCVTSI2SS:
+	case ZYDIS_MNEMONIC_VCVTSI2SH:
+	case ZYDIS_MNEMONIC_VCVTUSI2SD:
+	case ZYDIS_MNEMONIC_VCVTUSI2SS:
+	case ZYDIS_MNEMONIC_VCVTUSI2SH:
+	case ZYDIS_MNEMONIC_VMOVD:
+	case ZYDIS_MNEMONIC_VPINSRD:
+	case ZYDIS_MNEMONIC_VPEXTRD:
+		return true;
+	}
+	return false;
+}
+
+static void put_modrm(struct emit *e, const ZydisDecodedInstruction *z, const struct encoding *c)
+{
+	unsigned reg = c->reg >= 0 ? (unsigned)c->reg & 7 : z->raw.modrm.reg;
+
+	if (c->mem)
+		put(e, (u8)(reg << 3 | RSI));
+	else
+		put(e,
+		    (u8)(0xc0 | reg << 3 | (c->rm >= 0 ? (unsigned)c->rm & 7 : z->raw.modrm.rm)));
+}
+
+/* Bit @b of register @r, inverted, in place @pos: as VEX and EVEX want them. */
+static u8 inv(int r, unsigned b, unsigned pos)
+{
+	return (u8)((r >= 0 && (r >> b) & 1 ? 0 : 1) << pos);
+}
+
+static void encode(struct emit *e, const ZydisDecodedInstruction *z, const u8 *bytes,
+		   const struct encoding *c)
+{
+	bool w;
+	unsigned imm = (z->raw.imm[0].size + z->raw.imm[1].size) / 8;
+
+	switch (z->encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
+		u8 rex = 0;
+
+		for (unsigned n = 0; n < z->raw.prefix_count; n++) {
+			if (z->raw.prefixes[n].type == ZYDIS_PREFIX_TYPE_MANDATORY)
+				put(e, z->raw.prefixes[n].value);
+		}
+		if (c->gpr16)
+			put(e, 0x66);
+		if (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && z->raw.rex.W)
+			rex |= 0x48;
+		if (c->reg >= 8)
+			rex |= 0x44;
+		if (c->rm >= 8 || c->opcode_reg >= 8)
+			rex |= 0x41;
+		if (rex || c->has_gpr)
+			put(e, rex | 0x40);
+		if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
+			put(e, 0x0f);
+		if (z->opcode_map == ZYDIS_OPCODE_MAP_0F38)
+			put(e, 0x38);
+		if (z->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
+			put(e, 0x3a);
+		put(e, c->opcode_reg >= 0 ? (u8)((z->opcode & 0xf8) | (c->opcode_reg & 7))
+					  : z->opcode);
+		if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM)
+			put_modrm(e, z, c);
+		break;
+	}
+	case ZYDIS_INSTRUCTION_ENCODING_VEX:
+		w = z->raw.vex.W;
+		if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 &&
+		    (c->has_gpr || w_is_width((u16)z->mnemonic)))
+			w = false;
+		put(e, 0xc4);
+		put(e, (u8)(inv(c->reg, 3, 7) | 0x40 | inv(c->mem ? RSI : c->rm, 3, 5) |
+			    (z->opcode_map - ZYDIS_OPCODE_MAP_DEFAULT)));
+		put(e, (u8)(w << 7 | (c->vvvv >= 0 ? ~c->vvvv & 15 : 15) << 3 |
+			    (z->raw.vex.L & 1) << 2 | (z->raw.vex.pp & 3)));
+		put(e, z->opcode);
+		if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM)
+			put_modrm(e, z, c);
+		break;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+		w = z->raw.evex.W;
+		if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 &&
+		    (c->has_gpr || w_is_width((u16)z->mnemonic)))
+			w = false;
+		put(e, 0x62);
+		put(e, (u8)(inv(c->reg, 3, 7) | (c->mem ? 0x40 : inv(c->rm, 4, 6)) |
+			    inv(c->mem ? RSI : c->rm, 3, 5) | inv(c->reg, 4, 4) |
+			    (z->raw.evex.mmm & 7)));
+		put(e, (u8)(w << 7 | (c->vvvv >= 0 ? ~c->vvvv & 15 : 15) << 3 | 4 |
+			    (z->raw.evex.pp & 3)));
+		put(e, (u8)((z->raw.evex.z & 1) << 7 | (z->raw.evex.L2 & 1) << 6 |
+			    (z->raw.evex.L & 1) << 5 | (z->raw.evex.b & 1) << 4 |
+			    inv(c->vvvv, 4, 3) | (z->raw.evex.aaa & 7)));
+		put(e, z->opcode);
+		put_modrm(e, z, c);
+		break;
+	default:
+		e->bad = true;
+		return;
+	}
+	if (c->is4 >= 0) { /* bit 7 of the register is ignored outside 64-bit mode */
+		put(e, (u8)(c->is4 << 4 | (bytes[z->length - 1] & 15)));
+		return;
+	}
+	for (unsigned n = z->length - imm; n < z->length; n++)
+		put(e, bytes[n]);
+}
+
+/* Does the result depend on MXCSR, or does the instruction set its flags? */
+static bool uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+{
+	switch (z->meta.category) {
+	case ZYDIS_CATEGORY_DATAXFER:
+	case ZYDIS_CATEGORY_LOGICAL_FP:
+	case ZYDIS_CATEGORY_LOGICAL:
+	case ZYDIS_CATEGORY_BROADCAST:
+	case ZYDIS_CATEGORY_BLEND:
+		return false;
+	default:
+		break;
+	}
+	switch (z->mnemonic) {
+	case ZYDIS_MNEMONIC_UNPCKLPS:
+	case ZYDIS_MNEMONIC_UNPCKHPS:
+	case ZYDIS_MNEMONIC_UNPCKLPD:
+	case ZYDIS_MNEMONIC_UNPCKHPD:
+	case ZYDIS_MNEMONIC_SHUFPS:
+	case ZYDIS_MNEMONIC_SHUFPD:
+	case ZYDIS_MNEMONIC_VUNPCKLPS:
+	case ZYDIS_MNEMONIC_VUNPCKHPS:
+	case ZYDIS_MNEMONIC_VUNPCKLPD:
+	case ZYDIS_MNEMONIC_VUNPCKHPD:
+	case ZYDIS_MNEMONIC_VSHUFPS:
+	case ZYDIS_MNEMONIC_VSHUFPD:
+		return false;
+	default:
+		break;
+	}
+	for (unsigned n = 0; n < z->operand_count; n++) {
+		switch (ops[n].element_type) {
+		case ZYDIS_ELEMENT_TYPE_FLOAT16:
+		case ZYDIS_ELEMENT_TYPE_FLOAT32:
+		case ZYDIS_ELEMENT_TYPE_FLOAT64:
+			return true;
+		default:
+			break;
+		}
+	}
+	return false;
+}
+
+static u32 gpr_offset(ZydisRegister r)
+{
+	if (r >= ZYDIS_REGISTER_AH && r <= ZYDIS_REGISTER_BH)
+		return OFF_GPR((unsigned)(r - ZYDIS_REGISTER_AH) * 8 + 1);
+	if (ZydisRegisterGetClass(r) == ZYDIS_REGCLASS_GPR8)
+		return OFF_GPR((r >= ZYDIS_REGISTER_SPL
+					? (unsigned)(r - ZYDIS_REGISTER_SPL + UM_RSP)
+					: (unsigned)(r - ZYDIS_REGISTER_AL)) *
+			       8);
+	return OFF_GPR((unsigned)ZydisRegisterGetId(r) * 8);
+}
+
+/* Register operands of the instruction, as the stub has them. */
+struct operand {
+	enum { OPERAND_GPR, OPERAND_VECTOR, OPERAND_OPMASK } kind;
+	unsigned host; /* host register number */
+	u32 off;       /* GPR: offset in struct um_exec */
+	unsigned bits;
+	bool written;
+};
+
+#define MAX_OPERANDS 10
+
+static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+			struct operand *o, struct encoding *c, struct emit *e)
+{
+	unsigned count = 0, next = R8;
+
+	for (unsigned n = 0; n < z->operand_count && count + 1 < MAX_OPERANDS; n++) {
+		const ZydisDecodedOperand *d = &ops[n];
+		struct operand v = { 0 };
+		int number;
+
+		if (d->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    d->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
+			c->mem = true;
+		if (d->type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		number = ZydisRegisterGetId(d->reg.value);
+		v.written = d->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE;
+		switch (ZydisRegisterGetClass(d->reg.value)) {
+		case ZYDIS_REGCLASS_GPR8:
+		case ZYDIS_REGCLASS_GPR16:
+		case ZYDIS_REGCLASS_GPR32:
+		case ZYDIS_REGCLASS_GPR64:
+			v.kind = OPERAND_GPR;
+			v.off = gpr_offset(d->reg.value);
+			v.bits = d->size;
+			if (d->encoding == ZYDIS_OPERAND_ENCODING_NONE) {
+				if (number > RDX)
+					e->bad = true;
+			} else {
+				number = (int)next++;
+				c->has_gpr = true;
+				c->gpr16 |= v.bits == 16;
+			}
+			break;
+		case ZYDIS_REGCLASS_XMM:
+		case ZYDIS_REGCLASS_YMM:
+		case ZYDIS_REGCLASS_ZMM:
+			v.kind = OPERAND_VECTOR;
+			v.bits = (unsigned)ZydisRegisterGetWidth(z->machine_mode, d->reg.value);
+			break;
+		case ZYDIS_REGCLASS_MASK:
+			v.kind = OPERAND_OPMASK;
+			if (d->encoding == ZYDIS_OPERAND_ENCODING_MASK && !number)
+				continue; /* "no mask" */
+			break;
+		case ZYDIS_REGCLASS_MMX:
+		case ZYDIS_REGCLASS_X87:
+			switch (d->encoding) {
+			case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+				c->reg = number;
+				break;
+			case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+				c->rm = number;
+				break;
+			default:
+				break;
+			}
+			continue;
+		default: /* flags, status words */
+			continue;
+		}
+		v.host = (unsigned)number;
+		switch (d->encoding) {
+		case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+			c->reg = number;
+			break;
+		case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+			c->rm = number;
+			break;
+		case ZYDIS_OPERAND_ENCODING_OPCODE:
+			c->opcode_reg = number;
+			break;
+		case ZYDIS_OPERAND_ENCODING_NDSNDD:
+			c->vvvv = number;
+			break;
+		case ZYDIS_OPERAND_ENCODING_IS4:
+			c->is4 = number;
+			break;
+		case ZYDIS_OPERAND_ENCODING_NONE:
+		case ZYDIS_OPERAND_ENCODING_MASK:
+			break;
+		default:
+			e->bad = true;
+		}
+		if (v.kind == OPERAND_OPMASK && v.written &&
+		    (z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTD ||
+		     z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTQ)) { /* a pair of opmasks */
+			v.host &= ~1u;
+			o[count++] = v;
+			v.host |= 1;
+		}
+		o[count++] = v;
+	}
+	if (next > R11)
+		e->bad = true;
+	return count;
+}
+
+unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+			const u8 *bytes, struct um_native_key *k, u8 *buf)
+{
+	struct emit e = { .buf = buf };
+	struct encoding c = { .reg = -1, .rm = -1, .vvvv = -1, .opcode_reg = -1, .is4 = -1 };
+	struct operand o[MAX_OPERANDS];
+	unsigned count = collect(z, ops, o, &c, &e);
+	bool vex = z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY, mxcsr = uses_mxcsr(z, ops);
+	unsigned lea, fop;
+
+	if (z->mnemonic == ZYDIS_MNEMONIC_CRC32 && ops[1].size == 16)
+		c.gpr16 = true;
+	if (k->x87)
+		c.gpr16 = false; /* FNSTSW AX needs no prefix */
+
+	CODE(&e, "\x4c\x8d\x1d"); /* lea r11, [rip + ...] */
+	lea = e.n;
+	put32(&e, 0);
+	if (mxcsr || k->x87)
+		CODE(&e, SAVE_HOST_MXCSR);
+	if (k->x87) {
+		CODE(&e, SAVE_HOST_FCW);
+		fxrstor(&e);
+	} else if (mxcsr) {
+		ldmxcsr(&e);
+	}
+	if (k->status_in)
+		CODE(&e, "\x52\x9d"); /* push rdx; popfq */
+	for (unsigned n = 0; n < count; n++) {
+		if (o[n].kind == OPERAND_GPR)
+			load_gpr(&e, o[n].host, o[n].off, o[n].bits);
+		else if (o[n].kind == OPERAND_VECTOR)
+			load_vector(&e, o[n].host, o[n].bits / 8, z->encoding);
+		else
+			move_opmask(&e, o[n].host, false);
+	}
+
+	fop = e.n;
+	encode(&e, z, bytes, &c);
+	if (k->x87 && z->opcode >= 0xd8 && z->opcode <= 0xdf && fop + 2 <= e.n) {
+		k->fop_host = (u16)((z->opcode & 7) << 8 | buf[e.n - 1]);
+		k->fop_guest = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);
+	}
+
+	/* Last operand first: of MULX's two destinations, the first wins if they are the same. */
+	for (unsigned n = count; n--;) {
+		if (!o[n].written)
+			continue;
+		if (o[n].kind == OPERAND_GPR)
+			store_gpr(&e, o[n].host, o[n].off, o[n].bits);
+		else if (o[n].kind == OPERAND_VECTOR)
+			store_vector(&e, o[n].host, z->encoding);
+		else
+			move_opmask(&e, o[n].host, true);
+	}
+	if (k->x87)
+		fxsave(&e);
+	if (mxcsr || k->x87) {
+		stmxcsr(&e);
+		CODE(&e, RESTORE_HOST_MXCSR);
+	}
+	if (k->x87)
+		CODE(&e, RESTORE_HOST_FCW);
+	if (vex)
+		CODE(&e, VZEROUPPER);
+	if (k->status_out)
+		CODE(&e, "\x9c\x58\xc3"); /* pushfq; pop rax; ret */
+	else
+		CODE(&e, "\x31\xc0\xc3"); /* xor eax, eax; ret */
+
+	{
+		u32 rel = e.n - (lea + 4);
+
+		memcpy(buf + lea, &rel, 4);
+	}
+	if (mxcsr) {
+		stmxcsr(&e);
+		CODE(&e, RESTORE_HOST_MXCSR);
+	} else if (k->x87) {
+		CODE(&e, RESTORE_HOST_MXCSR);
+	}
+	if (k->x87)
+		CODE(&e, RESTORE_HOST_FCW);
+	if (vex)
+		CODE(&e, VZEROUPPER);
+	CODE(&e, "\xc3");
+	return e.bad ? 0 : e.n;
+}
