@@ -6,6 +6,13 @@
  * Slots are those of KVM_SET_USER_MEMORY_REGION: each maps [base_gfn, base_gfn + npages) to
  * [userspace_addr, ...) of the VMM's own memory.  Several slots may alias the same host memory, but
  * never overlap in guest-physical space (within an address space; SMM has its own).
+ *
+ * Locks.  The slots mutex (inside struct um_mem) serializes changes of slots.  Order: slots mutex, then
+ * a listener's own lock (the MMU's mmu_lock).  Readers take neither: a change publishes a new table,
+ * tells the listeners, waits until every read-side section that could have seen the old table has
+ * ended, and only then frees what was replaced.  A listener may also read slots under its own lock
+ * without a read-side section, because its slot_commit is called between publication and release: it
+ * must acquire that lock there, so whoever used the old table under the lock is done.
  */
 #ifndef UM_MEM_MEM_H
 #define UM_MEM_MEM_H
@@ -18,7 +25,7 @@
 #include "base/types.h"
 
 #define UM_NR_SLOTS 32764 /* KVM_CAP_NR_MEMSLOTS, for user memory */
-#define UM_NR_AS    1     /* address spaces advertised; SMM adds the second */
+#define UM_NR_AS    1	  /* address spaces advertised; SMM adds the second */
 
 struct um_mem;
 
@@ -55,13 +62,24 @@ struct um_mem_listener {
 			    const struct um_slot *old);
 	/* Drop all translations through @old before it disappears. */
 	void (*slot_flush)(struct um_mem_listener *l, struct um_slot *old);
-	/* After the change is visible: start or stop write protection for dirty logging, … */
+	/*
+	 * After the change is visible, and before what it replaced is freed: start or stop write protection for
+	 * dirty logging, …
+	 */
 	void (*slot_commit)(struct um_mem_listener *l, const struct um_slot *old,
 			    struct um_slot *new);
-	/* Release slot->arch. */
+	/*
+	 * Release slot->arch.  Not called for a slot that was only given new flags: its successor took arch
+	 * over in slot_prepare.
+	 */
 	void (*slot_free)(struct um_mem_listener *l, struct um_slot *slot);
-	/* The VMM fetched (and cleared) dirty bits @mask of pages first..first+63: protect them again. */
-	void (*dirty_cleared)(struct um_mem_listener *l, struct um_slot *slot, u64 first, u64 mask);
+	/*
+	 * The VMM fetched and cleared the dirty bits that are set in mask[0..nwords), of which bit 0 of mask[0]
+	 * is page @first (a multiple of 64) of the slot: protect these pages again.  When it returns, no vCPU
+	 * can write to them without marking them dirty.
+	 */
+	void (*dirty_cleared)(struct um_mem_listener *l, struct um_slot *slot, u64 first,
+			      const u64 *mask, size_t nwords);
 
 	struct um_mem_listener *next;
 };
@@ -72,6 +90,8 @@ void um_mem_destroy(struct um_mem *m); /* calls release, then slot_free */
 
 /* Register at VM creation, before the first slot. */
 void um_mem_add_listener(struct um_mem *m, struct um_mem_listener *l);
+/* Take it out when nobody uses @m any more; its slot_free is called for all slots. */
+void um_mem_remove_listener(struct um_mem *m, struct um_mem_listener *l);
 
 /*
  * KVM_SET_USER_MEMORY_REGION (api.rst 4.35).  Returns 0 or -EINVAL (alignment, overflow, bad flags,
@@ -84,31 +104,52 @@ int um_mem_set_region(struct um_mem *m, const struct kvm_userspace_memory_region
 int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap);
 
 /*
- * Look-ups, lock-free: to be called inside a read-side section (um_mem_read_lock; nests; cheap; must
- * not block).  The slot stays valid until um_mem_read_unlock.
+ * Look-ups, lock-free: to be called inside a read-side section, between um_mem_read_lock() and
+ * um_mem_read_unlock() with the token that the former returned.  Sections may nest.  They may fault on
+ * guest memory, but should otherwise be short: a slot change waits for them (so changing slots inside
+ * one is a deadlock).  The slot stays valid to the end of the section.
  */
-void um_mem_read_lock(struct um_mem *m);
-void um_mem_read_unlock(struct um_mem *m);
+unsigned um_mem_read_lock(struct um_mem *m);
+void um_mem_read_unlock(struct um_mem *m, unsigned token);
 struct um_slot *um_mem_slot(struct um_mem *m, gfn_t gfn); /* NULL: no memory there (MMIO) */
-u64 um_mem_generation(struct um_mem *m); /* changes with every slot change */
+u64 um_mem_generation(struct um_mem *m); /* changes with every slot change; needs no section */
+
+/* The table of slots, by ascending base.  Same rules as um_mem_slot(). */
+struct um_slots {
+	u64 generation;
+	u64 npages; /* of all slots together */
+	unsigned n;
+	struct um_slot *slot[];
+};
+const struct um_slots *um_mem_slots(struct um_mem *m);
 
 static inline hva_t um_slot_hva(const struct um_slot *s, gfn_t gfn)
 {
 	return s->hva + ((gfn - s->base) << UM_PAGE_SHIFT);
 }
 
-/* Record that the guest (or umbra for it) wrote to @gfn. */
+/* Record that the guest (or umbra for it) wrote to @gfn.  Any thread; inside a read-side section. */
 void um_mem_mark_dirty(struct um_slot *slot, gfn_t gfn);
 
 /*
  * Copy from and to guest-physical memory, across pages and slots.  For umbra's own structures (kvmclock,
  * steal time, page-table walks have their own).  0, or -EFAULT (no slot, read-only slot on write, host
- * page gone).
+ * page gone; earlier pages may have been copied).
  */
 int um_mem_read(struct um_mem *m, gpa_t gpa, void *buf, size_t len);
 int um_mem_write(struct um_mem *m, gpa_t gpa, const void *buf, size_t len);
 
-/* Host side of the notifier chain: what the VMM (or umbra's own reclaim) does to its memory. */
+/*
+ * The host side of the notifier chain: what the VMM (or umbra's own reclaim) does to its memory.
+ * start and end come in pairs around the change (munmap, mremap, mprotect, MADV_DONTNEED, …), by any
+ * thread that is not between um_mmu_enter() and um_mmu_leave(); vCPUs that fault on the range meanwhile
+ * wait.
+ */
+void um_mem_invalidate_start(struct um_mem *m, hva_t start, hva_t end);
+void um_mem_invalidate_end(struct um_mem *m, hva_t start, hva_t end);
 void um_mem_invalidate(struct um_mem *m, hva_t start, hva_t end); /* start+end around nothing */
+void um_mem_change(struct um_mem *m, hva_t hva);
+bool um_mem_clear_young(struct um_mem *m, hva_t start, hva_t end);
+bool um_mem_test_young(struct um_mem *m, hva_t start, hva_t end);
 
 #endif

@@ -13,6 +13,8 @@
 #ifndef UM_MMU_MMU_H
 #define UM_MMU_MMU_H
 
+#include <stdio.h>
+
 #include "base/counters.h"
 #include "base/trace.h"
 #include "cpu/cpu.h"
@@ -85,11 +87,11 @@ int um_mmu_load_pdptrs(struct um_mmu *m, u64 cr3, u64 pdptr[4]);
 
 /* How an access came out.  Never negative. */
 enum um_access_result {
-	UM_ACCESS_OK,      /* hva is usable for this access within its page */
+	UM_ACCESS_OK,	   /* hva is usable for this access within its page */
 	UM_ACCESS_TRACKED, /* write only: store to hva, then call um_mmu_written() */
 	UM_ACCESS_FAULT,   /* #PF for the guest: error_code, cr2 = gva */
-	UM_ACCESS_MMIO,    /* no memory at gpa (or a write to a read-only slot) */
-	UM_ACCESS_HOST,    /* the host cannot provide the page: EFAULT, at hva/gpa */
+	UM_ACCESS_MMIO,	   /* no memory at gpa (or a write to a read-only slot) */
+	UM_ACCESS_HOST,	   /* the host cannot provide the page: EFAULT, at hva/gpa */
 };
 
 /* A fault: the request (set by the caller), what was derived, and the result. */
@@ -98,8 +100,8 @@ struct um_fault {
 	gva_t gva;
 	enum um_access acc;
 	enum um_tlb_priv priv;
-	bool implicit;  /* implicit supervisor access (descriptor tables, TSS): not subject to AC */
-	bool probe;     /* no side effects: no A/D bits, no sptes, no TLB fill (KVM_TRANSLATE, debuggers) */
+	bool implicit; /* implicit supervisor access (descriptor tables, TSS): not subject to AC */
+	bool probe; /* no side effects: no A/D bits, no sptes, no TLB fill (KVM_TRANSLATE, debuggers) */
 	bool locked_rmw; /* an RMW: check for write even when reading */
 	/* derived */
 	gpa_t gpa;
@@ -131,5 +133,13 @@ bool um_mmu_watched(const struct um_cpu *cpu, gva_t gva);
 
 /* The auditor (mmu/audit.c).  Returns the number of violations; the first is described in @why. */
 unsigned um_mmu_audit(struct um_mmu_vm *v, char *why, size_t size);
+/* With cfg.audit: how many violations were found after events so far, and the first of them. */
+unsigned um_mmu_audit_failures(struct um_mmu_vm *v, char *why, size_t size);
+
+/*
+ * The shadow page tables as text, for `umbra mmu`: roots of each vCPU, pages as trees, runs of sptes that
+ * continue each other as one line.
+ */
+void um_mmu_dump(struct um_mmu_vm *v, FILE *out);
 
 #endif

@@ -24,8 +24,8 @@
  *     (shadowed page tables, dirty logging, read-only slots) always come to the slow path.
  *  3. No entry for a page with an enabled data breakpoint (DR7), for MMIO, or with context 0.
  *
- * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush:
- * see um_tlb_leave().
+ * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush, through
+ * `flush`; um_mmu_enter() and um_mmu_leave() (mmu/mmu.h) are the owner's side, mmu/flush.c has the other.
  */
 #ifndef UM_MMU_TLB_H
 #define UM_MMU_TLB_H
@@ -44,11 +44,14 @@ enum um_access { UM_READ, UM_WRITE, UM_FETCH };
 
 /* Privilege of an access: which of a root's contexts it uses. */
 enum um_tlb_priv {
-	UM_PRIV_KERNEL,    /* CPL < 3, or an implicit supervisor access; SMAP in force */
+	UM_PRIV_KERNEL,	   /* CPL < 3, or an implicit supervisor access; SMAP in force */
 	UM_PRIV_KERNEL_AC, /* CPL < 3, EFLAGS.AC = 1: explicit accesses to user pages allowed */
-	UM_PRIV_USER,      /* CPL 3 */
+	UM_PRIV_USER,	   /* CPL 3 */
 	UM_NR_PRIVS
 };
+
+#define UM_TLB_FLUSH_ALL    1u /* forget every entry */
+#define UM_TLB_FLUSH_RELOAD 2u /* a shadow root may have become invalid: look it up again */
 
 struct um_tlb_entry {
 	u64 tag[3]; /* by enum um_access */
@@ -60,11 +63,16 @@ struct um_tlb {
 	u16 ctx[UM_NR_PRIVS];
 	u16 next_ctx;
 	/*
+	 * Counts flushes.  Whoever keeps something that was derived from entries (a context number, a host
+	 * address) compares it: as long as it is the same, what was derived is good.
+	 */
+	u32 epoch;
+	/*
 	 * Set by the owner while it may use entries; others that need a flush set `flush` (and kick the
 	 * vCPU) and wait until `running` or `flush` is clear.
 	 */
 	atomic_uint running;
-	atomic_uint flush;
+	atomic_uint flush; /* UM_TLB_FLUSH_... */
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
@@ -74,7 +82,8 @@ static inline unsigned um_tlb_index(gva_t gva)
 }
 
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
-static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc, unsigned ctx)
+static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc,
+				  unsigned ctx)
 {
 	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
 
@@ -99,10 +108,16 @@ static inline void *um_tlb_lookup_sized(const struct um_tlb *t, gva_t gva, unsig
 	return NULL;
 }
 
+/* Ready for use, empty. */
+void um_tlb_init(struct um_tlb *t);
 /* Forget everything: O(1) but when context numbers run out.  Owner only. */
 void um_tlb_flush(struct um_tlb *t);
+/* Go over to context numbers that no entry has (another root).  Owner only. */
+void um_tlb_new_context(struct um_tlb *t);
 /* Forget the page of @gva in every context.  Owner only. */
 void um_tlb_flush_page(struct um_tlb *t, gva_t gva);
+/* The same for @npages pages from that of @gva on. */
+void um_tlb_flush_range(struct um_tlb *t, gva_t gva, u64 npages);
 /* Fill.  @allowed: bit (1 << enum um_access).  Other tags of the entry are cleared unless it is the same page. */
 void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, unsigned allowed);
 

@@ -1,0 +1,38 @@
+/* SPDX-License-Identifier: MIT */
+/* struct um_mem, for the files of this folder. */
+#ifndef UM_MEM_INTERNAL_H
+#define UM_MEM_INTERNAL_H
+
+#include <stdatomic.h>
+
+#include "mem/mem.h"
+
+struct um_mem {
+	const struct um_trace *trace;
+	struct um_mem_listener *listeners;
+
+	pthread_mutex_t slots_mutex;
+	struct um_slot **by_id; /* UM_NR_SLOTS pointers; under slots_mutex */
+
+	_Atomic(struct um_slots *) slots;
+	_Atomic u64 generation; /* of the newest table */
+
+	/*
+	 * Read-side sections (slots.c: synchronize_readers): readers count themselves in the cell that
+	 * `phase` names at the time.
+	 */
+	atomic_uint phase __attribute__((aligned(64)));
+	struct {
+		atomic_uint n __attribute__((aligned(64)));
+	} readers[2];
+};
+
+#define um_for_each_listener(l, m) for ((l) = (m)->listeners; (l); (l) = (l)->next)
+
+/* Words of a slot's dirty bitmap. */
+static inline size_t um_dirty_words(const struct um_slot *s)
+{
+	return (s->npages + 63) / 64;
+}
+
+#endif

@@ -1,0 +1,220 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The reverse map: from a guest frame (and level) to all leaf sptes that map it, and, with the same lists, from a
+ * shadow page to the nonleaf sptes that point at it.
+ *
+ * A list is one word.  Most have no or one element and need nothing else; longer ones are chains of blocks,
+ * marked by bit 0 of the word.  Order doesn't matter: the last element of the first block fills the hole of
+ * one that is taken out, so only the first block is ever less than full.
+ */
+#include "mmu/mmu_internal.h"
+
+#include <stdlib.h>
+
+#define BLOCK_PTES 14
+
+struct um_ptelist_block {
+	struct um_ptelist_block *next;
+	unsigned n;
+	u64 *pte[BLOCK_PTES];
+};
+
+static struct um_ptelist_block *blocks(const struct um_ptelist *l)
+{
+	return l->val & 1 ? (struct um_ptelist_block *)(l->val & ~(uintptr_t)1) : NULL;
+}
+
+static struct um_ptelist_block *get_block(struct um_mmu_vm *v)
+{
+	struct um_ptelist_block *b = v->free_blocks;
+
+	if (b)
+		v->free_blocks = b->next;
+	else
+		b = malloc(sizeof(*b));
+	if (b) {
+		b->n = 0;
+		b->next = NULL;
+	}
+	return b;
+}
+
+static void put_block(struct um_mmu_vm *v, struct um_ptelist_block *b)
+{
+	b->next = v->free_blocks;
+	v->free_blocks = b;
+}
+
+void um_ptelist_free_blocks(struct um_mmu_vm *v)
+{
+	while (v->free_blocks) {
+		struct um_ptelist_block *b = v->free_blocks;
+
+		v->free_blocks = b->next;
+		free(b);
+	}
+}
+
+/* False on ENOMEM; the list is then as it was. */
+bool um_ptelist_add(struct um_mmu_vm *v, struct um_ptelist *l, u64 *sptep)
+{
+	struct um_ptelist_block *b = blocks(l), *n;
+
+	if (!l->val) {
+		l->val = (uintptr_t)sptep;
+		return true;
+	}
+	if (!b || b->n == BLOCK_PTES) {
+		n = get_block(v);
+		if (!n)
+			return false;
+		if (!b)
+			n->pte[n->n++] = (u64 *)l->val;
+		n->next = b;
+		l->val = (uintptr_t)n | 1;
+		b = n;
+	}
+	b->pte[b->n++] = sptep;
+	return true;
+}
+
+/* False if it isn't there. */
+bool um_ptelist_del(struct um_mmu_vm *v, struct um_ptelist *l, u64 *sptep)
+{
+	struct um_ptelist_block *first = blocks(l), *b;
+
+	if (!first) {
+		if (l->val != (uintptr_t)sptep)
+			return false;
+		l->val = 0;
+		return true;
+	}
+	for (b = first; b; b = b->next) {
+		for (unsigned i = 0; i < b->n; i++) {
+			if (b->pte[i] != sptep)
+				continue;
+			b->pte[i] = first->pte[--first->n];
+			if (!first->n) {
+				l->val = first->next ? (uintptr_t)first->next | 1 : 0;
+				put_block(v, first);
+			} else if (first->n == 1 && !first->next) {
+				l->val = (uintptr_t)first->pte[0];
+				put_block(v, first);
+			}
+			return true;
+		}
+	}
+	return false;
+}
+
+u64 *um_ptelist_next(const struct um_ptelist *l, unsigned *pos)
+{
+	struct um_ptelist_block *b = blocks(l);
+	unsigned n = (*pos)++;
+
+	if (!b)
+		return n ? NULL : (u64 *)l->val;
+	for (; b; b = b->next) {
+		if (n < b->n)
+			return b->pte[n];
+		n -= b->n;
+	}
+	return NULL;
+}
+
+u64 *um_ptelist_first(const struct um_ptelist *l)
+{
+	unsigned pos = 0;
+
+	return um_ptelist_next(l, &pos);
+}
+
+unsigned um_ptelist_count(const struct um_ptelist *l)
+{
+	struct um_ptelist_block *b = blocks(l);
+	unsigned n = l->val && !b;
+
+	for (; b; b = b->next)
+		n += b->n;
+	return n;
+}
+
+/*
+ * The slot whose rmap holds the sptes of @gfn.  While a slot is being flushed, it is out of the table
+ * already, but its sptes are still in its rmap.
+ */
+struct um_slot *um_rmap_slot(struct um_mmu_vm *v, gfn_t gfn)
+{
+	struct um_slot *s = v->flushing_slot;
+
+	if (s && gfn - s->base < s->npages)
+		return s;
+	return um_mem_slot(v->mem, gfn);
+}
+
+struct um_ptelist *um_rmap(struct um_mmu_vm *v, gfn_t gfn, unsigned level)
+{
+	struct um_slot *s = um_rmap_slot(v, gfn);
+	struct um_slot_mmu *a = s ? s->arch : NULL;
+
+	return a ? &a->rmap[level][um_slot_index(a, gfn, level)] : NULL;
+}
+
+/*
+ * Take the permission to store away from all sptes that map @gfn: because it becomes a page table (then
+ * M goes too: only a full fault may give it back), or to log the next write.  Large sptes are
+ * dropped, so that the other frames are not affected.  Returns whether anything was weakened.
+ */
+bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table)
+{
+	u64 clear = SPTE_STORABLE | SPTE_DIRTY | (for_table ? SPTE_MMU_WRITABLE : 0);
+	struct um_ptelist *l = um_rmap(v, gfn, 1);
+	bool any = false;
+	unsigned pos = 0;
+	u64 *sptep;
+
+	if (!l)
+		return false;
+	while ((sptep = um_ptelist_next(l, &pos))) {
+		u64 old = *sptep;
+
+		if (!(old & clear))
+			continue;
+		WRITE_ONCE(*sptep, old & ~clear);
+		if ((old & (SPTE_DIRTY | SPTE_ACCESSED)) == (SPTE_DIRTY | SPTE_ACCESSED))
+			um_flush_note(v, um_sptep_page(sptep), um_sptep_index(sptep));
+		any = true;
+	}
+	for (unsigned level = 2; level <= MAX_LEAF_LEVEL; level++) {
+		l = um_rmap(v, gfn, level);
+		while (l && (sptep = um_ptelist_first(l))) {
+			um_sp_drop_spte(v, um_sptep_page(sptep), um_sptep_index(sptep));
+			any = true;
+		}
+	}
+	return any;
+}
+
+/* Drop all sptes that map frames first..first+npages-1 of @slot. */
+bool um_rmap_zap(struct um_mmu_vm *v, struct um_slot *slot, gfn_t first, u64 npages)
+{
+	struct um_slot_mmu *a = slot->arch;
+	bool any = false;
+	u64 *sptep;
+
+	if (!a || !npages)
+		return false;
+	for (unsigned level = 1; level <= MAX_LEAF_LEVEL; level++) {
+		u64 end = um_slot_index(a, first + npages - 1, level);
+
+		for (u64 i = um_slot_index(a, first, level); i <= end; i++) {
+			struct um_ptelist *l = &a->rmap[level][i];
+
+			while ((sptep = um_ptelist_first(l))) {
+				um_sp_drop_spte(v, um_sptep_page(sptep), um_sptep_index(sptep));
+				any = true;
+			}
+		}
+	}
+	return any;
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The software TLB's own operations: filling it and forgetting.
+ *
+ * Context numbers are handed out in ascending triples.  A flush hands out the next triple, which no entry has;
+ * the entries of older triples can't match any more and are overwritten in time.  When numbers run
+ * out, the table is cleared once and they start over: one clearing of 128 KiB in 1364 flushes.
+ */
+#include "mmu/tlb.h"
+
+#include <string.h>
+
+void um_tlb_new_context(struct um_tlb *t)
+{
+	if (t->next_ctx + UM_NR_PRIVS > UM_TLB_NR_CTX) {
+		memset(t->e, 0, sizeof(t->e));
+		t->next_ctx = 1;
+		t->epoch++;
+	}
+	for (unsigned i = 0; i < UM_NR_PRIVS; i++)
+		t->ctx[i] = t->next_ctx++;
+}
+
+void um_tlb_init(struct um_tlb *t)
+{
+	memset(t, 0, sizeof(*t));
+	t->next_ctx = 1;
+	um_tlb_new_context(t);
+}
+
+void um_tlb_flush(struct um_tlb *t)
+{
+	t->epoch++;
+	um_tlb_new_context(t);
+}
+
+static void clear_entry(struct um_tlb_entry *e, u64 vpn, u64 npages)
+{
+	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
+		if ((e->tag[i] >> UM_PAGE_SHIFT) - vpn < npages)
+			e->tag[i] = 0;
+	}
+}
+
+void um_tlb_flush_range(struct um_tlb *t, gva_t gva, u64 npages)
+{
+	u64 vpn = gva >> UM_PAGE_SHIFT;
+	u64 n = um_min(npages, (u64)UM_TLB_ENTRIES);
+
+	for (u64 i = 0; i < n; i++)
+		clear_entry(&t->e[(vpn + i) & (UM_TLB_ENTRIES - 1)], vpn, npages);
+}
+
+void um_tlb_flush_page(struct um_tlb *t, gva_t gva)
+{
+	clear_entry(&t->e[um_tlb_index(gva)], gva >> UM_PAGE_SHIFT, 1);
+}
+
+void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, unsigned allowed)
+{
+	struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
+	u64 tag = (gva & UM_PAGE_MASK) | ctx;
+	u64 addend = (u64)host_page - (gva & UM_PAGE_MASK);
+
+	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
+		if (allowed & (1u << i))
+			e->tag[i] = tag;
+		else if (e->tag[i] != tag || e->addend != addend)
+			e->tag[i] = 0;
+	}
+	e->addend = addend;
+}
