@@ -147,7 +147,6 @@ static void add_pci(struct aml *a)
 	aml_device(a, "PCI0");
 	aml_name(a, "_HID"), aml_eisaid(a, "PNP0A03");
 	aml_name(a, "_UID"), aml_int(a, 0);
-	aml_name(a, "_ADR"), aml_int(a, 0);
 	aml_name(a, "_BBN"), aml_int(a, 0);
 	aml_name(a, "_CRS"), aml_resources(a);
 	aml_res_bus_range(a, 0, 0);
@@ -278,7 +277,7 @@ static struct acpi_header *write_fadt(struct writer *w, const struct acpi_facs *
 		.reset_value = RESET_VALUE,
 		.minor_revision = 4,
 		.x_dsdt = gpa_of(w, dsdt),
-		.x_pm1a_evt = GAS_PORT(4, PM_PORT + PM1_EVT),
+		.x_pm1a_evt = { GAS_IO, 32, 0, 2, PM_PORT + PM1_EVT },
 		.x_pm1a_cnt = GAS_PORT(2, PM_PORT + PM1_CNT),
 		.x_pm_tmr = GAS_PORT(4, PM_PORT + PM_TMR),
 	};

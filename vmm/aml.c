@@ -204,21 +204,20 @@ void aml_eisaid(struct aml *a, const char *id)
 }
 
 /*
- * A resource template is a buffer: its size, as a word, stands between the package length and the
- * bytes, and is filled in at the end.
+ * A resource template is a buffer: its size, an integer of unknown length until the end, stands between
+ * the package length and the bytes.
  */
 void aml_resources(struct aml *a)
 {
 	put8(a, OP_BUFFER);
 	open_length(a);
-	put8(a, OP_WORD);
-	put16(a, 0);
 }
 
 void aml_end_resources(struct aml *a)
 {
-	size_t start;
-	u16 size;
+	u8 size[16];
+	struct aml n;
+	size_t start, len;
 
 	put8(a, 0x79); /* end tag; checksum 0 means "not checked" */
 	put8(a, 0);
@@ -227,8 +226,16 @@ void aml_end_resources(struct aml *a)
 		return;
 	}
 	start = a->start[a->depth - 1];
-	size = (u16)(a->len - start - 3);
-	memcpy(a->buf + start + 1, &size, 2);
+	len = a->len - start;
+	aml_init(&n, size, sizeof(size));
+	aml_int(&n, len);
+	if (n.len > a->cap - a->len) {
+		a->failed = true;
+		return;
+	}
+	memmove(a->buf + start + n.len, a->buf + start, len);
+	memcpy(a->buf + start, size, n.len);
+	a->len += n.len;
 	aml_end(a);
 }
 

@@ -127,7 +127,7 @@ int stat_print(FILE *f, pid_t pid, double seconds, unsigned long long *last)
 
 		if (strlen(e->d_name) > 16)
 			continue;
-		snprintf(path, sizeof(path), "%s/%s", dir, e->d_name);
+		snprintf(path, sizeof(path), "%s/%.16s", dir, e->d_name);
 		n = readlink(path, link, sizeof(link) - 1);
 		if (n < (ssize_t)strlen(MEMFD_LINK))
 			continue;
