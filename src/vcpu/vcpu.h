@@ -15,7 +15,7 @@
  *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
  *   the irqchip's locks (irqchip/irqchip.h)
- *   vm->clock_lock (leaf)
+ *   vm->clock_lock, vm->timers_lock (leaves)
  * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
  */
 #ifndef UM_VCPU_VCPU_H
@@ -56,13 +56,15 @@ struct um_vm {
 	struct um_mem *mem;
 	struct um_mmu_vm *mmu;
 	_Atomic(struct um_irqchip *) irqchip; /* NULL: the VMM's own; set once */
+	pthread_mutex_t timers_lock;	      /* leaf: poll_timers */
 	struct um_timers *poll_timers;	      /* see um_vcpu.poll_timer; made when first needed */
 
 	int stat_fd;
 	struct um_stat_page *stat;
 
-	atomic_uint nvcpus;
-	struct um_vcpu *_Atomic vcpu[UM_MAX_VCPUS]; /* in the order of creation */
+	atomic_uint nvcpus; /* grows only, under lock */
+	struct um_vcpu
+		*vcpu[UM_MAX_VCPUS]; /* in the order of creation; they live as long as the VM */
 	u32 bsp_id;
 
 	/* Set by the VMM, read back, of no consequence: there is no real mode under VT-x to serve. */
@@ -75,11 +77,13 @@ struct um_vm {
 
 	/* kvmclock (pv.c).  Nanoseconds; the host's TSC as their measure. */
 	pthread_mutex_t clock_lock;
-	u64 clock_tsc; /* host TSC at which ... */
-	u64 clock_ns;  /* ... CLOCK_BOOTTIME was this */
+	u64 clock_tsc;	  /* host TSC at which ... */
+	u64 clock_ns;	  /* ... CLOCK_BOOTTIME was this */
 	s64 clock_offset; /* kvmclock - CLOCK_BOOTTIME */
 	u64 tsc_offset;	  /* what vCPUs' TSCs have in common: struct um_cpu.tsc_offset */
+	u64 tsc_ratio;	  /* of the first vCPU */
 	u64 tsc_last_write, tsc_last_write_host; /* to recognize attempts to synchronize */
+	bool tsc_written;
 	gpa_t wall_clock;
 };
 
@@ -92,7 +96,7 @@ struct um_vm {
 #define UM_REQ_EVENT  BIT(5) /* look for interrupts */
 
 /* What the instruction that left for the VMM is waiting for. */
-enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO, UM_USER_TPR };
+enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO };
 
 struct um_vcpu {
 	struct um_exec x; /* first: the engines' address arithmetic */
@@ -121,7 +125,7 @@ struct um_vcpu {
 	struct um_event exc;
 	bool irq_pending; /* a vector was acknowledged, or given by KVM_INTERRUPT, not yet delivered */
 	u8 irq;
-	bool irq_soft; /* set by KVM_SET_VCPU_EVENTS */
+	bool irq_soft;	/* set by KVM_SET_VCPU_EVENTS */
 	u8 nmi_pending; /* 0..2 */
 	bool triple_fault;
 
@@ -143,8 +147,10 @@ struct um_vcpu {
 	bool pv_guest_stopped; /* KVM_KVMCLOCK_CTRL */
 	u64 pv_steal;	       /* MSR_KVM_STEAL_TIME */
 	u64 pv_poll_control;
+	bool pv_enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
 	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */
-	bool steal_preempted;
+	bool steal_preempted;		     /* the guest was told that it does not run */
+	bool steal_stale;		     /* time passed that is not stolen: start from now */
 
 	u32 tsc_khz; /* of the guest */
 	gpa_t vapic_addr;
@@ -169,19 +175,19 @@ static inline struct um_irqchip *um_vm_irqchip(struct um_vm *vm)
 struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
 
 /* Every vCPU of @vm, in @v. */
-#define um_for_each_vcpu(vm, i, v)                                                                 \
-	for ((i) = 0; (i) < atomic_load(&(vm)->nvcpus); (i)++)                                     \
-		if (((v) = atomic_load(&(vm)->vcpu[i])))
+#define um_for_each_vcpu(vm, i, v) \
+	for ((i) = 0; (i) < atomic_load(&(vm)->nvcpus) && ((v) = (vm)->vcpu[i], true); (i)++)
 
 /* ---- vCPUs: vcpu.c ---- */
 
 /*
- * KVM_CREATE_VCPU.  @run: UM_RUN_PAGES zeroed pages, which must live until um_vcpu_destroy().  Takes a
- * reference to @vm.  0; -EINVAL (id too large, too many), -EEXIST, -ENOMEM.
+ * KVM_CREATE_VCPU.  @run: UM_RUN_PAGES zeroed pages of a shared mapping, which the vCPU unmaps when it is
+ * destroyed: with its VM, as in KVM.  Takes a reference to the VM for the caller, given back with
+ * um_vm_put().  0; -EINVAL (id too large, too many), -EEXIST, -ENOMEM; then @run is still the caller's.
  */
 int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu **vcpu);
 
-/* Nobody uses it any more.  Drops the reference to the VM. */
+/* By the VM at its end: nobody uses it any more. */
 void um_vcpu_destroy(struct um_vcpu *v);
 
 /* Make the vCPU look at its requests soon, waking it if it sleeps.  Any thread; never blocks. */
@@ -191,11 +197,11 @@ void um_vcpu_request(struct um_vcpu *v, unsigned req); /* and kick */
 /* Power-up, or INIT. */
 void um_vcpu_reset(struct um_vcpu *v, bool init);
 
-/*
- * Registers were changed from outside: tell the MMU and forget what an interrupted instruction left.
- * @context: control registers, EFER or CPUID were among them.
- */
-void um_vcpu_state_changed(struct um_vcpu *v, bool context);
+/* Forget an instruction that was waiting for its I/O: the guest is somewhere else now. */
+void um_vcpu_cancel_io(struct um_vcpu *v);
+
+/* Control registers, EFER or CPUID were changed from outside: the MMU starts anew. */
+void um_vcpu_state_changed(struct um_vcpu *v);
 
 /* ---- running: run.c ---- */
 
@@ -204,6 +210,12 @@ int um_vcpu_run(struct um_vcpu *v);
 
 /* Is there something for a halted vCPU to wake up for? */
 bool um_vcpu_runnable(struct um_vcpu *v);
+
+/* Finish the instruction whose I/O was answered.  1: done; 0: exit to the VMM; -errno. */
+int um_vcpu_finish_io(struct um_vcpu *v);
+
+/* KVM_SET_SIGNAL_MASK; NULL: none.  0 or -errno. */
+int um_vcpu_set_signal_mask(struct um_vcpu *v, const sigset_t *mask);
 
 /* Act on INIT and SIPI that have arrived (also before KVM_GET_MP_STATE). */
 void um_vcpu_accept_events(struct um_vcpu *v);
@@ -228,7 +240,10 @@ int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev);
 /* An exception that an engine reported: to the debugger (0), or pending for the guest (1). */
 int um_vcpu_exception(struct um_vcpu *v, const struct um_event *ev);
 
+void um_trace_event(const struct um_vcpu *v, const struct um_event *ev);
+
 bool um_vcpu_irq_allowed(const struct um_vcpu *v);
+bool um_vcpu_nmi_allowed(const struct um_vcpu *v);
 /* May the VMM inject with KVM_INTERRUPT now? */
 bool um_vcpu_ready_for_injection(struct um_vcpu *v);
 /* An interrupt from any controller in the library is waiting. */
@@ -293,12 +308,16 @@ int um_vcpu_sync_in(struct um_vcpu *v);
 /* ---- paravirtualization: pv.c, hypercall.c ---- */
 
 void um_clock_init(struct um_vm *vm);
+/* CLOCK_REALTIME and the host's TSC at one moment, in ns. */
+u64 um_clock_realtime(u64 *tsc);
 /* kvmclock of the VM at host TSC @tsc, in ns. */
 u64 um_clock_at(struct um_vm *vm, u64 tsc);
 void um_clock_get(struct um_vm *vm, struct kvm_clock_data *d);
 int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d);
 /* A new vCPU's TSC: in step with the others'. */
 void um_tsc_init(struct um_vcpu *v);
+/* Do all vCPUs read the same TSC at the same moment? */
+bool um_tsc_in_step(struct um_vm *vm);
 /* KVM_SET_MSRS of the TSC: values that mean the same moment get the same offset. */
 void um_tsc_host_write(struct um_vcpu *v, u64 val);
 

@@ -1,0 +1,297 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Events on their way into the guest: exceptions, NMIs, interrupts.
+ *
+ * Priority (SDM vol. 3 table 6-2, as far as it is decided here and not inside the engine): an exception
+ * of the instruction just executed, then NMI, then external interrupts.  What can't be delivered now asks
+ * the engine to come back when it can (x.irq_window, x.nmi_window).
+ *
+ * An exception while another is delivered makes a double fault if both are of a kind (SDM vol. 3 table
+ * 6-5), and a triple fault during that.
+ */
+#include <errno.h>
+#include <string.h>
+
+#include "vcpu/vcpu.h"
+
+void um_trace_event(const struct um_vcpu *v, const struct um_event *ev)
+{
+	um_trace(&v->vm->cfg.trace, exceptions,
+		 "vcpu %u: vector %u kind %u error %#x (%d) %#llx at %#llx", v->id, ev->vector,
+		 ev->kind, ev->error_code, ev->has_error, (unsigned long long)ev->payload,
+		 (unsigned long long)v->x.cpu.rip);
+}
+
+/* ---- what is allowed ---- */
+
+bool um_vcpu_irq_allowed(const struct um_vcpu *v)
+{
+	return (v->x.cpu.rflags & RFLAGS_IF) && !v->x.cpu.int_shadow &&
+	       !(v->debug.control & KVM_GUESTDBG_BLOCKIRQ);
+}
+
+bool um_vcpu_nmi_allowed(const struct um_vcpu *v)
+{
+	return !v->x.cpu.nmi_masked && !v->x.cpu.int_shadow &&
+	       !(v->debug.control & KVM_GUESTDBG_BLOCKIRQ);
+}
+
+bool um_vcpu_has_interrupt(struct um_vcpu *v)
+{
+	return v->irq_pending || (v->lapic && um_lapic_has_interrupt(v->lapic));
+}
+
+bool um_vcpu_ready_for_injection(struct um_vcpu *v)
+{
+	if (v->lapic && (!um_lapic_accepts_extint(v->lapic) || um_lapic_extint_pending(v->lapic)))
+		return false;
+	return um_vcpu_irq_allowed(v) && !um_vcpu_has_interrupt(v) && !v->exc_pending;
+}
+
+/* ---- queueing ---- */
+
+void um_vcpu_queue_exception(struct um_vcpu *v, enum um_vector vec, bool has_error, u32 error)
+{
+	v->exc = (struct um_event){
+		.vector = vec,
+		.kind = UM_EVENT_FAULT,
+		.has_error = has_error,
+		.error_code = error,
+	};
+	v->exc_pending = true;
+}
+
+int um_vcpu_interrupt(struct um_vcpu *v, u32 vector)
+{
+	struct um_irqchip *chip = um_vm_irqchip(v->vm);
+
+	if (vector > 255)
+		return -EINVAL;
+	if (v->lapic) {
+		if (!um_irqchip_is_split(chip))
+			return -ENXIO;
+		return um_lapic_set_extint(v->lapic, (u8)vector);
+	}
+	v->irq = (u8)vector;
+	v->irq_soft = false;
+	v->irq_pending = true;
+	return 0;
+}
+
+void um_vcpu_nmi(struct um_vcpu *v)
+{
+	atomic_fetch_add(&v->nmi_queued, 1);
+	um_vcpu_request(v, UM_REQ_NMI);
+}
+
+void um_vcpu_collect_nmis(struct um_vcpu *v)
+{
+	/* One in service or being served leaves room for one more to be latched. */
+	unsigned limit = v->x.cpu.nmi_masked ? 1 : 2;
+
+	v->nmi_pending = (u8)um_min(v->nmi_pending + atomic_exchange(&v->nmi_queued, 0), limit);
+}
+
+/* ---- delivery ---- */
+
+static bool deliver(struct um_vcpu *v, const struct um_event *ev)
+{
+	bool done;
+
+	if (um_mmu_enter(v->mmu)) {
+		v->x.exit.kind = UM_EXIT_INTERNAL;
+		v->x.exit.why = "out of memory for shadow pages";
+		return false;
+	}
+	um_trace_event(v, ev);
+	done = um_engine_deliver(&v->x, ev);
+	um_mmu_leave(v->mmu);
+	return done;
+}
+
+static bool is_exception(const struct um_event *ev)
+{
+	/* INT n, INT3, INTO and INT1 count as benign whatever their vector is. */
+	return ev->kind == UM_EVENT_FAULT || ev->kind == UM_EVENT_TRAP;
+}
+
+static bool contributory(const struct um_event *ev)
+{
+	return ev->vector == UM_VEC_DE || (ev->vector >= UM_VEC_TS && ev->vector <= UM_VEC_GP) ||
+	       ev->vector == UM_VEC_CP;
+}
+
+static bool double_fault(const struct um_event *first, const struct um_event *second)
+{
+	if (!is_exception(first))
+		return false;
+	if (first->vector == UM_VEC_PF)
+		return second->vector == UM_VEC_PF || contributory(second);
+	return contributory(first) && contributory(second);
+}
+
+static int shutdown(struct um_vcpu *v)
+{
+	v->exc_pending = false;
+	v->triple_fault = false;
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return 0;
+}
+
+int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev)
+{
+	/* Benign exceptions could follow each other for ever if a guest arranged it. */
+	for (unsigned attempts = 0; attempts < 8; attempts++) {
+		const struct um_event *second = &v->x.exit.exc;
+
+		um_count(v->counters, exceptions);
+		if (deliver(v, &ev)) {
+			v->exc_pending = false;
+			return 1;
+		}
+		if (v->x.exit.kind != UM_EXIT_EXCEPTION) {
+			v->exc = ev;
+			v->exc_pending = true;
+			return um_vcpu_handle_exit(v, v->x.exit.kind);
+		}
+		if (ev.vector == UM_VEC_DF && is_exception(&ev))
+			break;
+		if (double_fault(&ev, second)) {
+			/* The page fault that was under way has loaded CR2 (SDM vol. 3 6.15, #PF). */
+			if (second->vector == UM_VEC_PF)
+				v->x.cpu.cr2 = second->payload;
+			else if (ev.vector == UM_VEC_PF)
+				v->x.cpu.cr2 = ev.payload;
+			ev = (struct um_event){ .vector = UM_VEC_DF,
+						.kind = UM_EVENT_FAULT,
+						.has_error = true };
+		} else {
+			ev = *second;
+		}
+	}
+	return shutdown(v);
+}
+
+/* An interrupt or NMI; if its delivery faults, the fault is what is left of it. */
+static int deliver_interrupt(struct um_vcpu *v, u8 vector, enum um_event_kind kind)
+{
+	struct um_event ev = { .vector = vector, .kind = (u8)kind };
+
+	if (deliver(v, &ev))
+		return 1;
+	if (v->x.exit.kind == UM_EXIT_EXCEPTION)
+		return um_vcpu_deliver_exception(v, v->x.exit.exc);
+	return um_vcpu_handle_exit(v, v->x.exit.kind);
+}
+
+static int inject_nmi(struct um_vcpu *v)
+{
+	int r;
+
+	v->nmi_pending--;
+	v->x.cpu.nmi_masked = true;
+	um_count(v->counters, nmi_injections);
+	r = deliver_interrupt(v, UM_VEC_NMI, UM_EVENT_NMI);
+	if (r < 0) { /* the host could not: nothing has happened */
+		v->nmi_pending++;
+		v->x.cpu.nmi_masked = false;
+	}
+	return r;
+}
+
+static int inject_irq(struct um_vcpu *v)
+{
+	int r;
+
+	if (!v->irq_pending) {
+		int vector = um_lapic_ack(v->lapic);
+
+		if (vector < 0)
+			return 1;
+		v->irq = (u8)vector;
+		v->irq_soft = false;
+		v->irq_pending = true;
+	}
+	um_count(v->counters, irq_injections);
+	r = deliver_interrupt(v, v->irq, UM_EVENT_EXTINT);
+	if (r >= 0)
+		v->irq_pending = false;
+	return r;
+}
+
+int um_vcpu_inject(struct um_vcpu *v)
+{
+	struct um_exec *x = &v->x;
+	bool window = v->run->request_interrupt_window;
+	int r;
+
+	x->irq_window = false;
+	x->nmi_window = false;
+	if (!v->exc_pending && !v->triple_fault && !v->nmi_pending && !um_vcpu_has_interrupt(v) &&
+	    !window)
+		return 1;
+	if (um_engine_io_pending(x)) {
+		r = um_vcpu_finish_io(v);
+		if (r <= 0 || um_engine_io_pending(x))
+			return r;
+	}
+	if (v->triple_fault)
+		return shutdown(v);
+	if (v->exc_pending) {
+		r = um_vcpu_deliver_exception(v, v->exc);
+		if (r <= 0)
+			return r;
+	}
+	if (v->nmi_pending && um_vcpu_nmi_allowed(v)) {
+		r = inject_nmi(v);
+		if (r <= 0)
+			return r;
+	}
+	if (um_vcpu_has_interrupt(v) && um_vcpu_irq_allowed(v)) {
+		r = inject_irq(v);
+		if (r <= 0)
+			return r;
+	}
+	if (window && um_vcpu_ready_for_injection(v)) {
+		v->run->exit_reason = KVM_EXIT_IRQ_WINDOW_OPEN;
+		return 0;
+	}
+	if (!(v->debug.control & KVM_GUESTDBG_BLOCKIRQ)) {
+		x->nmi_window = v->nmi_pending;
+		x->irq_window = window || um_vcpu_has_interrupt(v);
+	}
+	return 1;
+}
+
+/* ---- the debugger's share ---- */
+
+static int debug_exit(struct um_vcpu *v, const struct um_event *ev)
+{
+	struct kvm_debug_exit_arch *arch = &v->run->debug.arch;
+	const struct um_cpu *c = &v->x.cpu;
+
+	memset(arch, 0, sizeof(*arch));
+	arch->exception = ev->vector;
+	arch->pc = c->rip + (um_cpu_64bit(c) ? 0 : c->seg[UM_CS].base);
+	arch->dr6 = ev->vector == UM_VEC_DB ? ev->payload | DR6_FIXED1 | DR6_RTM : 0;
+	arch->dr7 = v->x.use_guest_dr ? v->x.guest_dr7 : c->dr7;
+	v->run->exit_reason = KVM_EXIT_DEBUG;
+	return 0;
+}
+
+int um_vcpu_exception(struct um_vcpu *v, const struct um_event *ev)
+{
+	u32 control = v->debug.control;
+
+	if (control & KVM_GUESTDBG_ENABLE) {
+		if (ev->vector == UM_VEC_DB && is_exception(ev) &&
+		    (control & (KVM_GUESTDBG_SINGLESTEP | KVM_GUESTDBG_USE_HW_BP)))
+			return debug_exit(v, ev);
+		if (ev->vector == UM_VEC_BP && ev->kind == UM_EVENT_SOFT_EXC &&
+		    (control & KVM_GUESTDBG_USE_SW_BP))
+			return debug_exit(v, ev);
+	}
+	v->exc = *ev;
+	v->exc_pending = true;
+	return 1;
+}

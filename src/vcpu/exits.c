@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What each exit of an engine means: one function for each, one table of who does it.
+ */
+#include <errno.h>
+#include <sched.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "vcpu/vcpu.h"
+
+int um_vcpu_retire(struct um_vcpu *v)
+{
+	if (um_engine_retire(&v->x))
+		return um_vcpu_exception(v, &v->x.exit.exc);
+	return 1;
+}
+
+static int raise_gp(struct um_vcpu *v)
+{
+	um_vcpu_queue_exception(v, UM_VEC_GP, true, 0);
+	return 1;
+}
+
+static int raise_ud(struct um_vcpu *v)
+{
+	um_vcpu_queue_exception(v, UM_VEC_UD, false, 0);
+	return 1;
+}
+
+static int do_rdmsr(struct um_vcpu *v)
+{
+	u64 *gpr = v->x.cpu.gpr;
+	u32 msr = (u32)gpr[UM_RCX];
+	u64 val = 0;
+	bool ok = um_vcpu_get_msr(v, msr, false, &val);
+
+	um_count(v->counters, msr_accesses);
+	um_trace(&v->vm->cfg.trace, msr, "vcpu %u: rdmsr %#x = %#llx%s", v->id, msr,
+		 (unsigned long long)val, ok ? "" : " #GP");
+	if (!ok)
+		return raise_gp(v);
+	gpr[UM_RAX] = (u32)val;
+	gpr[UM_RDX] = val >> 32;
+	return um_vcpu_retire(v);
+}
+
+static int do_wrmsr(struct um_vcpu *v)
+{
+	const u64 *gpr = v->x.cpu.gpr;
+	u32 msr = (u32)gpr[UM_RCX];
+	u64 val = gpr[UM_RDX] << 32 | (u32)gpr[UM_RAX];
+	bool ok = um_vcpu_set_msr(v, msr, false, val);
+
+	um_count(v->counters, msr_accesses);
+	um_trace(&v->vm->cfg.trace, msr, "vcpu %u: wrmsr %#x = %#llx%s", v->id, msr,
+		 (unsigned long long)val, ok ? "" : " #GP");
+	return ok ? um_vcpu_retire(v) : raise_gp(v);
+}
+
+static int do_cr8_write(struct um_vcpu *v)
+{
+	u8 before = (u8)um_vcpu_get_cr8(v);
+	u64 val = v->x.cpu.gpr[v->x.exit.reg];
+	int r;
+
+	if (!um_vcpu_set_cr8(v, val))
+		return raise_gp(v);
+	r = um_vcpu_retire(v);
+	/* Without a LAPIC here, a lower priority may let an interrupt of the VMM's through. */
+	if (r > 0 && !v->lapic && val < before) {
+		v->run->exit_reason = KVM_EXIT_SET_TPR;
+		return 0;
+	}
+	return r;
+}
+
+static int do_hlt(struct um_vcpu *v)
+{
+	int r;
+
+	um_count(v->counters, halt_exits);
+	r = um_vcpu_retire(v);
+	if (r <= 0)
+		return r;
+	if (v->lapic) {
+		v->mp_state = KVM_MP_STATE_HALTED;
+		return 1;
+	}
+	v->run->exit_reason = KVM_EXIT_HLT;
+	return 0;
+}
+
+static int do_shutdown(struct um_vcpu *v)
+{
+	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	return 0;
+}
+
+static int do_host_fault(struct um_vcpu *v)
+{
+	um_trace(&v->vm->cfg.trace, exits,
+		 "vcpu %u: host memory at %#llx (gpa %#llx) is not accessible", v->id,
+		 (unsigned long long)v->x.exit.hva, (unsigned long long)v->x.exit.gpa);
+	return -EFAULT;
+}
+
+static int do_internal(struct um_vcpu *v)
+{
+	struct kvm_run *run = v->run;
+
+	um_log("vcpu %u: %s (rip %#llx)", v->id, v->x.exit.why ? v->x.exit.why : "internal error",
+	       (unsigned long long)v->x.cpu.rip);
+	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
+	memset(&run->internal, 0, sizeof(run->internal));
+	run->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
+	run->internal.ndata = 1;
+	run->internal.data[0] = v->x.cpu.rip;
+	return 0;
+}
+
+int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind)
+{
+	switch (kind) {
+	case UM_EXIT_KICK:
+		return 1;
+	case UM_EXIT_IRQ_WINDOW:
+		um_count(v->counters, irq_window_exits);
+		return 1;
+	case UM_EXIT_EXCEPTION:
+		return um_vcpu_exception(v, &v->x.exit.exc);
+	case UM_EXIT_MMIO:
+		return um_vcpu_mmio(v);
+	case UM_EXIT_PIO:
+		return um_vcpu_pio(v);
+	case UM_EXIT_HLT:
+		return do_hlt(v);
+	case UM_EXIT_RDMSR:
+		return do_rdmsr(v);
+	case UM_EXIT_WRMSR:
+		return do_wrmsr(v);
+	case UM_EXIT_CR8_READ:
+		v->x.cpu.gpr[v->x.exit.reg] = um_vcpu_get_cr8(v);
+		return um_vcpu_retire(v);
+	case UM_EXIT_CR8_WRITE:
+		return do_cr8_write(v);
+	case UM_EXIT_HYPERCALL:
+		return um_vcpu_hypercall(v);
+	case UM_EXIT_MWAIT: /* a hint: ending at once is allowed (SDM vol. 2, MWAIT) */
+	case UM_EXIT_WBINVD:
+		return um_vcpu_retire(v);
+	case UM_EXIT_PAUSE:
+		sched_yield();
+		return 1;
+	case UM_EXIT_RSM: /* there is no SMM to leave */
+	case UM_EXIT_SVM: /* EFER.SVME can't be set */
+		return raise_ud(v);
+	case UM_EXIT_SHUTDOWN:
+		return do_shutdown(v);
+	case UM_EXIT_HOST_FAULT:
+		return do_host_fault(v);
+	case UM_EXIT_INTERNAL:
+	case UM_EXIT_NONE:
+	case UM_EXIT_MAX:
+		break;
+	}
+	return do_internal(v);
+}

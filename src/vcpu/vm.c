@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Making and unmaking a VM: memory, shadow MMU, statistics, later the irqchip; vCPUs join by themselves
+ * (vcpu.c) and hold references.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "vcpu/vcpu.h"
+
+static void destroy(struct um_vm *vm)
+{
+	struct um_irqchip *chip = um_vm_irqchip(vm);
+
+	for (unsigned i = 0; i < atomic_load(&vm->nvcpus); i++)
+		um_vcpu_destroy(vm->vcpu[i]);
+	if (vm->poll_timers)
+		um_timers_destroy(vm->poll_timers);
+	if (chip)
+		um_irqchip_destroy(chip);
+	if (vm->mmu)
+		um_mmu_vm_destroy(vm->mmu);
+	if (vm->mem)
+		um_mem_destroy(vm->mem);
+	if (vm->stat)
+		um_stat_unmap(vm->stat);
+	if (vm->stat_fd >= 0)
+		close(vm->stat_fd);
+	pthread_mutex_destroy(&vm->lock);
+	pthread_mutex_destroy(&vm->split_lock);
+	pthread_mutex_destroy(&vm->clock_lock);
+	pthread_mutex_destroy(&vm->timers_lock);
+	free(vm);
+}
+
+int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
+{
+	struct um_vm *vm = calloc(1, sizeof(*vm));
+	struct um_mmu_config mmu_cfg = { .tdp = cfg->tdp, .audit = cfg->audit };
+	int err = -ENOMEM;
+
+	if (!vm)
+		return -ENOMEM;
+	vm->cfg = *cfg;
+	atomic_init(&vm->refs, 1);
+	pthread_mutex_init(&vm->lock, NULL);
+	pthread_mutex_init(&vm->split_lock, NULL);
+	pthread_mutex_init(&vm->clock_lock, NULL);
+	pthread_mutex_init(&vm->timers_lock, NULL);
+	vm->default_tsc_khz = cfg->tsc_khz;
+	vm->stat_fd = um_stat_create(&vm->stat);
+	if (vm->stat_fd < 0) {
+		err = vm->stat_fd;
+		vm->stat = NULL;
+		goto fail;
+	}
+	vm->mem = um_mem_create(&vm->cfg.trace);
+	if (!vm->mem)
+		goto fail;
+	mmu_cfg.trace = &vm->cfg.trace;
+	mmu_cfg.counters = &vm->stat->block[0];
+	vm->mmu = um_mmu_vm_create(vm->mem, &mmu_cfg);
+	if (!vm->mmu)
+		goto fail;
+	um_clock_init(vm);
+	*out = vm;
+	return 0;
+fail:
+	destroy(vm);
+	return err;
+}
+
+void um_vm_get(struct um_vm *vm)
+{
+	atomic_fetch_add(&vm->refs, 1);
+}
+
+void um_vm_put(struct um_vm *vm)
+{
+	if (atomic_fetch_sub(&vm->refs, 1) == 1)
+		destroy(vm);
+}
+
+int um_vm_create_irqchip(struct um_vm *vm, bool split, u32 nr_reserved_pins)
+{
+	struct um_irqchip_config cfg = {
+		.split = split,
+		.nr_reserved_pins = nr_reserved_pins,
+		.trace = &vm->cfg.trace,
+		.counters = &vm->stat->block[0],
+	};
+	struct um_irqchip *chip;
+	int err = 0;
+
+	pthread_mutex_lock(&vm->lock);
+	if (um_vm_irqchip(vm))
+		err = -EEXIST;
+	else if (atomic_load(&vm->nvcpus))
+		err = -EINVAL;
+	else
+		err = um_irqchip_create(&chip, &cfg);
+	if (!err) {
+		um_irqchip_disable_quirks(chip, vm->quirks_disabled);
+		atomic_store_explicit(&vm->irqchip, chip, memory_order_release);
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
+struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id)
+{
+	struct um_vcpu *v;
+	unsigned i;
+
+	um_for_each_vcpu(vm, i, v)
+	{
+		if (v->id == id)
+			return v;
+	}
+	return NULL;
+}
