@@ -11,6 +11,7 @@
  *	else if (um_lapic_has_interrupt(l))
  *		ask the engine to come back when the guest opens its interrupt window;
  *	um_lapic_pv_eoi_enter(l);                 before the engine runs
+ *	um_lapic_pv_eoi_exit(l);                  when KVM_RUN returns
  *
  * and, after anything by which the guest may have written EOI (um_lapic_mmio_write,
  * um_lapic_msr_write), in split mode only: while ((vec = um_lapic_take_ioapic_eoi(l)) >= 0) exit
@@ -152,7 +153,8 @@ u64 um_lapic_get_pv_eoi(struct um_lapic *l);
 void um_lapic_pv_eoi_enter(struct um_lapic *l);
 /*
  * Take the offer back; if the guest took it, do the EOI.  Cheap when there is none.  Vcpu's thread.
- * The functions here that look at ISR for the guest or the VMM do it by themselves.
+ * The functions here that look at ISR for the guest or the VMM do it by themselves; the vCPU does it
+ * whenever KVM_RUN returns, so that guest memory has no offer in it when the VMM saves it.
  */
 void um_lapic_pv_eoi_exit(struct um_lapic *l);
 
