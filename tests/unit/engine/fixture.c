@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: MIT
+#include "fixture.h"
+
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+/* The engine's view of struct um_mmu is opaque: here it is the machine. */
+static struct machine *machine_of(struct um_mmu *mmu)
+{
+	return (struct machine *)mmu;
+}
+
+static void fill(struct machine *m, gva_t gva, unsigned ctx, u8 *host, unsigned allowed)
+{
+	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva)];
+	u64 page = gva & UM_PAGE_MASK;
+
+	for (unsigned a = 0; a < 3; a++)
+		e->tag[a] = allowed & (1u << a) ? page | ctx : 0;
+	e->addend = (u64)host - page;
+}
+
+enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)
+{
+	struct machine *m = machine_of(mmu);
+	u64 page = (f->gva - MEM_BASE) >> UM_PAGE_SHIFT;
+	bool user = f->priv == UM_PRIV_USER && !f->implicit;
+	u8 prop = page < MEM_PAGES ? m->prop[page] : 0;
+	u8 *host = m->mem + (page << UM_PAGE_SHIFT);
+
+	m->accesses++;
+	if (m->kick_after && !--m->kick_after)
+		atomic_store(&m->x.kick, 1);
+	f->gpa = f->gva;
+	f->error_code = (f->acc == UM_WRITE ? PFERR_WRITE : 0) | (user ? PFERR_USER : 0) |
+			(f->acc == UM_FETCH ? PFERR_FETCH : 0);
+	if (!(prop & P_PRESENT))
+		return UM_ACCESS_FAULT;
+	f->error_code |= PFERR_PRESENT;
+	if ((f->acc == UM_WRITE && !(prop & P_WRITE)) || (user && !(prop & P_USER)))
+		return UM_ACCESS_FAULT;
+	if (prop & P_MMIO)
+		return UM_ACCESS_MMIO;
+	f->hva = host + (f->gva & ~UM_PAGE_MASK);
+	if (prop & P_GONE)
+		return UM_ACCESS_HOST;
+	if ((prop & P_TRACKED) && f->acc == UM_WRITE)
+		return UM_ACCESS_TRACKED;
+	if (!f->probe && !m->no_tlb && !um_mmu_watched(&m->x.cpu, f->gva))
+		fill(m, f->gva, m->tlb.ctx[f->priv], host,
+		     (1u << UM_READ) | (1u << UM_FETCH) |
+			     ((prop & (P_WRITE | P_TRACKED)) == P_WRITE ? 1u << UM_WRITE : 0));
+	return UM_ACCESS_OK;
+}
+
+void um_mmu_written(struct um_mmu *mmu, gpa_t gpa, unsigned len)
+{
+	struct machine *m = machine_of(mmu);
+
+	if (m->nwritten < ARRAY_SIZE(m->written))
+		m->written[m->nwritten] = (struct written){ gpa, len };
+	m->nwritten++;
+}
+
+bool um_mmu_watched(const struct um_cpu *cpu, gva_t gva)
+{
+	for (unsigned n = 0; n < 4; n++) {
+		if (DR7_ENABLED(cpu->dr7, n) && DR7_RW(cpu->dr7, n) &&
+		    !((cpu->dr[n] ^ gva) & UM_PAGE_MASK))
+			return true;
+	}
+	return false;
+}
+
+/* What the guest's control instructions tell an MMU: nothing here depends on it but the TLB. */
+void um_mmu_reset_context(struct um_mmu *mmu)
+{
+	machine_flush(machine_of(mmu));
+}
+void um_mmu_new_cr3(struct um_mmu *mmu, bool flush)
+{
+	machine_flush(machine_of(mmu));
+}
+void um_mmu_invlpg(struct um_mmu *mmu, gva_t gva)
+{
+	machine_flush(machine_of(mmu));
+}
+void um_mmu_invpcid(struct um_mmu *mmu, unsigned type, u64 pcid, gva_t gva)
+{
+	machine_flush(machine_of(mmu));
+}
+void um_mmu_rights_changed(struct um_mmu *mmu)
+{
+	machine_flush(machine_of(mmu));
+}
+void um_mmu_flush_all(struct um_mmu *mmu)
+{
+	machine_flush(machine_of(mmu));
+}
+int um_mmu_load_pdptrs(struct um_mmu *mmu, u64 cr3, u64 pdptr[4])
+{
+	return 0;
+}
+
+/* Only where the library is linked without native stubs. */
+__attribute__((weak)) bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
+{
+	return false;
+}
+
+void machine_flush(struct machine *m)
+{
+	memset(m->tlb.e, 0, sizeof(m->tlb.e));
+}
+
+void machine_prop(struct machine *m, unsigned page, u8 prop)
+{
+	m->prop[page] = prop;
+	machine_flush(m);
+}
+
+static struct um_segment segment(unsigned type, bool l, bool db, u32 limit)
+{
+	return (struct um_segment){ .limit = limit,
+				    .selector = 8,
+				    .type = (u8)type,
+				    .s = true,
+				    .present = true,
+				    .l = l,
+				    .db = db,
+				    .g = limit == 0xffffffff };
+}
+
+void machine_mode(struct machine *m, enum um_mode mode)
+{
+	struct um_cpu *c = &m->x.cpu;
+	u32 limit = mode == UM_MODE_REAL ? 0xffff : 0xffffffff;
+	bool db = mode == UM_MODE_32;
+
+	c->cr0 = mode == UM_MODE_REAL ? CR0_ET : CR0_ET | CR0_PE | CR0_PG | CR0_NE;
+	c->cr4 = CR4_PAE | CR4_OSFXSR;
+	c->efer = mode == UM_MODE_64 ? EFER_LMA | EFER_LME : 0;
+	for (unsigned s = 0; s < UM_NR_SEGS; s++)
+		c->seg[s] = segment(UM_DESC_WRITABLE | UM_DESC_ACCESSED, false, db, limit);
+	c->seg[UM_CS] = segment(UM_DESC_CODE | UM_DESC_READABLE | UM_DESC_ACCESSED,
+				mode == UM_MODE_64, db, limit);
+	if (mode == UM_MODE_REAL) {
+		for (unsigned s = 0; s < UM_NR_SEGS; s++) {
+			c->seg[s].base = MEM_BASE;
+			c->seg[s].selector = MEM_BASE >> 4;
+		}
+	}
+	um_exec_sync(&m->x);
+}
+
+struct machine *machine_new(void)
+{
+	struct machine *m = aligned_alloc(64, ALIGN_UP(sizeof(*m), 64));
+	int fd = memfd_create("guest", 0);
+
+	assert_non_null(m);
+	memset(m, 0, sizeof(*m));
+	assert_true(fd >= 0);
+	assert_int_equal(ftruncate(fd, MEM_SIZE), 0);
+	m->mem = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	m->alias = mmap(NULL, MEM_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(m->mem != MAP_FAILED && m->alias != MAP_FAILED);
+	close(fd);
+	m->tlb.ctx[UM_PRIV_KERNEL] = 1;
+	m->tlb.ctx[UM_PRIV_KERNEL_AC] = 2;
+	m->tlb.ctx[UM_PRIV_USER] = 3;
+	m->x.tlb = &m->tlb;
+	m->x.mmu = (struct um_mmu *)m;
+	m->x.counters = &m->counters;
+	m->x.trace = &m->trace;
+	memset(m->prop, P_PRESENT | P_WRITE | P_USER, sizeof(m->prop));
+	m->x.cpu.rflags = RFLAGS_FIXED1;
+	m->x.cpu.gpr[UM_RSP] = STACK;
+	assert_int_equal(um_engine_init(&m->x), 0);
+	machine_mode(m, UM_MODE_64);
+	return m;
+}
+
+void machine_free(struct machine *m)
+{
+	um_engine_destroy(&m->x);
+	munmap(m->mem, MEM_SIZE);
+	munmap(m->alias, MEM_SIZE);
+	free(m);
+}
+
+void machine_code(struct machine *m, gva_t gva, const u8 *code, const u8 *end)
+{
+	memcpy(at(m, gva), code, (size_t)(end - code));
+	m->x.cpu.rip = gva - m->x.cpu.seg[UM_CS].base;
+}
+
+enum um_exit_kind machine_run(struct machine *m)
+{
+	return um_engine_run(&m->x);
+}

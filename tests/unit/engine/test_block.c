@@ -1,0 +1,342 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The block cache: self-modifying code, code changed by others, instructions across pages, fetch faults.
+ */
+#include <sys/mman.h>
+
+#include "engine/interp/block.h"
+#include "fixture.h"
+
+static int setup(void **state)
+{
+	*state = machine_new();
+	return 0;
+}
+static int teardown(void **state)
+{
+	machine_free(*state);
+	return 0;
+}
+
+/* The immediate of the very next instruction is overwritten: the new one must count. */
+CODE64(smc, "mov byte ptr [rip+1f+1], 5\n 1: mov eax, 1\n hlt");
+CODE64(smc_push, "push rbx\n mov eax, 1\n hlt");
+CODE64(smc_rep, "rep stosb\n mov eax, 1\n hlt");
+CODE64(smc_lock, "lock or dword ptr [rip+1f+1], 6\n 1: mov eax, 1\n hlt");
+CODE64(loop_add, "1: add eax, 1\n dec ecx\n jnz 1b\n hlt");
+
+static void test_self_modifying(void **state)
+{
+	struct machine *m = *state;
+
+	for (unsigned slow = 0; slow < 2; slow++) {
+		m->no_tlb = slow;
+		machine_flush(m);
+		for (unsigned k = 0; k < 3; k++) { /* decoded, cached, stale, ... */
+			load_code(m, smc);
+			run_to_hlt(m);
+			assert_int_equal(m->x.cpu.gpr[UM_RAX], 5);
+		}
+		load_code(m, smc_lock);
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 7);
+
+		load_code(m, smc_push); /* the stack is the code */
+		m->x.cpu.gpr[UM_RSP] = CODE + 10;
+		memcpy(&m->x.cpu.gpr[UM_RBX], "\x04\x00\x00\x00\xf4\x00\x00\x00", 8);
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 4);
+		m->x.cpu.gpr[UM_RSP] = STACK;
+
+		load_code(m, smc_rep);
+		m->x.cpu.gpr[UM_RDI] = CODE + 3;
+		m->x.cpu.gpr[UM_RCX] = 1;
+		m->x.cpu.gpr[UM_RAX] = 0x22;
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x22);
+		assert_int_equal(m->x.cpu.gpr[UM_RDI], CODE + 4);
+	}
+}
+
+/* A store through another mapping of the memory, as devices and other processors make them. */
+static void test_foreign_write(void **state)
+{
+	struct machine *m = *state;
+	u64 decoded;
+
+	load_code(m, loop_add);
+	m->x.cpu.gpr[UM_RCX] = 10;
+	run_to_hlt(m);
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 10);
+	decoded = m->counters.v[UM_CNT_blocks_decoded];
+	m->x.cpu.rip = CODE;
+	m->x.cpu.gpr[UM_RCX] = 1000;
+	run_to_hlt(m);
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 1010);
+	assert_int_equal(m->counters.v[UM_CNT_blocks_decoded], decoded); /* all from the cache */
+	assert_int_equal(m->counters.v[UM_CNT_insns], 3 * 10 + 3 * 1000);
+
+	m->alias[CODE - MEM_BASE + 2] = 3; /* add eax, 3 */
+	m->x.cpu.rip = CODE;
+	m->x.cpu.gpr[UM_RCX] = 10;
+	run_to_hlt(m);
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 1040);
+	assert_int_equal(m->counters.v[UM_CNT_blocks_stale], 1);
+	/* Bytes around the block don't matter. */
+	m->alias[CODE - MEM_BASE + 100] = 3;
+	m->alias[CODE - MEM_BASE - 1] = 3;
+	m->x.cpu.rip = CODE;
+	m->x.cpu.gpr[UM_RCX] = 10;
+	run_to_hlt(m);
+	assert_int_equal(m->counters.v[UM_CNT_blocks_stale], 1);
+}
+
+/* Every alignment of a block's start and end in its words, and every byte of it changed. */
+static void test_verify_every_byte(void **state)
+{
+	struct machine *m = *state;
+	u8 code[40];
+
+	for (unsigned skew = 0; skew < 8; skew++) {
+		for (unsigned len = 1; len < sizeof(code) - 1; len++) {
+			gva_t at_ = CODE + 64 + skew;
+			u64 stale;
+
+			memset(code, 0x90, sizeof(code));
+			code[len] = 0xf4;
+			machine_code(m, at_, code, code + len + 1);
+			run_to_hlt(m);
+			for (unsigned k = 0; k < len; k++) {
+				stale = m->counters.v[UM_CNT_blocks_stale];
+				m->alias[at_ + k - MEM_BASE] = 0xf4;
+				m->x.cpu.rip = at_;
+				run_to_hlt(m);
+				assert_int_equal(m->x.cpu.rip, at_ + k);
+				assert_true(m->counters.v[UM_CNT_blocks_stale] > stale);
+				m->alias[at_ + k - MEM_BASE] = 0x90;
+				m->x.cpu.rip = at_;
+				run_to_hlt(m);
+				assert_int_equal(m->x.cpu.rip, at_ + len);
+			}
+		}
+	}
+}
+
+/* ---- across pages ---- */
+CODE64(mov_imm, "movabs rax, 0x1122334455667788\n hlt");
+
+static void test_crossing(void **state)
+{
+	struct machine *m = *state;
+
+	for (unsigned first = 1; first < 10; first++) {
+		gva_t start = PAGE(2) - first;
+
+		machine_code(m, start, mov_imm, mov_imm_end);
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x1122334455667788);
+		assert_int_equal(m->x.cpu.rip, start + 10);
+		/* Changes of either part are seen. */
+		m->alias[start + 9 - MEM_BASE] = 0x99;
+		m->x.cpu.rip = start;
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x9922334455667788);
+		if (first > 2) {
+			m->alias[start + 2 - MEM_BASE] = 0x77;
+			m->x.cpu.rip = start;
+			run_to_hlt(m);
+			assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x9922334455667777);
+		}
+		/* The second page is gone: #PF at its start, though the block is cached. */
+		machine_prop(m, 2, 0);
+		m->x.cpu.rip = start;
+		expect_fault(m, UM_VEC_PF);
+		assert_int_equal(m->x.exit.exc.payload, PAGE(2));
+		assert_int_equal(m->x.exit.exc.error_code, PFERR_FETCH);
+		assert_int_equal(m->x.cpu.rip, start);
+		/* A shorter instruction in the same place doesn't touch it. */
+		m->alias[start - MEM_BASE] = 0xf4;
+		run_to_hlt(m);
+		machine_prop(m, 2, P_PRESENT | P_WRITE | P_USER);
+	}
+}
+
+/* Code runs off the end of a page into one that isn't there, or into the non-canonical hole. */
+static void test_fetch_faults(void **state)
+{
+	struct machine *m = *state;
+
+	memset(at(m, CODE), 0x90, UM_PAGE_SIZE);
+	machine_prop(m, 2, 0);
+	m->x.cpu.rip = CODE + 4000;
+	expect_fault(m, UM_VEC_PF);
+	assert_int_equal(m->x.exit.exc.payload, PAGE(2));
+	assert_int_equal(m->x.cpu.rip, PAGE(2));
+	assert_int_equal(m->counters.v[UM_CNT_insns], 96);
+	m->x.cpu.rip = 0x0000800000000000;
+	expect_fault(m, UM_VEC_GP);
+	machine_prop(m, 2, P_PRESENT | P_MMIO);
+	m->x.cpu.rip = PAGE(2);
+	assert_int_equal(machine_run(m), UM_EXIT_INTERNAL);
+}
+
+CODE64(jump_out, "mov rax, 0x800000000000\n jmp rax");
+CODE64(call_out, "mov rax, 0x800000000000\n call rax");
+CODE64(ret_out, "ret");
+CODE64(too_long,
+       ".byte 0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x90");
+CODE64(longest,
+       ".byte 0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x66,0x90\n hlt");
+CODE64(undefined, "ud2");
+CODE64(bad_lock, ".byte 0xf0, 0x90");
+
+static void test_faults(void **state)
+{
+	struct machine *m = *state;
+
+	load_code(m, jump_out);
+	expect_fault(m, UM_VEC_GP);
+	assert_int_equal(m->x.cpu.rip, CODE + 10);
+	load_code(m, call_out);
+	expect_fault(m, UM_VEC_GP);
+	assert_int_equal(m->x.cpu.rip, CODE + 10);
+	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
+	load_code(m, ret_out);
+	m->x.cpu.gpr[UM_RSP] = STACK - 8;
+	*(u64 *)at(m, STACK - 8) = 0x0000800000000000;
+	expect_fault(m, UM_VEC_GP);
+	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK - 8);
+	assert_int_equal(m->x.cpu.rip, CODE);
+	load_code(m, too_long);
+	expect_fault(m, UM_VEC_GP);
+	assert_int_equal(m->x.cpu.rip, CODE);
+	load_code(m, longest);
+	run_to_hlt(m);
+	load_code(m, undefined);
+	expect_fault(m, UM_VEC_UD);
+	assert_false(m->x.exit.exc.has_error);
+	load_code(m, bad_lock);
+	expect_fault(m, UM_VEC_UD);
+}
+
+CODE16(nops16, "nop\n nop\n nop\n mov ax, 0x1234\n hlt");
+
+/* The limit of CS cuts a block in two, or an instruction. */
+static void test_code_limit(void **state)
+{
+	struct machine *m = *state;
+
+	machine_mode(m, UM_MODE_REAL);
+	load_code(m, nops16);
+	run_to_hlt(m); /* cached as one block */
+	for (unsigned limit = 0; limit < 7; limit++) {
+		m->x.cpu.seg[UM_CS].limit = (u32)(CODE - MEM_BASE + limit);
+		m->x.cpu.rip = CODE - MEM_BASE;
+		m->x.cpu.gpr[UM_RAX] = 0;
+		if (limit == 6) {
+			run_to_hlt(m);
+			assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x1234);
+			break;
+		}
+		expect_fault(m, UM_VEC_GP);
+		/* The MOV is at 3..5: it is fetched in full or not at all. */
+		assert_int_equal(m->x.cpu.rip,
+				 CODE - MEM_BASE + (limit == 5 ? 6 : um_min(limit + 1, 3u)));
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], limit == 5 ? 0x1234 : 0);
+	}
+	/* The end of a 64 KiB segment: no wrap. */
+	machine_mode(m, UM_MODE_REAL);
+	*at(m, MEM_BASE + 0xffff) = 0x90;
+	m->x.cpu.rip = 0xffff;
+	expect_fault(m, UM_VEC_GP);
+	assert_int_equal(m->x.cpu.rip, 0x10000);
+}
+
+/* ---- leaving ---- */
+CODE64(spin, "1: jmp 1b");
+
+static void test_kick(void **state)
+{
+	struct machine *m = *state;
+	volatile u8 immediate_exit = 1;
+
+	load_code(m, spin);
+	atomic_store(&m->x.kick, 1);
+	assert_int_equal(machine_run(m), UM_EXIT_KICK);
+	atomic_store(&m->x.kick, 0);
+	m->x.immediate_exit = &immediate_exit;
+	assert_int_equal(machine_run(m), UM_EXIT_KICK);
+	m->x.immediate_exit = NULL;
+	assert_int_equal(m->x.cpu.rip, CODE);
+}
+
+/* More code than the arena holds: the cache starts over and everything still runs. */
+static void test_arena_full(void **state)
+{
+	struct machine *m = *state;
+	char text[4096];
+
+	for (unsigned round = 0; m->counters.v[UM_CNT_block_flushes] < 2; round++) {
+		assert_true(round < 1000000);
+		memset(at(m, CODE), 0x90, 64);
+		*(u32 *)at(m, CODE) = 0xb8 | round << 8; /* mov eax, imm32: always new bytes */
+		at(m, CODE)[4] = (u8)(round >> 24);
+		at(m, CODE)[64] = 0xf4;
+		m->x.cpu.rip = CODE;
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], round);
+	}
+	um_engine_report(&m->x, text, sizeof(text));
+	assert_non_null(strstr(text, "hlt"));
+}
+
+/* What CPUID says decides what instructions are: cached blocks must not outlive it. */
+static void test_features(void **state)
+{
+	struct machine *m = *state;
+	u64 decoded;
+
+	load_code(m, loop_add);
+	m->x.cpu.gpr[UM_RCX] = 1;
+	run_to_hlt(m);
+	decoded = m->counters.v[UM_CNT_blocks_decoded];
+	m->x.cpu.features[1] ^= 1;
+	m->x.cpu.rip = CODE;
+	m->x.cpu.gpr[UM_RCX] = 1;
+	run_to_hlt(m);
+	assert_true(m->counters.v[UM_CNT_blocks_decoded] > decoded);
+}
+
+CODE64(fault_inside, "mov eax, 1\n inc ebx\n mov [rdi], eax\n inc ebx\n hlt");
+
+/* A fault in the middle of a block: what was before is done, and the count of instructions is right. */
+static void test_fault_inside(void **state)
+{
+	struct machine *m = *state;
+
+	machine_prop(m, 8, 0);
+	m->x.cpu.gpr[UM_RDI] = DATA;
+	load_code(m, fault_inside);
+	expect_fault(m, UM_VEC_PF);
+	assert_int_equal(m->x.cpu.rip, CODE + 7);
+	assert_int_equal(m->x.cpu.gpr[UM_RBX], 1);
+	assert_int_equal(m->counters.v[UM_CNT_insns], 2);
+	assert_int_equal(m->x.exit.insn_len, 2);
+	machine_prop(m, 8, P_PRESENT | P_WRITE);
+	run_to_hlt(m);
+	assert_int_equal(m->x.cpu.gpr[UM_RBX], 2);
+	assert_int_equal(m->counters.v[UM_CNT_insns], 4);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(test_self_modifying), T(test_foreign_write), T(test_verify_every_byte),
+		T(test_crossing),	T(test_fetch_faults),  T(test_faults),
+		T(test_code_limit),	T(test_kick),	       T(test_arena_full),
+		T(test_features),	T(test_fault_inside),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
