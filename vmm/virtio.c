@@ -100,12 +100,17 @@ bool vq_ready(const struct virtio *v, unsigned q)
 	       !(v->status & VIRTIO_CONFIG_S_NEEDS_RESET);
 }
 
-/* Copy an entry of a table of descriptors that the guest may be changing. */
+/*
+ * Copy an entry of a table of descriptors that the guest may be changing, and that an indirect
+ * descriptor may have put at any address.  The barrier keeps the compiler from reading it again.
+ */
 static struct vring_desc fetch(const struct vring_desc *table, unsigned i)
 {
-	const volatile struct vring_desc *d = &table[i];
+	struct vring_desc d;
 
-	return (struct vring_desc){ d->addr, d->len, d->flags, d->next };
+	memcpy(&d, (const u8 *)table + i * sizeof(d), sizeof(d));
+	__asm__ volatile("" : "+m"(d));
+	return d;
 }
 
 /*
