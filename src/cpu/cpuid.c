@@ -468,6 +468,24 @@ int um_cpuid_get(const struct um_cpu *c, struct kvm_cpuid_entry2 *e, unsigned ma
 	return t.n > max ? -E2BIG : (int)t.n;
 }
 
+bool um_cpuid_equal(const struct um_cpu *c, const struct kvm_cpuid_entry2 *a,
+		    const struct kvm_cpuid_entry2 *b, unsigned n)
+{
+	for (unsigned i = 0; i < n; i++) {
+		u32 ra[4] = { a[i].eax, a[i].ebx, a[i].ecx, a[i].edx };
+		u32 rb[4] = { b[i].eax, b[i].ebx, b[i].ecx, b[i].edx };
+
+		if (a[i].function != b[i].function || a[i].index != b[i].index ||
+		    a[i].flags != b[i].flags)
+			return false;
+		dynamic(c, a[i].function, a[i].index, ra);
+		dynamic(c, b[i].function, b[i].index, rb);
+		if (memcmp(ra, rb, sizeof(ra)))
+			return false;
+	}
+	return true;
+}
+
 /*
  * A leaf above the highest of its class gives the data of the highest basic leaf, on Intel
  * processors (SDM vol. 2, CPUID, "INPUT EAX"); AMD's give zeros.  The hypervisor's classes are 256

@@ -55,7 +55,7 @@ int um_vcpu_set_tsc_khz(struct um_vcpu *v, u32 khz)
 
 	if (!khz)
 		khz = v->vm->default_tsc_khz;
-	if (khz < 1000 || khz > 100u * 1000 * 1000)
+	if (khz < UM_TSC_KHZ_MIN || khz > UM_TSC_KHZ_MAX)
 		return -EINVAL;
 	v->tsc_khz = khz;
 	c->tsc_ratio = khz == host ? 0 : (u64)(((u128)khz << UM_TSC_RATIO_SHIFT) / host);
@@ -208,6 +208,8 @@ static bool set_elsewhere(struct um_vcpu *v, u32 msr, bool host, u64 val)
 
 bool um_vcpu_get_msr(struct um_vcpu *v, u32 msr, bool host, u64 *val)
 {
+	if (msr == MSR_PLATFORM_INFO && !host && v->vm->platform_info_hidden)
+		return false;
 	switch (um_msr_get(&v->x.cpu, msr, host, val)) {
 	case UM_MSR_OK:
 		return true;

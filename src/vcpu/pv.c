@@ -68,6 +68,8 @@ static u64 clock_with_tsc(clockid_t id, u64 *tsc)
 {
 	u64 best = ~0ull, ns = 0;
 
+	*tsc = 0;
+
 	for (unsigned i = 0; i < 5; i++) {
 		u64 before = __rdtsc(), now = clock_ns(id), after = __rdtsc();
 

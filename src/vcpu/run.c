@@ -292,6 +292,7 @@ static int enter_guest(struct um_vcpu *v)
 	}
 	if (!v->lapic && !um_vcpu_set_cr8(v, run->cr8))
 		return -EINVAL;
+	v->ran = true;
 	um_vcpu_complete_user_io(v);
 	if (um_engine_io_pending(&v->x)) {
 		r = um_vcpu_finish_io(v);

@@ -35,8 +35,10 @@
 #include "mem/mem.h"
 #include "mmu/mmu.h"
 
-#define UM_MAX_VCPUS 1024 /* KVM_CAP_MAX_VCPUS; a block of counters each */
-#define UM_RUN_PAGES 3	  /* KVM_GET_VCPU_MMAP_SIZE: struct kvm_run, port data, coalesced ring */
+#define UM_MAX_VCPUS   1024  /* KVM_CAP_MAX_VCPUS; a block of counters each */
+#define UM_TSC_KHZ_MIN 1000u /* that KVM_SET_TSC_KHZ takes */
+#define UM_TSC_KHZ_MAX 100000000u
+#define UM_RUN_PAGES   3 /* KVM_GET_VCPU_MMAP_SIZE: struct kvm_run, port data, coalesced ring */
 
 struct um_vcpu;
 
@@ -71,8 +73,8 @@ struct um_vm {
 	u64 tss_addr, identity_map_addr;
 
 	u64 quirks_disabled; /* KVM_X86_QUIRK_... */
-	u64 disabled_exits;  /* KVM_X86_DISABLE_EXITS_... */
-	bool exception_payload, triple_fault_event;
+	u64 x2apic_flags;    /* KVM_CAP_X2APIC_API, until there is an irqchip */
+	bool exception_payload, triple_fault_event, platform_info_hidden;
 	u32 default_tsc_khz; /* KVM_SET_TSC_KHZ on the VM: for vCPUs to come */
 
 	/* kvmclock (pv.c).  Nanoseconds; the host's TSC as their measure. */
@@ -133,8 +135,7 @@ struct um_vcpu {
 	u64 cr8, apic_base; /* without a LAPIC */
 
 	struct kvm_guest_debug debug;
-	bool sync_regs_used;
-	bool tsc_khz_set;
+	bool ran; /* has been in the engine: CPUID is fixed */
 
 	bool sigmask_set; /* KVM_SET_SIGNAL_MASK */
 	sigset_t sigmask;
@@ -153,7 +154,6 @@ struct um_vcpu {
 	bool steal_stale;		     /* time passed that is not stolen: start from now */
 
 	u32 tsc_khz; /* of the guest */
-	gpa_t vapic_addr;
 };
 
 /* ---- VMs: vm.c ---- */

@@ -103,6 +103,7 @@ int um_vm_create_irqchip(struct um_vm *vm, bool split, u32 nr_reserved_pins)
 		err = um_irqchip_create(&chip, &cfg);
 	if (!err) {
 		um_irqchip_disable_quirks(chip, vm->quirks_disabled);
+		um_irqchip_set_x2apic_api(chip, vm->x2apic_flags);
 		atomic_store_explicit(&vm->irqchip, chip, memory_order_release);
 	}
 	pthread_mutex_unlock(&vm->lock);

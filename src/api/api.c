@@ -1,0 +1,213 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The functions of umbra.h: descriptors in, ioctls to the layer below, errno out; and the environment.
+ */
+#include <errno.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "api/api.h"
+#include "api/handle.h"
+#include "base/log.h"
+#include "base/uaccess.h"
+#include "umbra.h"
+
+/* ---- the environment ---- */
+
+static int bad_value(const char *name, const char *value)
+{
+	um_log("%s=%s is not understood", name, value);
+	return -EINVAL;
+}
+
+static int read_environment(struct um_vm_config *cfg)
+{
+	const char *engine = getenv("UMBRA_ENGINE"), *trace = getenv("UMBRA_TRACE");
+	const char *mmu = getenv("UMBRA_MMU"), *audit = getenv("UMBRA_AUDIT"), *bad;
+
+	memset(cfg, 0, sizeof(*cfg));
+	cfg->trace.fd = STDERR_FILENO;
+	/* There is one engine so far: "auto" is the interpreter too. */
+	if (engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
+		return bad_value("UMBRA_ENGINE", engine);
+	if (trace && um_trace_parse(trace, &cfg->trace.mask, &bad))
+		return bad_value("UMBRA_TRACE", bad);
+	if (mmu && strcmp(mmu, "shadow") && strcmp(mmu, "tdp"))
+		return bad_value("UMBRA_MMU", mmu);
+	cfg->tdp = mmu && !strcmp(mmu, "tdp");
+	if (audit && strcmp(audit, "0") && strcmp(audit, "1"))
+		return bad_value("UMBRA_AUDIT", audit);
+	cfg->audit = audit && !strcmp(audit, "1");
+	return 0;
+}
+
+/* ---- making descriptors ---- */
+
+static int install_memfd(const char *name, off_t size, const struct um_handle *h)
+{
+	int fd = memfd_create(name, MFD_CLOEXEC);
+
+	if (fd < 0)
+		return -errno;
+	if (size && ftruncate(fd, size) < 0) {
+		int err = -errno;
+
+		close(fd);
+		return err;
+	}
+	return um_handle_install(fd, h);
+}
+
+static void release_vm(void *obj)
+{
+	um_vm_put(obj);
+}
+
+static void release_vcpu(void *obj)
+{
+	um_vm_put(((struct um_vcpu *)obj)->vm);
+}
+
+int um_system_fd(struct um_system *s)
+{
+	struct um_handle h = { .kind = UM_HANDLE_SYSTEM, .obj = s, .release = free };
+
+	return install_memfd("umbra", 0, &h);
+}
+
+int um_vm_fd(struct um_vm *vm)
+{
+	struct um_handle h = { .kind = UM_HANDLE_VM, .obj = vm, .release = release_vm };
+
+	return install_memfd("umbra-vm", 0, &h);
+}
+
+int um_vcpu_fd(struct um_vm *vm, u32 id)
+{
+	struct um_handle h = { .kind = UM_HANDLE_VCPU, .release = release_vcpu };
+	size_t size = UM_RUN_PAGES * UM_PAGE_SIZE;
+	struct kvm_run *run;
+	struct um_vcpu *v;
+	char name[32];
+	int fd, err;
+
+	snprintf(name, sizeof(name), "umbra-vcpu:%u", id);
+	fd = memfd_create(name, MFD_CLOEXEC);
+	if (fd < 0)
+		return -errno;
+	if (ftruncate(fd, (off_t)size) < 0) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	if (run == MAP_FAILED) {
+		err = -errno;
+		close(fd);
+		return err;
+	}
+	err = um_vcpu_create(vm, id, run, &v);
+	if (err) {
+		munmap(run, size);
+		close(fd);
+		return err;
+	}
+	h.obj = v;
+	fd = um_handle_install(fd, &h);
+	if (fd < 0) /* it can't be taken back: it stays in the VM, without a descriptor */
+		um_vm_put(vm);
+	return fd;
+}
+
+/* ---- umbra.h ---- */
+
+int umbra_open(void)
+{
+	struct um_system *s = calloc(1, sizeof(*s));
+	int err;
+
+	if (!s) {
+		errno = ENOMEM;
+		return -1;
+	}
+	err = um_uaccess_init();
+	if (!err)
+		err = read_environment(&s->cfg);
+	if (!err)
+		err = um_system_fd(s);
+	if (err < 0) {
+		free(s);
+		errno = -err;
+		return -1;
+	}
+	return err;
+}
+
+int umbra_ioctl(int fd, unsigned long request, void *arg)
+{
+	const struct um_trace *trace;
+	struct um_handle h;
+	long r;
+
+	if (!um_handle_get(fd, &h)) {
+		errno = EBADF;
+		return -1;
+	}
+	switch (h.kind) {
+	case UM_HANDLE_SYSTEM:
+		trace = &((struct um_system *)h.obj)->cfg.trace;
+		r = um_system_ioctl(h.obj, (u32)request, (unsigned long)arg);
+		break;
+	case UM_HANDLE_VM:
+		trace = &((struct um_vm *)h.obj)->cfg.trace;
+		r = um_vm_ioctl(h.obj, (u32)request, (unsigned long)arg);
+		break;
+	default:
+		trace = &((struct um_vcpu *)h.obj)->vm->cfg.trace;
+		r = um_vcpu_ioctl(h.obj, (u32)request, (unsigned long)arg);
+		break;
+	}
+	um_trace(trace, ioctl, "fd %d: request %#x arg %p = %ld", fd, (u32)request, arg, r);
+	um_handle_put(fd);
+	if (r < 0) {
+		errno = (int)-r;
+		return -1;
+	}
+	return (int)r;
+}
+
+void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
+{
+	struct um_handle h;
+	void *p = MAP_FAILED;
+
+	if (!um_handle_get(fd, &h)) {
+		errno = EBADF;
+		return MAP_FAILED;
+	}
+	if (h.kind == UM_HANDLE_VCPU)
+		p = mmap(addr, length, prot, flags, fd, offset);
+	else
+		errno = ENODEV;
+	um_handle_put(fd);
+	return p;
+}
+
+int umbra_close(int fd)
+{
+	int err = um_handle_close(fd);
+
+	if (err) {
+		errno = -err;
+		return -1;
+	}
+	return 0;
+}
+
+const char *umbra_version(void)
+{
+	return UMBRA_VERSION;
+}
