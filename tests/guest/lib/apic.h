@@ -5,43 +5,43 @@
 
 #include "types.h"
 
-#define LAPIC_BASE 0xfee00000ul
-#define LAPIC_ID 0x20
-#define LAPIC_VERSION 0x30
-#define LAPIC_TPR 0x80
-#define LAPIC_PPR 0xa0
-#define LAPIC_EOI 0xb0
-#define LAPIC_LDR 0xd0
-#define LAPIC_DFR 0xe0
-#define LAPIC_SVR 0xf0
-#define LAPIC_ISR 0x100
-#define LAPIC_TMR 0x180
-#define LAPIC_IRR 0x200
-#define LAPIC_ESR 0x280
-#define LAPIC_ICR 0x300
-#define LAPIC_ICR2 0x310
-#define LAPIC_LVT_TIMER 0x320
-#define LAPIC_LVT_LINT0 0x350
-#define LAPIC_LVT_LINT1 0x360
-#define LAPIC_LVT_ERROR 0x370
+#define LAPIC_BASE	 0xfee00000ul
+#define LAPIC_ID	 0x20
+#define LAPIC_VERSION	 0x30
+#define LAPIC_TPR	 0x80
+#define LAPIC_PPR	 0xa0
+#define LAPIC_EOI	 0xb0
+#define LAPIC_LDR	 0xd0
+#define LAPIC_DFR	 0xe0
+#define LAPIC_SVR	 0xf0
+#define LAPIC_ISR	 0x100
+#define LAPIC_TMR	 0x180
+#define LAPIC_IRR	 0x200
+#define LAPIC_ESR	 0x280
+#define LAPIC_ICR	 0x300
+#define LAPIC_ICR2	 0x310
+#define LAPIC_LVT_TIMER	 0x320
+#define LAPIC_LVT_LINT0	 0x350
+#define LAPIC_LVT_LINT1	 0x360
+#define LAPIC_LVT_ERROR	 0x370
 #define LAPIC_TIMER_INIT 0x380
-#define LAPIC_TIMER_NOW 0x390
-#define LAPIC_TIMER_DIV 0x3e0
+#define LAPIC_TIMER_NOW	 0x390
+#define LAPIC_TIMER_DIV	 0x3e0
 
-#define LVT_MASKED BIT(16)
+#define LVT_MASKED   BIT(16)
 #define LVT_PERIODIC BIT(17)
 #define LVT_DEADLINE BIT(18)
-#define LVT_EXTINT 0x700
+#define LVT_EXTINT   0x700
 
-#define ICR_FIXED 0x000
-#define ICR_NMI 0x400
-#define ICR_INIT 0x500
-#define ICR_SIPI 0x600
+#define ICR_FIXED   0x000
+#define ICR_NMI	    0x400
+#define ICR_INIT    0x500
+#define ICR_SIPI    0x600
 #define ICR_PENDING BIT(12)
-#define ICR_ASSERT BIT(14)
-#define ICR_SELF (1 << 18)
-#define ICR_ALL (2 << 18)
-#define ICR_OTHERS (3 << 18)
+#define ICR_ASSERT  BIT(14)
+#define ICR_SELF    (1 << 18)
+#define ICR_ALL	    (2 << 18)
+#define ICR_OTHERS  (3 << 18)
 
 #define IOAPIC_BASE 0xfec00000ul
 

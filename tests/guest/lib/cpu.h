@@ -42,70 +42,70 @@ enum {
 #define CR0_AM BIT(18)
 #define CR0_PG BIT(31)
 
-#define CR4_VME BIT(0)
-#define CR4_TSD BIT(2)
-#define CR4_DE BIT(3)
-#define CR4_PSE BIT(4)
-#define CR4_PAE BIT(5)
-#define CR4_PGE BIT(7)
-#define CR4_PCE BIT(8)
-#define CR4_OSFXSR BIT(9)
+#define CR4_VME	       BIT(0)
+#define CR4_TSD	       BIT(2)
+#define CR4_DE	       BIT(3)
+#define CR4_PSE	       BIT(4)
+#define CR4_PAE	       BIT(5)
+#define CR4_PGE	       BIT(7)
+#define CR4_PCE	       BIT(8)
+#define CR4_OSFXSR     BIT(9)
 #define CR4_OSXMMEXCPT BIT(10)
-#define CR4_UMIP BIT(11)
-#define CR4_LA57 BIT(12)
-#define CR4_FSGSBASE BIT(16)
-#define CR4_PCIDE BIT(17)
-#define CR4_OSXSAVE BIT(18)
-#define CR4_SMEP BIT(20)
-#define CR4_SMAP BIT(21)
-#define CR4_PKE BIT(22)
+#define CR4_UMIP       BIT(11)
+#define CR4_LA57       BIT(12)
+#define CR4_FSGSBASE   BIT(16)
+#define CR4_PCIDE      BIT(17)
+#define CR4_OSXSAVE    BIT(18)
+#define CR4_SMEP       BIT(20)
+#define CR4_SMAP       BIT(21)
+#define CR4_PKE	       BIT(22)
 
-#define FLAG_CF BIT(0)
+#define FLAG_CF	   BIT(0)
 #define FLAG_FIXED BIT(1)
-#define FLAG_PF BIT(2)
-#define FLAG_ZF BIT(6)
-#define FLAG_TF BIT(8)
-#define FLAG_IF BIT(9)
-#define FLAG_DF BIT(10)
-#define FLAG_NT BIT(14)
-#define FLAG_RF BIT(16)
-#define FLAG_VM BIT(17)
-#define FLAG_AC BIT(18)
-#define FLAG_VIF BIT(19)
-#define FLAG_VIP BIT(20)
+#define FLAG_PF	   BIT(2)
+#define FLAG_ZF	   BIT(6)
+#define FLAG_TF	   BIT(8)
+#define FLAG_IF	   BIT(9)
+#define FLAG_DF	   BIT(10)
+#define FLAG_NT	   BIT(14)
+#define FLAG_RF	   BIT(16)
+#define FLAG_VM	   BIT(17)
+#define FLAG_AC	   BIT(18)
+#define FLAG_VIF   BIT(19)
+#define FLAG_VIP   BIT(20)
 
-#define MSR_TSC 0x10
-#define MSR_APIC_BASE 0x1b
-#define MSR_SYSENTER_CS 0x174
-#define MSR_SYSENTER_ESP 0x175
-#define MSR_SYSENTER_EIP 0x176
-#define MSR_PAT 0x277
-#define MSR_TSC_DEADLINE 0x6e0
-#define MSR_EFER 0xc0000080
-#define MSR_STAR 0xc0000081
-#define MSR_LSTAR 0xc0000082
-#define MSR_CSTAR 0xc0000083
-#define MSR_SFMASK 0xc0000084
-#define MSR_FS_BASE 0xc0000100
-#define MSR_GS_BASE 0xc0000101
+#define MSR_TSC		   0x10
+#define MSR_APIC_BASE	   0x1b
+#define MSR_SYSENTER_CS	   0x174
+#define MSR_SYSENTER_ESP   0x175
+#define MSR_SYSENTER_EIP   0x176
+#define MSR_PAT		   0x277
+#define MSR_TSC_DEADLINE   0x6e0
+#define MSR_EFER	   0xc0000080
+#define MSR_STAR	   0xc0000081
+#define MSR_LSTAR	   0xc0000082
+#define MSR_CSTAR	   0xc0000083
+#define MSR_SFMASK	   0xc0000084
+#define MSR_FS_BASE	   0xc0000100
+#define MSR_GS_BASE	   0xc0000101
 #define MSR_KERNEL_GS_BASE 0xc0000102
-#define MSR_TSC_AUX 0xc0000103
+#define MSR_TSC_AUX	   0xc0000103
 
 #define EFER_SCE BIT(0)
 #define EFER_LME BIT(8)
 #define EFER_LMA BIT(10)
 #define EFER_NXE BIT(11)
 
-#define DEFINE_REGISTER(reg)                                                   \
-	static inline ulong read_##reg(void)                                   \
-	{                                                                      \
-		ulong v;                                                       \
-		asm volatile("mov %%" #reg ", %0" : "=r"(v));                  \
-		return v;                                                      \
-	}                                                                      \
-	static inline void write_##reg(ulong v)                                \
-	{                                                                      \
-		asm volatile("mov %0, %%" #reg : : "r"(v) : "memory");         \
+#define DEFINE_REGISTER(reg)                                           \
+	static inline ulong read_##reg(void)                           \
+	{                                                              \
+		ulong v;                                               \
+		asm volatile("mov %%" #reg ", %0" : "=r"(v));          \
+		return v;                                              \
+	}                                                              \
+	static inline void write_##reg(ulong v)                        \
+	{                                                              \
+		asm volatile("mov %0, %%" #reg : : "r"(v) : "memory"); \
 	}
 
 DEFINE_REGISTER(cr0)

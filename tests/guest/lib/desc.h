@@ -8,37 +8,37 @@
 
 #include "types.h"
 
-#define SEL_KCODE 0x08  /* code of the width that the program is built for, ring 0 */
-#define SEL_KDATA 0x10  /* flat data, ring 0 */
+#define SEL_KCODE   0x08 /* code of the width that the program is built for, ring 0 */
+#define SEL_KDATA   0x10 /* flat data, ring 0 */
 #define SEL_UCODE32 0x1b
-#define SEL_UDATA 0x23
+#define SEL_UDATA   0x23
 #define SEL_UCODE64 0x2b
-#define SEL_UDATA2 0x33 /* the same as SEL_UDATA, where a 64-bit SYSEXIT looks for it */
+#define SEL_UDATA2  0x33 /* the same as SEL_UDATA, where a 64-bit SYSEXIT looks for it */
 #define SEL_KCODE32 0x38
 #define SEL_KCODE16 0x40 /* 16-bit code and data over the first megabyte, for the way to */
 #define SEL_KDATA16 0x48 /* real mode and back */
-#define SEL_TSS 0x50     /* two entries long in 64-bit mode; one more for each processor */
-#define SEL_TEST 0x90    /* from here on the program's own */
+#define SEL_TSS	    0x50 /* two entries long in 64-bit mode; one more for each processor */
+#define SEL_TEST    0x90 /* from here on the program's own */
 
 #define SEL_UCODE (sizeof(ulong) == 8 ? SEL_UCODE64 : SEL_UCODE32)
 
 #define GDT_ENTRIES 48
 
 /* Access byte: present, DPL, S, type (SDM vol. 3, 3.4.5). */
-#define ACC_P 0x80
-#define ACC_DPL(n) ((n) << 5)
-#define ACC_CODE 0x1a   /* executable, readable */
-#define ACC_XCODE 0x18  /* executable only */
-#define ACC_CONFORM 0x1e
-#define ACC_DATA 0x12   /* writable */
-#define ACC_RODATA 0x10
-#define ACC_DOWN 0x16   /* writable, expands down */
-#define ACC_LDT 0x02
+#define ACC_P	     0x80
+#define ACC_DPL(n)   ((n) << 5)
+#define ACC_CODE     0x1a /* executable, readable */
+#define ACC_XCODE    0x18 /* executable only */
+#define ACC_CONFORM  0x1e
+#define ACC_DATA     0x12 /* writable */
+#define ACC_RODATA   0x10
+#define ACC_DOWN     0x16 /* writable, expands down */
+#define ACC_LDT	     0x02
 #define ACC_TASKGATE 0x05
-#define ACC_TSS16 0x01
-#define ACC_TSS 0x09
+#define ACC_TSS16    0x01
+#define ACC_TSS	     0x09
 #define ACC_CALLGATE 0x0c
-#define ACC_INTGATE 0x0e
+#define ACC_INTGATE  0x0e
 #define ACC_TRAPGATE 0x0f
 
 /* Flags nibble. */

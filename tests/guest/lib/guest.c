@@ -2,15 +2,16 @@
 /* Start-up, checks, the console and the way out. */
 #include <stdarg.h>
 
+#include "apic.h"
 #include "cpu.h"
 #include "desc.h"
 #include "guest.h"
 #include "trap.h"
 
 #define PORT_DEBUG_EXIT 0xf4
-#define PORT_SERIAL 0x3f8
-#define SERIAL_LSR (PORT_SERIAL + 5)
-#define LSR_THRE 0x20
+#define PORT_SERIAL	0x3f8
+#define SERIAL_LSR	(PORT_SERIAL + 5)
+#define LSR_THRE	0x20
 
 void guest_start(void);
 
@@ -76,9 +77,9 @@ void say(const char *format, ...)
 		}
 		if (*p == 'p')
 			longs = 1;
-		n = longs == 2 ? va_arg(args, u64) :
-		    longs      ? va_arg(args, ulong) :
-				 va_arg(args, unsigned);
+		n = longs == 2 ? va_arg(args, u64)
+		    : longs    ? va_arg(args, ulong)
+			       : va_arg(args, unsigned);
 		if (*p == 'c') {
 			put(n);
 		} else if (*p == 'd' && !longs && (int)n < 0) {
@@ -188,6 +189,8 @@ size_t strlen(const char *s)
 /* The boot processor comes here from start32.S or start64.S. */
 void guest_start(void)
 {
+	/* Firmware may have left the PIC open and the PIT running. */
+	pic_mask(0xffff);
 	trap_init();
 	desc_load(0);
 	guest_main();

@@ -43,16 +43,16 @@ void check_true(bool ok, const char *what, const char *file, int line);
 void check_equal(u64 got, u64 want, const char *what, const char *file, int line);
 unsigned checks_failed(void);
 
-#define CHECK(condition, what) check_true((condition), (what), __FILE__, __LINE__)
+#define CHECK(condition, what)	  check_true((condition), (what), __FILE__, __LINE__)
 #define CHECK_EQ(got, want, what) check_equal((got), (want), (what), __FILE__, __LINE__)
 
 /* A check that later ones depend on: the program ends here when it fails. */
-#define REQUIRE(condition, what)                                \
-	do {                                                    \
-		bool ok_ = (condition);                         \
-		check_true(ok_, (what), __FILE__, __LINE__);    \
-		if (!ok_)                                       \
-			guest_exit(GUEST_FAIL);                 \
+#define REQUIRE(condition, what)                             \
+	do {                                                 \
+		bool ok_ = (condition);                      \
+		check_true(ok_, (what), __FILE__, __LINE__); \
+		if (!ok_)                                    \
+			guest_exit(GUEST_FAIL);              \
 	} while (0)
 
 /*

@@ -9,25 +9,25 @@
 
 #include "types.h"
 
-#define PTE_P BIT64(0)
-#define PTE_W BIT64(1)
-#define PTE_U BIT64(2)
-#define PTE_PWT BIT64(3)
-#define PTE_PCD BIT64(4)
-#define PTE_A BIT64(5)
-#define PTE_D BIT64(6)
-#define PTE_PS BIT64(7)
-#define PTE_G BIT64(8)
-#define PTE_NX BIT64(63)
+#define PTE_P	 BIT64(0)
+#define PTE_W	 BIT64(1)
+#define PTE_U	 BIT64(2)
+#define PTE_PWT	 BIT64(3)
+#define PTE_PCD	 BIT64(4)
+#define PTE_A	 BIT64(5)
+#define PTE_D	 BIT64(6)
+#define PTE_PS	 BIT64(7)
+#define PTE_G	 BIT64(8)
+#define PTE_NX	 BIT64(63)
 #define PTE_ADDR 0x000ffffffffff000ull
 
 /* Error code of a page fault (SDM vol. 3, 4.7). */
-#define PF_P 1
-#define PF_W 2
-#define PF_U 4
+#define PF_P	1
+#define PF_W	2
+#define PF_U	4
 #define PF_RSVD 8
-#define PF_I 16
-#define PF_PK 32
+#define PF_I	16
+#define PF_PK	32
 
 enum paging_mode { PAGING_2LEVEL, PAGING_PAE, PAGING_4LEVEL, PAGING_5LEVEL };
 

@@ -8,12 +8,20 @@
 #include "guest.h"
 #include "trap.h"
 
-/* The page under test.  Its low 30 bits are those of its physical address, for any page size. */
+/*
+ * The page under test: no table on the way to it but the root is one that the program itself is
+ * mapped by.  Its low 30 bits are those of its physical address, for any page size.
+ */
+static ulong test_va;
+
+static void choose_page(enum paging_mode mode)
+{
+	test_va = 0x40000000;
 #ifdef __x86_64__
-#define TEST_VA (0x00005a5500000000ul | SCRATCH_PHYS)
-#else
-#define TEST_VA (0x40000000ul | SCRATCH_PHYS)
+	test_va = mode == PAGING_5LEVEL ? 0x001a5a5500000000 : 0x00005a5500000000;
 #endif
+	test_va |= SCRATCH_PHYS;
+}
 
 #define RET_INSN 0xc3
 
@@ -28,18 +36,18 @@ struct outcome {
 	unsigned error;
 };
 
-PROBE(kernel_read, "", "mov (" AX "), %al");
-USER_PROBE(user_read, "", "mov (" AX "), %al");
-PROBE(kernel_write, "", "movb $0xc3, (" AX ")");
-USER_PROBE(user_write, "", "movb $0xc3, (" AX ")");
+PROBE(perm_kernel_read, "", "mov (" AX "), %al");
+USER_PROBE(perm_user_read, "", "mov (" AX "), %al");
+PROBE(perm_kernel_write, "", "movb $0xc3, (" AX ")");
+USER_PROBE(perm_user_write, "", "movb $0xc3, (" AX ")");
 
 static struct trap attempt(enum access access, bool user)
 {
-	static const guest_fn fn[2][2] = { { kernel_read, user_read },
-					   { kernel_write, user_write } };
-	guest_fn f = access == FETCH ? (guest_fn)TEST_VA : fn[access == WRITE][user];
+	static const guest_fn fn[2][2] = { { perm_kernel_read, perm_user_read },
+					   { perm_kernel_write, perm_user_write } };
+	guest_fn f = access == FETCH ? (guest_fn)test_va : fn[access == WRITE][user];
 
-	return user ? user_call(f, TEST_VA) : trap_call(f, TEST_VA);
+	return user ? user_call(f, test_va) : trap_call(f, test_va);
 }
 
 static struct outcome expect(const struct space *s, const u64 *entries, unsigned leaf,
@@ -71,7 +79,8 @@ static struct outcome expect(const struct space *s, const u64 *entries, unsigned
 			  (access != FETCH && user_page && c->smap && !c->ac) ||
 			  (access == FETCH && user_page && c->smep);
 	refused |= access == FETCH && no_exec;
-	return refused ? (struct outcome){ VEC_PF, error | PF_P } : (struct outcome){ TRAP_NONE, 0 };
+	return refused ? (struct outcome){ VEC_PF, error | PF_P }
+		       : (struct outcome){ TRAP_NONE, 0 };
 }
 
 static void apply(const struct control *c)
@@ -91,27 +100,29 @@ static void try_all(struct space *s, const u64 *entries, unsigned leaf, const st
 {
 	for (unsigned level = leaf; level <= s->levels; level++)
 		if (!(s->mode == PAGING_PAE && level == 3))
-			space_set(s, TEST_VA, level, entries[level]);
+			space_set(s, test_va, level, entries[level]);
 	for (unsigned i = 0; i < 6; i++) {
 		enum access access = i / 2;
 		bool user = i & 1;
 		struct outcome want = expect(s, entries, leaf, c, access, user);
 		struct trap got;
 
-		invlpg(TEST_VA);
+		invlpg(test_va);
 		write_flags((read_flags() & ~FLAG_AC) | (c->ac ? FLAG_AC : 0));
 		got = attempt(access, user);
 		write_flags(read_flags() & ~FLAG_AC);
 		attempts++;
-		if (got.vector == want.vector && (got.vector == TRAP_NONE ||
-		    (got.error == want.error && got.cr2 == TEST_VA)))
+		if (got.vector == want.vector &&
+		    (got.vector == TRAP_NONE || (got.error == want.error && got.cr2 == test_va)))
 			continue;
 		if ((want.error & PF_RSVD ? reserved_mismatches++ : mismatches++) >= 8)
 			continue;
 		say("  %s %s: exception %d, error 0x%lx, cr2 0x%lx; wanted %d, error 0x%x\n",
 		    user ? "user" : "supervisor",
-		    access == READ ? "read" : access == WRITE ? "write" : "fetch", got.vector,
-		    got.error, got.cr2, want.vector, want.error);
+		    access == READ    ? "read"
+		    : access == WRITE ? "write"
+				      : "fetch",
+		    got.vector, got.error, got.cr2, want.vector, want.error);
 		say("    wp %u nxe %u smep %u smap %u ac %u, entries from level %u:", c->wp, c->nxe,
 		    c->smep, c->smap, c->ac, leaf);
 		for (unsigned level = leaf; level <= s->levels; level++)
@@ -144,9 +155,9 @@ static u64 leaf_address(const struct space *s, unsigned leaf)
 /* The tables down to the test page, with every permission. */
 static void clear_path(struct space *s, u64 *entries)
 {
-	space_set(s, TEST_VA, 1, SCRATCH_PHYS | PTE_P | PTE_W | PTE_U);
+	space_set(s, test_va, 1, SCRATCH_PHYS | PTE_P | PTE_W | PTE_U);
 	for (unsigned level = 1; level <= s->levels; level++)
-		entries[level] = space_get(s, TEST_VA, level);
+		entries[level] = space_get(s, test_va, level);
 }
 
 static void enumerate_entries(struct space *s, const u64 *path, unsigned leaf,
@@ -175,7 +186,7 @@ static void enumerate_entries(struct space *s, const u64 *path, unsigned leaf,
 		}
 	for (unsigned level = leaf; level <= s->levels; level++)
 		if (!(s->mode == PAGING_PAE && level == 3))
-			space_set(s, TEST_VA, level, path[level]);
+			space_set(s, test_va, level, path[level]);
 }
 
 void perm_enumerate(enum paging_mode mode)
@@ -187,6 +198,7 @@ void perm_enumerate(enum paging_mode mode)
 	unsigned max_leaf = largest_leaf(&s);
 	u64 path[6] = { 0 };
 
+	choose_page(mode);
 	clear_path(&s, path);
 	*(volatile u8 *)SCRATCH_PHYS = RET_INSN;
 	space_load(&s);
@@ -230,6 +242,7 @@ void perm_reserved(enum paging_mode mode)
 	u64 path[6] = { 0 };
 	unsigned wrong = 0, tried = 0;
 
+	choose_page(mode);
 	clear_path(&s, path);
 	space_load(&s);
 	apply(&(struct control){ .nxe = mode != PAGING_2LEVEL });
@@ -246,28 +259,29 @@ void perm_reserved(enum paging_mode mode)
 				if (!(mask & BIT64(bit)))
 					continue;
 				if (leaf > 1 || level == leaf)
-					space_set(&s, TEST_VA, leaf, leaf_address(&s, leaf) | 7);
+					space_set(&s, test_va, leaf, leaf_address(&s, leaf) | 7);
 				if (level == leaf)
 					entry = leaf_address(&s, leaf) | 7;
-				space_set(&s, TEST_VA, level, entry | BIT64(bit));
-				invlpg(TEST_VA);
-				t = user_call(user_write, TEST_VA);
+				space_set(&s, test_va, level, entry | BIT64(bit));
+				invlpg(test_va);
+				t = user_call(perm_user_write, test_va);
 				tried++;
 				if ((t.vector != VEC_PF ||
 				     t.error != (PF_P | PF_W | PF_U | PF_RSVD) ||
-				     t.ip != ADDR(user_write_at) || t.cr2 != TEST_VA) &&
+				     t.ip != ADDR(perm_user_write_at) || t.cr2 != test_va) &&
 				    wrong++ < 8)
 					say("  bit %u at level %u, leaf %u: exception %d, error "
 					    "0x%lx\n",
 					    bit, level, leaf, t.vector, t.error);
-				space_set(&s, TEST_VA, level, path[level]);
-				space_set(&s, TEST_VA, leaf, path[leaf]);
+				space_set(&s, test_va, level, path[level]);
+				space_set(&s, test_va, leaf, path[leaf]);
 			}
 		}
 	}
-	invlpg(TEST_VA);
+	invlpg(test_va);
 	apply(&(struct control){ 0 });
 	say("%u reserved bits\n", tried);
 	CHECK_EQ(wrong, 0, "each reserved bit is a page fault with P and RSVD");
-	CHECK_EQ(user_call(user_read, TEST_VA).vector, TRAP_NONE, "and without it there is none");
+	CHECK_EQ(user_call(perm_user_read, test_va).vector, TRAP_NONE,
+		 "and without it there is none");
 }

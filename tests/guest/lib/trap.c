@@ -106,7 +106,8 @@ struct trap user_call_flags(guest_fn fn, ulong arg, ulong flags)
 
 	/* The return address is there already: with SMAP we could not write it. */
 	r->active = true;
-	trap_enter_user(r, fn, arg, (ulong)user_stack_top, (read_flags() & FLAG_IF) | FLAG_FIXED | flags);
+	trap_enter_user(r, fn, arg, (ulong)user_stack_top,
+			(read_flags() & FLAG_IF) | FLAG_FIXED | flags);
 	r->active = false;
 	if (r->trap.vector == VEC_USER_RETURN) {
 		r->trap.vector = TRAP_NONE;

@@ -64,7 +64,7 @@ unsigned trap_count(u8 vector);
 /* The vector that ends user_call(). */
 #define VEC_USER_RETURN 0x80
 
-#define MAX_CPUS 4
+#define MAX_CPUS   4
 #define STACK_SIZE 16384
 extern u8 stacks[MAX_CPUS][STACK_SIZE];
 extern u8 user_stack[STACK_SIZE];
@@ -85,22 +85,22 @@ extern u8 user_begin[], user_end[], image_begin[], image_end[];
  */
 #ifdef __x86_64__
 #define PROBE_ENTRY "mov %rdi, %rax\n"
-#define AX "%rax"
+#define AX	    "%rax"
 #else
 #define PROBE_ENTRY
 #define AX "%eax"
 #endif
-#define PROBE_IN(section, name, before, insn)                                         \
-	asm(".pushsection " section ", \"ax\"\n.globl " #name ", " #name "_at, " #name \
-	    "_after\n" #name ":\n" PROBE_ENTRY before "\n" #name "_at:\n" insn        \
-	    "\n" #name "_after:\nret\n.popsection");                                  \
-	ulong name(ulong arg);                                                        \
+#define PROBE_IN(section, name, before, insn)                                             \
+	asm(".pushsection " section ", \"ax\"\n.globl " #name ", " #name "_at, " #name    \
+	    "_after\n" #name ":\n" PROBE_ENTRY before "\n" #name "_at:\n" insn "\n" #name \
+	    "_after:\nret\n.popsection");                                                 \
+	ulong name(ulong arg);                                                            \
 	extern const u8 name##_at[], name##_after[]
-#define PROBE(name, before, insn) PROBE_IN(".text", name, before, insn)
+#define PROBE(name, before, insn)      PROBE_IN(".text", name, before, insn)
 #define USER_PROBE(name, before, insn) PROBE_IN(".utext", name, before, insn)
 
 /* All that one expects of a fault. */
-#define CHECK_TRAP(t, vec, err, at, what)                                             \
+#define CHECK_TRAP(t, vec, err, at, what) \
 	check_trap((t), (vec), (err), (ulong)(at), (what), __FILE__, __LINE__)
 void check_trap(struct trap t, int vector, ulong error, ulong ip, const char *what,
 		const char *file, int line);

@@ -15,8 +15,8 @@ typedef int32_t s32;
 typedef long long s64;
 typedef unsigned long ulong;
 
-#define BIT(n) (1ul << (n))
-#define BIT64(n) (1ull << (n))
+#define BIT(n)	     (1ul << (n))
+#define BIT64(n)     (1ull << (n))
 #define COUNT(array) (sizeof(array) / sizeof((array)[0]))
 
 /* The label NAME that an asm() of ours defines, as a number. */

@@ -8,7 +8,7 @@
 #include "guest.h"
 #include "trap.h"
 
-#define SEL_GATE SEL_TEST
+#define SEL_GATE    SEL_TEST
 #define SEL_CONFORM (SEL_TEST + 8)
 
 /* What the gate's target saw. */

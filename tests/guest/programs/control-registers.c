@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: MIT
 /* Values that CR0, CR3, CR4 and EFER refuse in 64-bit mode (SDM vol. 3, 2.5 and 4.1). */
-#include "cpu.h"
+#include "cr4.h"
 #include "guest.h"
 #include "trap.h"
 
@@ -43,4 +43,8 @@ void guest_main(void)
 	CHECK_EQ(read_cr4(), cr4, "CR4 is as it was");
 	CHECK_EQ(read_cr3(), cr3, "CR3 is as it was");
 	CHECK_EQ(rdmsr(MSR_EFER), efer, "EFER is as it was");
+	for (unsigned i = 0; i < COUNT(cr4_features); i++)
+		if (!cpuid_has(cr4_features[i].leaf, cr4_features[i].reg, cr4_features[i].bit))
+			CHECK_TRAP(trap_call(to_cr4, cr4 | cr4_features[i].cr4), VEC_GP, 0,
+				   to_cr4_at, cr4_features[i].name);
 }

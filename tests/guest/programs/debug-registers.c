@@ -8,12 +8,12 @@
 #include "guest.h"
 #include "trap.h"
 
-#define DR7_ENABLE(n) (1ul << (n) * 2)
-#define DR7_TYPE(n, type, len) ((ulong)((type) | (len) << 2) << (16 + (n) * 4))
-#define EXECUTE 0
-#define WRITE 1
-#define READWRITE 3
-#define DR6_FIXED 0xffff0ff0ul
+#define DR7_ENABLE(n)	       (1ul << (n)*2)
+#define DR7_TYPE(n, type, len) ((ulong)((type) | (len) << 2) << (16 + (n)*4))
+#define EXECUTE		       0
+#define WRITE		       1
+#define READWRITE	       3
+#define DR6_FIXED	       0xffff0ff0ul
 
 static u32 watched[8] __attribute__((aligned(64)));
 static ulong hits, hit_ip[64], hit_dr6[64];
@@ -34,7 +34,8 @@ PROBE(step_run, "pushf; pop %ecx; or $0x100, %ecx; push %ecx; popf",
       "nop; .globl step_2; step_2: nop; .globl step_3; step_3: pushf; pop %eax; "
       "and $~0x100, %ecx; push %ecx; popf");
 PROBE(step_ss, "pushf; orl $0x100, (%esp); mov %ss, %edx; popf",
-      "mov %edx, %ss; .globl ss_1; ss_1: nop; .globl ss_2; ss_2: pushf; andl $~0x100, (%esp); popf");
+      "mov %edx, %ss; .globl ss_1; ss_1: nop; .globl ss_2; ss_2: pushf; andl $~0x100, (%esp); "
+      "popf");
 PROBE(step_int, "pushf; orl $0x100, (%esp); popf", "int $0x70; pushf; andl $~0x100, (%esp); popf");
 PROBE(execute_here, "nop", "nop; nop");
 PROBE(store, "mov $1, %ecx", "mov %ecx, (%eax)");
@@ -44,7 +45,8 @@ PROBE(store_word, "", "movw $1, (%eax)");
 PROBE(move_dr, "", "mov %dr0, %ecx");
 PROBE(move_dr4, "", "mov %dr4, %ecx");
 PROBE(user_dr, "", "mov %dr7, %eax");
-PROBE(fill, "push %edi; mov %eax, %edi; mov $8, %ecx; cld", "rep stosl; .globl fill_end; fill_end: pop %edi");
+PROBE(fill, "push %edi; mov %eax, %edi; mov $8, %ecx; cld",
+      "rep stosl; .globl fill_end; fill_end: pop %edi");
 extern const u8 step_2[], step_3[], ss_1[], ss_2[], fill_end[];
 
 static void arm(unsigned n, ulong address, unsigned type, unsigned len)

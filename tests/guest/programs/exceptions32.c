@@ -74,7 +74,8 @@ static void arithmetic(void)
 
 static void software(void)
 {
-	CHECK_TRAP(trap_call(breakpoint, 0), VEC_BP, 0, breakpoint_after, "INT3 traps behind itself");
+	CHECK_TRAP(trap_call(breakpoint, 0), VEC_BP, 0, breakpoint_after,
+		   "INT3 traps behind itself");
 	CHECK_TRAP(trap_call(int_3, 0), VEC_BP, 0, int_3_after, "INT 3, two bytes long");
 	CHECK_TRAP(trap_call(debug_trap, 0), VEC_DB, 0, debug_trap_after, "INT1");
 	idt_set_present(0x50, false);
@@ -160,7 +161,8 @@ static void privilege(void)
 		   "ring 3: INT n through a gate of ring 0");
 	CHECK_EQ(user_call(user_rdtsc, 0).vector, TRAP_NONE, "ring 3: RDTSC");
 	write_cr4(read_cr4() | CR4_TSD);
-	CHECK_TRAP(user_call(user_rdtsc, 0), VEC_GP, 0, user_rdtsc_at, "ring 3: RDTSC with CR4.TSD");
+	CHECK_TRAP(user_call(user_rdtsc, 0), VEC_GP, 0, user_rdtsc_at,
+		   "ring 3: RDTSC with CR4.TSD");
 	CHECK_EQ(trap_call(user_rdtsc, 0).vector, TRAP_NONE, "ring 0: RDTSC with CR4.TSD");
 	write_cr4(read_cr4() & ~CR4_TSD);
 }

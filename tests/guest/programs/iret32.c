@@ -8,20 +8,26 @@
 #include "guest.h"
 #include "trap.h"
 
-PROBE(same_ring, "pushf; push %cs; push $1f; mov %esp, %ecx", "iret; 1: mov %esp, %eax; sub %ecx, %eax");
+PROBE(same_ring, "pushf; push %cs; push $1f; mov %esp, %ecx",
+      "iret; 1: mov %esp, %eax; sub %ecx, %eax");
 PROBE(set_flags, "push %eax; push %cs; push $1f", "iret; 1: pushf; pop %eax; push $2; popf");
 PROBE(pop_flags, "push %eax", "popf; pushf; pop %eax; push $2; popf");
 PROBE(to_selector, "pushf; push %eax; push $0", "iret");
 PROBE(user_set_flags, "push %eax; push %cs; push $1f", "iret; 1: pushf; pop %eax");
 PROBE(user_pop_flags, "push %eax", "popf; pushf; pop %eax");
 PROBE(user_inward, "pushf; push $0x08; push $0", "iret");
-PROBE(to_user_ss, "push %eax; push $user_stack_top; push $2; push $0x1b; push $user_return", "iret");
-PROBE(data_segments, "mov $0x10, %ecx; mov %ecx, %fs; mov $0x23, %ecx; mov %ecx, %gs; "
-      "push $0x23; push $user_stack_top; push $2; push $0x1b; push $user_segments", "iret");
+PROBE(to_user_ss, "push %eax; push $user_stack_top; push $2; push $0x1b; push $user_return",
+      "iret");
+PROBE(data_segments,
+      "mov $0x10, %ecx; mov %ecx, %fs; mov $0x23, %ecx; mov %ecx, %gs; "
+      "push $0x23; push $user_stack_top; push $2; push $0x1b; push $user_segments",
+      "iret");
 asm(".pushsection .text; user_segments: mov %fs, %eax; mov %gs, %ecx; shl $16, %ecx; "
     "or %ecx, %eax; int $0x80; .popsection");
 
-#define ALL (FLAG_CF | FLAG_PF | FLAG_ZF | FLAG_IF | FLAG_DF | FLAG_AC | BIT(21) | 0x3000 | BIT(15) | FLAG_FIXED)
+#define ALL                                                                                       \
+	(FLAG_CF | FLAG_PF | FLAG_ZF | FLAG_IF | FLAG_DF | FLAG_AC | BIT(21) | 0x3000 | BIT(15) | \
+	 FLAG_FIXED)
 
 void guest_main(void)
 {

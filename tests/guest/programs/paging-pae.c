@@ -23,7 +23,8 @@ static void directory_pointers(void)
 	*(volatile u32 *)va = 0xabcd;
 	pdpt[1] = 0;
 	invlpg(va);
-	CHECK_EQ(trap_call(peek, va).value, 0xabcd, "a pointer cleared in memory is still in force");
+	CHECK_EQ(trap_call(peek, va).value, 0xabcd,
+		 "a pointer cleared in memory is still in force");
 	flush_tlb();
 	CHECK_TRAP(trap_call(peek, va), VEC_PF, 0, peek_at, "until CR3 is loaded");
 

@@ -21,11 +21,12 @@ static void emit(u8 *at, u32 n)
 
 static u32 run(const u8 *at)
 {
-	return ((u32 (*)(void))at)();
+	return ((u32(*)(void))at)();
 }
 
 /* The instruction to be changed lies in the same block, directly behind the write. */
-PROBE(patch_next, "movb $0x22, patched + 1", "patched: mov $0x11, %al; movzbl %al, %eax; movb $0x11, patched + 1");
+PROBE(patch_next, "movb $0x22, patched + 1",
+      "patched: mov $0x11, %al; movzbl %al, %eax; movb $0x11, patched + 1");
 PROBE(patch_loop, "xor %edx, %edx; mov $5, %ecx; movb $1, looped + 2",
       "2: looped: add $1, %edx; incb looped + 2; loop 2b; mov %edx, %eax");
 PROBE(patch_string, "push %esi; push %edi; cld; mov %eax, %esi; mov $strung, %edi; mov $5, %ecx",

@@ -46,7 +46,10 @@ static void moves(void)
 	*(volatile u32 *)to = 0;
 	unmap(VA + 0x11000);
 	faults = 0;
-	asm volatile("cld; .globl movs_at; movs_at: rep movsl" : "+S"(si), "+D"(di), "+c"(cx) : : "memory");
+	asm volatile("cld; .globl movs_at; movs_at: rep movsl"
+		     : "+S"(si), "+D"(di), "+c"(cx)
+		     :
+		     : "memory");
 	CHECK_EQ(faults, 1, "one fault in the middle of REP MOVSD");
 	CHECK_EQ(seen_ip, ADDR(movs_at), "at the instruction");
 	CHECK_EQ(seen_cx, 0x100 - 4, "ECX counts what is left");
@@ -135,7 +138,10 @@ static void others(void)
 	CHECK_EQ(zf, 1, "with ZF set");
 	cx = 0;
 	di = (ulong)b;
-	asm volatile("cmp %%eax, %%eax; repne scasb; setz %0" : "=q"(zf), "+D"(di), "+c"(cx) : : "memory");
+	asm volatile("cmp %%eax, %%eax; repne scasb; setz %0"
+		     : "=q"(zf), "+D"(di), "+c"(cx)
+		     :
+		     : "memory");
 	CHECK_EQ(zf, 1, "a count of 0 leaves the flags");
 	CHECK_EQ(di, (ulong)b, "and EDI");
 }
@@ -168,10 +174,11 @@ static void stepped(void)
 	ulong di = (ulong)a, cx = 10;
 
 	trap_handle(VEC_DB, step);
-	asm volatile("pushf; orl $0x100, (%%esp); popf; rep stosb; pushf; andl $~0x100, (%%esp); popf"
-		     : "+D"(di), "+c"(cx)
-		     : "a"(1)
-		     : "memory");
+	asm volatile(
+		"pushf; orl $0x100, (%%esp); popf; rep stosb; pushf; andl $~0x100, (%%esp); popf"
+		: "+D"(di), "+c"(cx)
+		: "a"(1)
+		: "memory");
 	trap_handle(VEC_DB, 0);
 	CHECK_EQ(steps, 10 + 3, "a step after each element, and after each instruction");
 }

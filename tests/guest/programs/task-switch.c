@@ -9,7 +9,7 @@
 #include "trap.h"
 
 #define SEL_OTHER SEL_TEST
-#define SEL_GATE (SEL_TEST + 8)
+#define SEL_GATE  (SEL_TEST + 8)
 
 static struct tss32 other;
 static u8 other_stack[8192] __attribute__((aligned(16)));
@@ -141,7 +141,6 @@ static void refused(void)
 static bool note_error(struct frame *f)
 {
 	vector_error = f->error;
-
 
 	return false;
 }

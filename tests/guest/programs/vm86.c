@@ -40,7 +40,7 @@ asm(".pushsection .text\n"
     ".globl enter_vm\n"
     "enter_vm:\n"
     "	push $0; push $0; push $0x0900; push $0x0900\n" /* GS, FS, DS, ES */
-    "	push $0x0700; push $0x0ff0\n"                     /* SS, SP */
+    "	push $0x0700; push $0x0ff0\n"			/* SS, SP */
     "	push vm_flags_to_load; push $0x0800; push %eax\n"
     "	iret\n"
     ".popsection");

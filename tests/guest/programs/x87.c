@@ -12,10 +12,14 @@ static u8 image[512] __attribute__((aligned(16)));
 static u64 result;
 static u16 status, control;
 
-PROBE(divide_by_zero, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; "
-      ".globl fdiv_at; fdiv_at: fdivrp", "fwait; fninit");
-PROBE(no_wait, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp", "fnstsw %ax; fnclex; fninit");
-PROBE(next_insn, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp; nop; nop", "fld1; fninit");
+PROBE(divide_by_zero,
+      "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; "
+      ".globl fdiv_at; fdiv_at: fdivrp",
+      "fwait; fninit");
+PROBE(no_wait, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp",
+      "fnstsw %ax; fnclex; fninit");
+PROBE(next_insn, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp; nop; nop",
+      "fld1; fninit");
 extern const u8 fdiv_at[];
 
 void guest_main(void)
@@ -31,7 +35,7 @@ void guest_main(void)
 	CHECK_EQ(result, 0x3ff6a09e667f3bcd, "the square root of 2");
 	asm volatile("fldpi; fsin; fstpl %0" : "=m"(result));
 	CHECK(result >> 52 < 0x3d0, "the sine of pi is next to nothing");
-	asm volatile("fldz; fld1; fdivp; fstpl %0; fnstsw %1" : "=m"(result), "=m"(status));
+	asm volatile("fnclex; fldz; fld1; fdivp; fstpl %0; fnstsw %1" : "=m"(result), "=m"(status));
 	CHECK_EQ(status & 0x7f, 0x04, "1/0, masked, sets ZE");
 	CHECK_EQ(result << 1 >> 1, 0x7ff0000000000000, "and gives an infinity");
 	asm volatile("fnclex");
@@ -43,7 +47,8 @@ void guest_main(void)
 	t = trap_call(no_wait, 0);
 	CHECK_EQ(t.vector, TRAP_NONE, "FNSTSW does not wait");
 	CHECK_EQ(t.value & 0x84, 0x84, "and shows ES and ZE");
-	CHECK_TRAP(trap_call(next_insn, 0), VEC_MF, 0, next_insn_at, "#MF at the next x87 instruction");
+	CHECK_TRAP(trap_call(next_insn, 0), VEC_MF, 0, next_insn_at,
+		   "#MF at the next x87 instruction");
 	asm volatile("fnclex; fninit");
 
 	asm volatile("fld1; fldpi; fnsave %0" : "=m"(image));
