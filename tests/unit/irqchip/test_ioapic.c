@@ -47,6 +47,8 @@ static void test_edge(void **state)
 	assert_int_equal(line(vm, 4, 1), 0); /* no edge */
 	assert_int_equal(take(c), 0x51);
 	assert_int_equal(take(c), -1);
+	assert_int_equal(line(vm, 4, 1), 0); /* still none */
+	assert_int_equal(take(c), -1);
 	line(vm, 4, 0);
 	assert_int_equal(line(vm, 4, 1), 1);
 	line(vm, 4, 0);

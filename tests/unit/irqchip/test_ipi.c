@@ -124,12 +124,14 @@ static void test_nmi_smi_init_sipi(void **state)
 	assert_int_equal(c->inits, 1);
 	icr(&vm->cpu[0], 1, 0x8500); /* level de-assert */
 	assert_int_equal(c->inits, 1);
+	icr(&vm->cpu[0], 1, 0x0500); /* edge: the level bit has no meaning */
+	assert_int_equal(c->inits, 2);
 	icr(&vm->cpu[0], 1, 0x4699);
 	assert_int_equal(c->sipis, 1);
 	assert_int_equal(c->sipi_vector, 0x99);
 	icr(&vm->cpu[0], 0, 0xc4500); /* INIT to all others */
 	assert_int_equal(vm->cpu[0].inits, 0);
-	assert_int_equal(c->inits, 2);
+	assert_int_equal(c->inits, 3);
 	assert_int_equal(vm->cpu[3].inits, 1);
 	/* A LAPIC that software disabled takes these; one that is disabled in its base does not. */
 	mmio_write(c, 0xf0, 0xff);

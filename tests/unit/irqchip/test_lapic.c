@@ -490,7 +490,9 @@ static void test_state(void **state)
 	um_lapic_get_state(c->l, &s);
 	assert_memory_equal(s.regs + 0x20, "\0\0\0\1", 4);
 	assert_memory_equal(s.regs + 0x310, "\x78\x56\x34\x12", 4);
+	memset(s.regs + 0xd0, 0, 4); /* the logical id follows from the id */
 	assert_int_equal(um_lapic_set_state(d->l, &s), 0);
+	assert_int_equal(msr_read(d, 0x80d), 2);
 	assert_int_equal(msr_read(d, 0x830), 0x1234567800044000ull);
 	assert_int_equal(um_irqchip_set_x2apic_api(vm->chip, KVM_X2APIC_API_USE_32BIT_IDS), 0);
 	assert_int_equal(um_irqchip_set_x2apic_api(vm->chip, 4), -EINVAL);

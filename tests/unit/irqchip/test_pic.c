@@ -150,7 +150,8 @@ static void test_edge_and_level(void **state)
 	assert_int_equal(inb(vm, 0x4d0), 0xf8);
 	outb(vm, 0x4d1, 0xff);
 	assert_int_equal(inb(vm, 0x4d1), 0xde);
-	line(vm, 5, 1);
+	assert_int_equal(line(vm, 5, 1), 1);
+	assert_int_equal(line(vm, 5, 1), 0); /* coalesced */
 	for (int i = 0; i < 3; i++) {
 		assert_int_equal(ack(vm), 0x25);
 		outb(vm, 0x20, 0x20);
@@ -209,6 +210,9 @@ static void test_rotation_by_command(void **state)
 	pulse(vm, 4);
 	pulse(vm, 1);
 	pulse(vm, 6);
+	pulse(vm, 5);
+	assert_int_equal(ack(vm), 0x25);
+	outb(vm, 0x20, 0x20);
 	assert_int_equal(ack(vm), 0x26);
 	outb(vm, 0x20, 0xa0); /* rotate on non-specific EOI: 7 0 1 .. 6 */
 	assert_int_equal(ack(vm), 0x21);

@@ -227,16 +227,26 @@ static void test_gate_triggers(void **state)
 		assert_int_equal(latched(vm, 2), 0x1000);
 		sleep_ns(100000);
 	}
+	gate(vm, 1);
+	while (OUT(status(vm, 2)))
+		assert_true(um_timer_now() < end);
 }
 
 /* Mode 3 is a square wave, and its counter goes by twos. */
 static void test_square_wave(void **state)
 {
 	struct vm *vm = *state;
-	bool seen[2] = { false, false };
-	u64 end = um_timer_now() + TEST_LIMIT;
+	bool seen[2] = { false, false }, high;
+	u64 end = um_timer_now() + TEST_LIMIT, start;
 
+	/* It starts high, for 27 ms here. */
 	gate(vm, 1);
+	do {
+		start = um_timer_now();
+		program(vm, 2, 3, 0);
+		high = OUT(status(vm, 2));
+	} while (um_timer_now() - start > 20 * MSEC);
+	assert_true(high);
 	program(vm, 2, 3, 2386);
 	while (!seen[0] || !seen[1]) {
 		assert_true(um_timer_now() < end);
