@@ -49,12 +49,6 @@ stack:
 		x->sp_mask = x->mode == UM_MODE_64 ? ~0ull : s->db ? 0xffffffff : 0xffff;
 }
 
-void um_interp_sync_ctx(struct um_exec *x)
-{
-	x->ctx = x->tlb->ctx[x->priv] & x->ctx_mask;
-	x->fetch_ctx = x->tlb->ctx[x->cpu.cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL];
-}
-
 /* Is a data breakpoint of the VMM's own (KVM_GUESTDBG_USE_HW_BP) armed?  The MMU doesn't know
  * those. */
 static bool guest_data_breakpoint(const struct um_exec *x)
@@ -98,7 +92,7 @@ void um_sync_special(struct um_exec *x)
 	if ((x->cpu.rflags & (RFLAGS_TF | RFLAGS_RF)) || x->cpu.int_shadow || x->guest_step ||
 	    insn_breakpoint(x) || (x->trace && (x->trace->mask & BIT(UM_TRACE_insns))))
 		special |= UM_SPECIAL_STEP;
-	if (x->irq_window)
+	if (x->irq_window || x->nmi_window)
 		special |= UM_SPECIAL_WINDOW;
 	x->special = special;
 }

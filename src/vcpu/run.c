@@ -250,8 +250,6 @@ static int loop(struct um_vcpu *v)
 			return r;
 		kind = run_engine(v);
 		um_mmu_leave(v->mmu);
-		if (v->lapic)
-			um_lapic_pv_eoi_exit(v->lapic);
 		um_trace(&v->vm->cfg.trace, engine, "vcpu %u: %s at %#llx", v->id,
 			 um_exit_name(kind), (unsigned long long)x->cpu.rip);
 		r = um_vcpu_handle_exit(v, kind);
@@ -330,6 +328,8 @@ int um_vcpu_run(struct um_vcpu *v)
 		um_timer_arm(&v->poll_timer, um_timer_now() + POLL_NS);
 	}
 	r = enter_guest(v);
+	if (v->lapic)
+		um_lapic_pv_eoi_exit(v->lapic);
 	leave_guest(v);
 	atomic_store(&v->running, false);
 	if (v->sigmask_set)

@@ -178,7 +178,9 @@ static bool special(struct um_exec *x)
 		debug_traps(x, false);
 		return true;
 	}
-	if ((x->special & UM_SPECIAL_WINDOW) && (x->cpu.rflags & RFLAGS_IF) && !x->cpu.int_shadow) {
+	if ((x->special & UM_SPECIAL_WINDOW) && !x->cpu.int_shadow &&
+	    ((x->irq_window && (x->cpu.rflags & RFLAGS_IF)) ||
+	     (x->nmi_window && !x->cpu.nmi_masked))) {
 		x->exit.kind = UM_EXIT_IRQ_WINDOW;
 		return true;
 	}
@@ -213,7 +215,9 @@ static void loop(struct um_exec *x)
 		if (unlikely(x->special) && special(x))
 			continue;
 		um_interp_sync_ctx(x);
-		b = um_block_enter(x, x->mode);
+		b = um_block_find(x, x->mode);
+		if (unlikely(!b))
+			b = um_block_enter(x, x->mode);
 		if (likely(b))
 			execute(x, b);
 	}
