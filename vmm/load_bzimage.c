@@ -95,7 +95,7 @@ int load_bzimage(struct load *l, struct boot *boot)
 {
 	struct setup_header h;
 	struct boot_params p;
-	struct layout o;
+	struct layout o = { 0 };
 	u64 initrd;
 	size_t header_len;
 	int err;

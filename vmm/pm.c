@@ -13,7 +13,7 @@
 
 #define TMR_STS	    0x0001
 #define PWRBTN_STS  0x0100
-#define PM1_EN_BITS 0x0121 /* TMR, GBL, PWRBTN */
+#define PM1_EN_BITS 0x0521 /* TMR, GBL, PWRBTN, RTC */
 #define SCI_EN	    0x0001
 #define SLP_TYP(v)  (((v) >> 10) & 7)
 #define SLP_EN	    0x2000
