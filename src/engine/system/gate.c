@@ -82,7 +82,7 @@ bool um_sys_call_gate(struct um_exec *x, u16 sel, const struct um_sys_desc *d, b
 	u64 frame[] = { ret, c->seg[UM_CS].selector };
 	struct um_sys_stack st;
 	struct um_segment cs;
-	bool inner;
+	bool inner = false;
 	u64 rip;
 
 	if (um_desc_dpl(d->lo) < c->cpl || SEL_RPL(sel) > um_desc_dpl(d->lo))

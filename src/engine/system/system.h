@@ -270,27 +270,41 @@ static inline const struct um_insn *um_sys_exit(struct um_exec *x, const struct 
 	return um_stop(x, i);
 }
 
-/* ---- the instructions: X(function, what) in bind.c ---- */
-#define UM_SYSOPS(X)                                                                               \
-	/* segment.c */                                                                            \
-	X(mov_to_sreg)                                                                             \
-	X(mov_from_sreg) X(push_sreg) X(pop_sreg) X(load_far_pointer) /* far.c, iret.c */          \
-		X(far_jmp) X(far_call) X(far_ret) X(iret)	      /* event.c */                \
-		X(int) X(int3) X(into) X(int1)			      /* syscall.c */              \
-		X(syscall) X(sysret) X(sysenter) X(sysexit) X(swapgs) X(rdfsbase) X(rdgsbase)      \
-			X(wrfsbase) X(wrgsbase) /* control.c */                                    \
-		X(mov_to_cr) X(mov_from_cr) X(mov_to_dr) X(mov_from_dr) X(lmsw) X(smsw) X(clts)    \
-			X(invlpg) X(invpcid)				      /* tables.c */       \
-		X(lgdt) X(lidt) X(sgdt) X(sidt) X(lldt) X(sldt) X(ltr) X(str) /* check.c */        \
-		X(lar) X(lsl) X(verr) X(verw) X(arpl)			      /* io.c */           \
-		X(in) X(out) X(ins) X(outs)				      /* misc.c */         \
-		X(cli) X(sti) X(stac) X(clac) X(hlt) X(monitor) X(mwait) X(rdtsc) X(rdtscp)        \
-			X(rdpid) X(rdpmc) X(cpuid) X(rdmsr) X(wrmsr) X(wbinvd) X(hypercall) X(svm) \
-				X(rsm) X(serialize) X(clflush) X(clflushopt) X(clwb) X(cldemote)   \
-					X(ud)
+/* ---- the instructions, um_sysop_...: bind.c says which mnemonic is which ---- */
+#define UM_SYSOP(name) \
+	const struct um_insn *um_sysop_##name(struct um_exec *x, const struct um_insn *i)
 
-#define X(name) const struct um_insn *um_sysop_##name(struct um_exec *x, const struct um_insn *i);
-UM_SYSOPS(X)
-#undef X
+/* clang-format off */
+/* segment.c */
+UM_SYSOP(mov_to_sreg); UM_SYSOP(mov_from_sreg); UM_SYSOP(push_sreg); UM_SYSOP(pop_sreg);
+UM_SYSOP(load_far_pointer);
+/* far.c */
+UM_SYSOP(far_jmp); UM_SYSOP(far_call); UM_SYSOP(far_ret);
+/* iret.c */
+UM_SYSOP(iret);
+/* event.c */
+UM_SYSOP(int); UM_SYSOP(int3); UM_SYSOP(into); UM_SYSOP(int1);
+/* syscall.c */
+UM_SYSOP(syscall); UM_SYSOP(sysret); UM_SYSOP(sysenter); UM_SYSOP(sysexit); UM_SYSOP(swapgs);
+UM_SYSOP(rdfsbase); UM_SYSOP(rdgsbase); UM_SYSOP(wrfsbase); UM_SYSOP(wrgsbase);
+/* control.c */
+UM_SYSOP(mov_to_cr); UM_SYSOP(mov_from_cr); UM_SYSOP(mov_to_dr); UM_SYSOP(mov_from_dr);
+UM_SYSOP(lmsw); UM_SYSOP(smsw); UM_SYSOP(clts); UM_SYSOP(invlpg); UM_SYSOP(invpcid);
+/* tables.c */
+UM_SYSOP(lgdt); UM_SYSOP(lidt); UM_SYSOP(sgdt); UM_SYSOP(sidt); UM_SYSOP(lldt); UM_SYSOP(sldt);
+UM_SYSOP(ltr); UM_SYSOP(str);
+/* check.c */
+UM_SYSOP(lar); UM_SYSOP(lsl); UM_SYSOP(verr); UM_SYSOP(verw); UM_SYSOP(arpl);
+/* io.c */
+UM_SYSOP(in); UM_SYSOP(out); UM_SYSOP(ins); UM_SYSOP(outs);
+/* misc.c */
+UM_SYSOP(cli); UM_SYSOP(sti); UM_SYSOP(stac); UM_SYSOP(clac); UM_SYSOP(hlt); UM_SYSOP(monitor);
+UM_SYSOP(mwait); UM_SYSOP(rdtsc); UM_SYSOP(rdtscp); UM_SYSOP(rdpid); UM_SYSOP(rdpmc);
+UM_SYSOP(cpuid); UM_SYSOP(rdmsr); UM_SYSOP(wrmsr); UM_SYSOP(wbinvd); UM_SYSOP(clflush);
+UM_SYSOP(clflushopt); UM_SYSOP(clwb); UM_SYSOP(cldemote); UM_SYSOP(serialize); UM_SYSOP(hypercall);
+UM_SYSOP(svm); UM_SYSOP(rsm); UM_SYSOP(ud);
+/* clang-format on */
+
+#undef UM_SYSOP
 
 #endif
