@@ -196,6 +196,7 @@ int um_root_load(struct um_mmu *m, bool sync)
 {
 	struct um_root *r = find_root(m);
 
+	m->vm->cpu_format = m->paging.fmt;
 	if (r && root_zapped(r)) {
 		drop_root(m, r);
 		r = NULL;

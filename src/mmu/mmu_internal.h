@@ -130,6 +130,8 @@ struct um_mmu_vm {
 	pthread_mutex_t lock;
 	struct um_mmu *owner; /* the vCPU that holds the lock, or NULL: another thread */
 	struct um_mmu *mmus;  /* all vCPUs */
+	/* What a vCPU's CPUID says of entries; the same for all that share tables. */
+	struct um_gpte_format cpu_format;
 	bool reload_roots;    /* a loaded root was zapped: all vCPUs must look theirs up again */
 	struct um_flush flush;
 

@@ -92,10 +92,7 @@ bool um_try_unsync(struct um_mmu_vm *v, gfn_t gfn, bool can_unsync)
 void um_sp_format(const struct um_mmu_vm *v, const struct um_shadow_page *sp,
 		  struct um_gpte_format *f)
 {
-	/* maxphyaddr and the CPUID bits are the same for all vCPUs that share tables. */
-	*f = v->mmus ? v->mmus->paging.fmt : (struct um_gpte_format){ .maxphyaddr = 36 };
-	if (v->owner)
-		*f = v->owner->paging.fmt;
+	*f = v->cpu_format;
 	f->pae = sp->role.cr4_pae;
 	f->pse = sp->role.cr4_pse || f->pae;
 	f->lma = sp->role.efer_lma;

@@ -69,6 +69,16 @@ u64 guest_spte(struct guest *g, u64 addr);
 struct um_shadow_page *guest_page_at(struct guest *g, u64 addr, unsigned level);
 void guest_audit(struct guest *g);
 
+/* What a thread of the VMM does while the guest executes: here there is one thread, so the guest stops for it. */
+#define HOST(g, expr)                                        \
+	({                                                   \
+		um_mmu_leave((g)->mmu);                      \
+		__typeof__(expr) result_ = (expr);           \
+		assert_int_equal(um_mmu_enter((g)->mmu), 0); \
+		result_;                                     \
+	})
+#define HOST_VOID(g, call) HOST(g, ((call), 0))
+
 #define COUNT(g, name) ((g)->counters.v[UM_CNT_##name])
 
 #define PTE_P  GPTE_PRESENT
