@@ -130,13 +130,34 @@ static void copy_out(const struct um_fpu *f, unsigned n, u8 *p)
 	}
 }
 
+/* Reserved bits read as what they are fixed at; ES and B say whether an unmasked exception is flagged. */
+static void copy_in_x87(struct um_fpu *f, const u8 *p)
+{
+	u16 fcw, fsw, fop;
+
+	memcpy(f->fxsave, p, FX_MXCSR);
+	memcpy(f->fxsave + FX_ST, p + FX_ST, FX_ST_SIZE);
+	memcpy(&fcw, p + FX_FCW, 2);
+	memcpy(&fsw, p + FX_FSW, 2);
+	memcpy(&fop, p + FX_FOP, 2);
+	fcw = (fcw & 0x1f7f) | 0x40;
+	fsw &= 0x7f7f;
+	if (fsw & ~fcw & 0x3f)
+		fsw |= 0x8080;
+	fop &= 0x7ff;
+	memcpy(f->fxsave + FX_FCW, &fcw, 2);
+	memcpy(f->fxsave + FX_FSW, &fsw, 2);
+	memcpy(f->fxsave + FX_FOP, &fop, 2);
+	f->fxsave[FX_FTW + 1] = 0;
+	for (unsigned r = 0; r < 8; r++)
+		memset(f->fxsave + FX_ST + r * 16 + 10, 0, 6);
+}
+
 static void copy_in(struct um_fpu *f, unsigned n, const u8 *p)
 {
 	switch (BIT(n)) {
 	case XCR0_X87:
-		memcpy(f->fxsave, p, FX_MXCSR);
-		f->fxsave[FX_FTW + 1] = 0;
-		memcpy(f->fxsave + FX_ST, p + FX_ST, FX_ST_SIZE);
+		copy_in_x87(f, p);
 		break;
 	case XCR0_SSE:
 		for (unsigned r = 0; r < 16; r++)

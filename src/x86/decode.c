@@ -111,7 +111,8 @@ static u8 segment_of(ZydisRegister r)
 								  : UM_DS;
 }
 
-static void memory_operand(struct um_insn *i, const ZydisDecodedOperand *o)
+static void memory_operand(struct um_insn *i, const ZydisDecodedInstruction *z,
+			   const ZydisDecodedOperand *o)
 {
 	i->flags |= UM_INSN_MEM;
 	i->seg = segment_of(o->mem.segment);
@@ -119,13 +120,20 @@ static void memory_operand(struct um_insn *i, const ZydisDecodedOperand *o)
 	i->index = address_reg(o->mem.index);
 	i->scale = o->mem.scale ? (u8)__builtin_ctz(o->mem.scale) : 0;
 	i->disp = o->mem.disp.value;
+	/* SIB with base 101b and mod 00b is disp32 without a base, also with REX.B (SDM vol. 2 2.2.1.3). */
+	if ((z->attributes & ZYDIS_ATTRIB_HAS_SIB) && z->raw.modrm.mod == 0 &&
+	    z->raw.sib.base == 5) {
+		i->base = UM_REG_ZERO;
+		i->disp = z->raw.disp.value;
+	}
 	if (i->base == UM_REG_PAGE)
 		i->disp += i->off + i->len;
 	if (o->mem.type != ZYDIS_MEMOP_TYPE_AGEN && o->size / 8 <= 64)
 		i->msz = (u8)(o->size / 8);
 }
 
-static void operand(struct um_insn *i, unsigned n, const ZydisDecodedOperand *o)
+static void operand(struct um_insn *i, const ZydisDecodedInstruction *z, unsigned n,
+		    const ZydisDecodedOperand *o)
 {
 	u8 kind = UM_OPD_OTHER, reg = 0;
 
@@ -135,7 +143,7 @@ static void operand(struct um_insn *i, unsigned n, const ZydisDecodedOperand *o)
 		break;
 	case ZYDIS_OPERAND_TYPE_MEMORY:
 		kind = UM_OPD_MEM;
-		memory_operand(i, o);
+		memory_operand(i, z, o);
 		break;
 	case ZYDIS_OPERAND_TYPE_POINTER:
 		kind = UM_OPD_FAR;
@@ -313,6 +321,14 @@ static u16 classify_operands(const struct um_insn *i)
 	return 0;
 }
 
+/* Encodings of processors that umbra never is: Xeon Phi's first generation. */
+static bool is_foreign(const ZydisDecodedInstruction *z)
+{
+	return z->encoding == ZYDIS_INSTRUCTION_ENCODING_MVEX ||
+	       z->meta.isa_ext == ZYDIS_ISA_EXT_KNC || z->meta.isa_ext == ZYDIS_ISA_EXT_KNCE ||
+	       z->meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
+}
+
 static void fill(struct um_insn *i, const ZydisDecoder *d, const ZydisDecoderContext *ctx,
 		 const ZydisDecodedInstruction *z)
 {
@@ -334,7 +350,7 @@ static void fill(struct um_insn *i, const ZydisDecoder *d, const ZydisDecoderCon
 	if (z->attributes & ZYDIS_ATTRIB_HAS_SEGMENT)
 		i->flags |= UM_INSN_SEGOVERRIDE;
 	for (unsigned n = 0; n < visible; n++)
-		operand(i, n, &ops[n]);
+		operand(i, z, n, &ops[n]);
 	i->flags |= classify_operands(i);
 
 	/*
@@ -390,7 +406,9 @@ unsigned um_decode(struct um_insn *i, enum um_mode mode, const u8 *bytes, unsign
 	i->seg = UM_DS;
 	i->len = 1;
 	i->osz = i->asz = mode == UM_MODE_64 ? 8 : mode == UM_MODE_32 ? 4 : 2;
-	if (ZYAN_SUCCESS(st)) {
+	if (ZYAN_SUCCESS(st) && is_foreign(&z)) {
+		i->flags = UM_INSN_UD | UM_INSN_END;
+	} else if (ZYAN_SUCCESS(st)) {
 		fill(i, &d, &ctx, &z);
 	} else if (st == ZYDIS_STATUS_INSTRUCTION_TOO_LONG || st == ZYDIS_STATUS_NO_MORE_DATA) {
 		i->flags = UM_INSN_TOOLONG | UM_INSN_END;

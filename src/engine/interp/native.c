@@ -299,8 +299,8 @@ static void state_needs(const ZydisDecodedInstruction *z, const struct use *u,
 		k->xinuse = XCR0_X87;
 		return;
 	}
-	if (u->mmx || z->mnemonic == ZYDIS_MNEMONIC_EMMS ||
-	    z->mnemonic == ZYDIS_MNEMONIC_CVTPI2PS || z->mnemonic == ZYDIS_MNEMONIC_CVTPI2PD) {
+	/* (CVTPI2PS and CVTPI2PD from memory leave the x87 state alone.) */
+	if (u->mmx || z->mnemonic == ZYDIS_MNEMONIC_EMMS) {
 		k->x87 = 2;
 		k->waits = true;
 		k->cr0_ud = CR0_EM;
@@ -328,7 +328,7 @@ static u16 alignment(const ZydisDecodedInstruction *z, const struct use *u)
 	default:
 		break;
 	}
-	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || !u->vec || len != 16)
+	if (z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY || len != 16)
 		return 0;
 	switch (z->mnemonic) {
 	case ZYDIS_MNEMONIC_MOVUPS:
@@ -433,7 +433,8 @@ static um_insn_fn bind_vsib(const ZydisDecodedInstruction *z, const ZydisDecoded
 	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX, scatter = u->mem == &ops[0];
 	bool w = evex ? z->raw.evex.W : z->raw.vex.W;
 
-	k->vl = (u8)(z->avx.vector_length / 8);
+	/* (Zydis's vector length is that of the data, where indices are wider.) */
+	k->vl = (u8)(16 << (evex ? z->raw.evex.L2 << 1 | z->raw.evex.L : z->raw.vex.L));
 	k->isz = z->opcode & 1 ? 8 : 4;
 	k->esz = w ? 8 : 4;
 	k->nelem = k->vl / um_max(k->isz, k->esz);

@@ -127,7 +127,14 @@ const struct um_insn *um_native_maskmov(struct um_exec *x, const struct um_insn 
 
 /* ---- native_x87.c ---- */
 const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i);
-/* In C, or NULL: a stub will do.  @k has the checks. */
+/*
+ * An x87 store that has run on a buffer: did an unmasked exception keep it from storing?  (All but precision do:
+ * SDM vol. 1 8.5.)  Then memory is not accessed at all.
+ */
+bool um_native_x87_suppressed(const struct um_exec *x);
+/* The state as after any MMX instruction. */
+void um_native_mmx_enter(struct um_exec *x);
+/* In C, or NULL: a stub will do. */
 um_insn_fn um_native_x87_bind(u16 op);
 
 /* ---- native_xsave.c ---- */

@@ -327,6 +327,22 @@ static void encode(struct emit *e, const ZydisDecodedInstruction *z, const u8 *b
 /* Does the result depend on MXCSR, or does the instruction set its flags? */
 static bool uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
 {
+	switch (z->meta.exception_class) {
+	case ZYDIS_EXCEPTION_CLASS_SSE2: /* those with floating-point exceptions */
+	case ZYDIS_EXCEPTION_CLASS_SSE3:
+	case ZYDIS_EXCEPTION_CLASS_AVX2:
+	case ZYDIS_EXCEPTION_CLASS_AVX3:
+	case ZYDIS_EXCEPTION_CLASS_AVX11:
+	case ZYDIS_EXCEPTION_CLASS_E2:
+	case ZYDIS_EXCEPTION_CLASS_E3:
+	case ZYDIS_EXCEPTION_CLASS_E3NF:
+	case ZYDIS_EXCEPTION_CLASS_E11:
+	case ZYDIS_EXCEPTION_CLASS_E11NF:
+		return true;
+	default:
+		break;
+	}
+	/* The rest may still look at DAZ and the rounding mode. */
 	switch (z->meta.category) {
 	case ZYDIS_CATEGORY_DATAXFER:
 	case ZYDIS_CATEGORY_LOGICAL_FP:
@@ -488,6 +504,28 @@ static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	return count;
 }
 
+/* A register that is several operands is loaded once, */
+static bool already_loaded(const struct operand *o, unsigned n)
+{
+	for (unsigned m = 0; m < n; m++) {
+		if (o[m].kind == o[n].kind && o[m].host == o[n].host)
+			return true;
+	}
+	return false;
+}
+
+/* in its greatest width. */
+static unsigned widest(const struct operand *o, unsigned count, unsigned n)
+{
+	unsigned bits = 0;
+
+	for (unsigned m = 0; m < count; m++) {
+		if (o[m].kind == o[n].kind && o[m].host == o[n].host)
+			bits = um_max(bits, o[m].bits);
+	}
+	return bits;
+}
+
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			const u8 *bytes, struct um_native_key *k, u8 *buf)
 {
@@ -517,10 +555,12 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	if (k->status_in)
 		CODE(&e, "\x52\x9d"); /* push rdx; popfq */
 	for (unsigned n = 0; n < count; n++) {
+		if (already_loaded(o, n))
+			continue;
 		if (o[n].kind == OPERAND_GPR)
 			load_gpr(&e, o[n].host, o[n].off, o[n].bits);
 		else if (o[n].kind == OPERAND_VECTOR)
-			load_vector(&e, o[n].host, o[n].bits / 8, z->encoding);
+			load_vector(&e, o[n].host, widest(o, count, n) / 8, z->encoding);
 		else
 			move_opmask(&e, o[n].host, false);
 	}

@@ -175,11 +175,28 @@ static void deselect(struct um_exec *x, const struct um_native *n, unsigned e)
 		x->cpu.fpu.k[n->k.mask] &= ~BIT(e);
 }
 
+/*
+ * Before anything else, an AVX2 gather extends the sign bits of its mask over the elements, and zeroes the
+ * rest of that register.
+ */
+static void extend_mask(struct um_exec *x, const struct um_native *n)
+{
+	u8 *mask = x->cpu.fpu.zmm[n->k.mask];
+	unsigned esz = n->k.esz;
+
+	if (n->k.mask_kind != UM_MASK_SIGN)
+		return;
+	for (unsigned e = 0; e < n->k.vl / esz; e++)
+		memset(mask + e * esz, selected(x, n, e) ? 0xff : 0, esz);
+	memset(mask + n->k.vl, 0, 64 - n->k.vl);
+}
+
 const struct um_insn *um_native_gather(struct um_exec *x, const struct um_insn *i)
 {
 	const struct um_native *n = i->aux;
 	u8 *dst = x->cpu.fpu.zmm[n->k.dst];
 	unsigned esz = n->k.esz, e;
+	bool any = false;
 	u8 data[64];
 	gva_t gva;
 
@@ -192,16 +209,19 @@ const struct um_insn *um_native_gather(struct um_exec *x, const struct um_insn *
 	}
 	if (e < n->k.nelem && (x->exit.kind != UM_EXIT_EXCEPTION || x->mmio.done))
 		return um_stop(x, i);
+	extend_mask(x, n);
 	for (unsigned d = 0; d < e; d++) {
-		if (selected(x, n, d))
+		if (selected(x, n, d)) {
 			memcpy(dst + d * esz, data + d * esz, esz);
+			any = true;
+		}
 		deselect(x, n, d);
 	}
-	if (e)
-		x->cpu.fpu.xinuse |= n->k.xinuse;
+	x->cpu.fpu.xinuse |= n->k.xinuse;
+	if (any || e == n->k.nelem)
+		memset(dst + n->k.nelem * esz, 0, 64 - n->k.nelem * esz);
 	if (e < n->k.nelem)
 		return um_stop(x, i);
-	memset(dst + n->k.nelem * esz, 0, 64 - n->k.nelem * esz);
 	if (n->k.mask_kind == UM_MASK_SIGN)
 		memset(x->cpu.fpu.zmm[n->k.mask], 0, 64);
 	else
@@ -275,19 +295,7 @@ const struct um_insn *um_native_maskmov(struct um_exec *x, const struct um_insn 
 		if ((mask[b] & 0x80) && !um_lin_write(x, gva[b], &data[b], 1))
 			return um_stop(x, i);
 	}
-	if (n->k.mmx) {
-		/* As every MMX instruction: TOP = 0, all registers valid; in stack order they rotate. */
-		u8 *st = x->cpu.fpu.fxsave + 32, phys[8][16];
-		u16 fsw;
-
-		memcpy(&fsw, x->cpu.fpu.fxsave + 2, 2);
-		for (unsigned r = 0; r < 8; r++)
-			memcpy(phys[r], st + ((r - (fsw >> 11)) & 7) * 16, 16);
-		memcpy(st, phys, sizeof(phys));
-		fsw &= (u16)~0x3800;
-		memcpy(x->cpu.fpu.fxsave + 2, &fsw, 2);
-		x->cpu.fpu.fxsave[4] = 0xff;
-		x->cpu.fpu.xinuse |= XCR0_X87;
-	}
+	if (n->k.mmx)
+		um_native_mmx_enter(x);
 	return um_native_next(x, i);
 }

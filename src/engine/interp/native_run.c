@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "engine/flags.h"
+#include "engine/interp/ops.h"
 
 static bool allowed(const struct um_exec *x, const struct um_native *n)
 {
@@ -104,11 +105,11 @@ static bool run_bounced(struct um_exec *x, const struct um_native *n, gva_t gva)
 		return false;
 	if (!n->k.writes)
 		return call(x, n, p, gva);
-	if (!um_lin_probe(x, gva, n->k.len, UM_WRITE))
-		return false;
 	undo_save(x, &u);
 	if (!call(x, n, p, gva))
 		return false;
+	if (n->k.x87 && um_native_x87_suppressed(x))
+		return true;
 	if (um_lin_write(x, gva, p, n->k.len))
 		return true;
 	undo_restore(x, &u);
@@ -128,6 +129,9 @@ bool um_native_mem(struct um_exec *x, const struct um_native *n, gva_t gva)
 			    : len & (len - 1) ? 2
 					      : len))
 		return false;
+	/* Whether an x87 store accesses memory shows only when it has run: see um_native_x87_suppressed(). */
+	if (n->k.x87 && n->k.writes && !um_tlb_lookup_sized(x->tlb, gva, len, UM_WRITE, x->ctx))
+		return run_bounced(x, n, gva);
 	if (!um_lin_map(x, gva, len, n->k.writes ? UM_WRITE : UM_READ, &p, &tracked))
 		return false;
 	if (!p)
@@ -158,42 +162,48 @@ const struct um_insn *um_native_reg(struct um_exec *x, const struct um_insn *i)
 		return um_stop(x, i);
 	if (unlikely(!call(x, n, NULL, 0)))
 		return um_stop(x, i);
-	return i + 1;
+	UM_NEXT(x, i);
 }
 
-static inline const struct um_insn *run_mem(struct um_exec *x, const struct um_insn *i,
-					    enum um_access acc)
+/* Everything but going on; false: it did not complete. */
+UM_INLINE bool run_mem(struct um_exec *x, const struct um_insn *i, enum um_access acc)
 {
 	const struct um_native *n = i->aux;
 	gva_t gva;
 	void *p;
 
 	if (unlikely(!allowed(x, n)) && !not_allowed(x, n))
-		return um_stop(x, i);
+		return false;
 	if (unlikely(!um_linear(x, (enum um_seg)i->seg, um_ea(x, i), n->k.len, acc, &gva)))
-		return um_stop(x, i);
+		return false;
 	if (unlikely(gva & n->k.align)) {
 		um_raise_code(x, UM_VEC_GP, 0);
-		return um_stop(x, i);
+		return false;
 	}
 	p = um_tlb_lookup_sized(x->tlb, gva, n->k.len, acc, x->ctx);
 	if (likely(p)) {
 		if (acc == UM_WRITE && unlikely(((hva_t)p & UM_PAGE_MASK) == x->code_page))
 			x->brk = true;
 		if (unlikely(!call(x, n, p, gva)))
-			return um_stop(x, i);
+			return false;
 	} else if (!um_native_mem(x, n, gva)) {
-		return um_stop(x, i);
+		return false;
 	}
-	return um_native_next(x, i);
+	return true;
 }
 
 const struct um_insn *um_native_load(struct um_exec *x, const struct um_insn *i)
 {
-	return run_mem(x, i, UM_READ);
+	if (unlikely(!run_mem(x, i, UM_READ)))
+		return um_stop(x, i);
+	UM_NEXT(x, i);
 }
 
 const struct um_insn *um_native_store(struct um_exec *x, const struct um_insn *i)
 {
-	return run_mem(x, i, UM_WRITE);
+	if (unlikely(!run_mem(x, i, UM_WRITE)))
+		return um_stop(x, i);
+	if (unlikely(x->brk))
+		return um_end(x, i);
+	UM_NEXT(x, i);
 }

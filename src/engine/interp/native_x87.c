@@ -37,7 +37,7 @@ _Static_assert(offsetof(struct x87, st) == 32, "FXSAVE image");
 #define FCW_ONE	       0x40 /* bit 6 reads as one */
 #define FCW_DEFINED    0x1f7f
 #define FSW_EXCEPTIONS 0x3f
-#define FSW_SF	       0x40
+#define FSW_PE	       0x20
 #define FSW_ES	       0x80
 #define FSW_B	       0x8000
 #define FSW_TOP(fsw)   (((fsw) >> 11) & 7)
@@ -53,6 +53,37 @@ static void update_summary(struct x87 *s)
 	s->fsw &= (u16) ~(FSW_ES | FSW_B);
 	if (s->fsw & ~s->fcw & FSW_EXCEPTIONS)
 		s->fsw |= FSW_ES | FSW_B;
+}
+
+bool um_native_x87_suppressed(const struct um_exec *x)
+{
+	const struct x87 *s = (const struct x87 *)x->cpu.fpu.fxsave;
+
+	return s->fsw & ~s->fcw & FSW_EXCEPTIONS & ~FSW_PE;
+}
+
+/* The image has registers in stack order: a new TOP rotates them. */
+static void set_top(struct x87 *s, unsigned top)
+{
+	unsigned old = FSW_TOP(s->fsw);
+	u8 st[8][16];
+
+	if (top == old)
+		return;
+	for (unsigned r = 0; r < 8; r++)
+		memcpy(st[r], s->st[(r + top - old) & 7], 16);
+	memcpy(s->st, st, sizeof(st));
+	s->fsw = (u16)((s->fsw & ~0x3800) | top << 11);
+}
+
+/* What every MMX instruction does first: TOP = 0, all registers valid. */
+void um_native_mmx_enter(struct um_exec *x)
+{
+	struct x87 *s = state(x);
+
+	set_top(s, 0);
+	s->ftw = 0xff;
+	x->cpu.fpu.xinuse |= XCR0_X87;
 }
 
 /* May the instruction start?  #NM, #MF. */
@@ -90,6 +121,10 @@ const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i)
 	if (!ok) {
 		s->fip = fip;
 		s->fdp = fdp;
+		/* A SIMD exception comes after the transition to MMX. */
+		if (n->k.x87 == 2 && x->exit.kind == UM_EXIT_EXCEPTION &&
+		    x->exit.exc.vector == UM_VEC_XM)
+			um_native_mmx_enter(x);
 		return um_stop(x, i);
 	}
 	if (n->k.op == ZYDIS_MNEMONIC_FNINIT)
@@ -227,6 +262,7 @@ static void env_load(struct um_exec *x, const struct um_insn *i, const u8 *p)
 	u32 fip, fdp, hi;
 
 	s->fcw = (u16)((get16(p) & FCW_DEFINED) | FCW_ONE);
+	set_top(s, FSW_TOP(get16(p + w)));
 	s->fsw = (u16)get16(p + w);
 	set_full_tags(s, (u16)get16(p + w * 2));
 	fip = w == 2 ? get16(p + 6) : get32(p + 12);
@@ -253,6 +289,7 @@ static void fninit(struct um_exec *x)
 {
 	struct x87 *s = state(x);
 
+	set_top(s, 0);
 	s->fcw = FCW_INIT;
 	s->fsw = 0;
 	s->ftw = 0;
