@@ -88,8 +88,9 @@ void um_vcpu_collect_nmis(struct um_vcpu *v)
 {
 	/* One in service or being served leaves room for one more to be latched. */
 	unsigned limit = v->x.cpu.nmi_masked ? 1 : 2;
+	unsigned n = v->nmi_pending + atomic_exchange(&v->nmi_queued, 0);
 
-	v->nmi_pending = (u8)um_min(v->nmi_pending + atomic_exchange(&v->nmi_queued, 0), limit);
+	v->nmi_pending = (u8)um_min(n, limit);
 }
 
 /* ---- delivery ---- */
