@@ -14,11 +14,6 @@
 
 #include <string.h>
 
-static unsigned bucket(hva_t hva)
-{
-	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_HASH_BITS));
-}
-
 void um_block_flush(struct um_exec *x)
 {
 	struct um_interp *in = x->interp;
@@ -73,27 +68,7 @@ static inline bool fetch(struct um_exec *x, gva_t lin, hva_t *hva)
 
 /* ---- verifying ---- */
 
-/* Does the block still say what guest memory says?  False too if the memory can't be read. */
-static inline bool verify(const struct um_block *b)
-{
-	const u64 *mem = (const u64 *)(b->hva & ~7ull), *copy = b->words;
-	const u64 *last = copy + b->nwords - 1;
-	u64 w;
-
-	if (unlikely(!um_get64(mem, &w)) || ((w ^ *copy) & b->first_mask))
-		return false;
-	while (copy != last) {
-		copy++;
-		mem++;
-		if (unlikely(!um_get64(mem, &w)))
-			return false;
-		if (unlikely(w != *copy))
-			return copy == last && !((w ^ *copy) & b->last_mask);
-	}
-	return true;
-}
-
-/* The same for a block that crosses a page.  @same is the answer; false: x->exit (fault of the
+/* um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of the
  * second page). */
 static bool verify_crossing(struct um_exec *x, const struct um_block *b, gva_t lin, bool *same)
 {
@@ -137,7 +112,7 @@ static void *alloc(struct um_exec *x, size_t size)
 static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const struct um_insn *insn,
 			     unsigned n, const u8 *bytes, unsigned len, unsigned len1)
 {
-	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, slot = bucket(hva);
+	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, slot = um_block_bucket(hva);
 	size_t words = um_max(nwords * 8, 16u);
 	size_t head = ALIGN_UP(sizeof(struct um_block) + words, 64);
 	struct um_block *b = alloc(x, head + (n + 1) * sizeof(*insn));
@@ -173,7 +148,7 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned key)
 {
 	enum um_mode mode = (enum um_mode)(key & ~UM_BLOCK_SINGLE);
-	unsigned max = key & UM_BLOCK_SINGLE ? 1 : UM_BLOCK_MAX, n = 0, pos = 0;
+	unsigned max = key & UM_BLOCK_SINGLE ? 1 : UM_BLOCK_MAX, n = 0, pos = 0, jumps = 0;
 	u16 off = lin & ~UM_PAGE_MASK;
 	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
 	struct um_insn insn[UM_BLOCK_MAX];
@@ -195,8 +170,17 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 		um_interp_bind(x, i, bytes + pos);
 		pos += len;
 		n++;
-		if (i->flags & (UM_INSN_BRANCH | UM_INSN_END))
+		if (um_is_jcc(i)) {
+			if (++jumps == UM_BLOCK_JCC)
+				break;
+		} else if (i->flags & (UM_INSN_BRANCH | UM_INSN_END)) {
 			break;
+		}
+	}
+	/* A conditional jump that is taken skips the rest of the block. */
+	for (unsigned k = 0; k < n; k++) {
+		if (um_is_jcc(&insn[k]))
+			insn[k].imm2 = (u16)(n - 1 - k);
 	}
 	if (n)
 		return make(x, hva, key, insn, n, bytes, pos, pos);
@@ -227,7 +211,7 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 
 static void unlink_block(struct um_exec *x, const struct um_block *b)
 {
-	struct um_block **p = &x->interp->hash[bucket(b->hva)];
+	struct um_block **p = &x->interp->hash[um_block_bucket(b->hva)];
 
 	while (*p && *p != b)
 		p = &(*p)->next;
@@ -250,7 +234,7 @@ struct um_block *um_block_enter(struct um_exec *x, unsigned key)
 	x->code_page = hva & UM_PAGE_MASK;
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 
-	for (b = x->interp->hash[bucket(hva)]; b; b = b->next) {
+	for (b = x->interp->hash[um_block_bucket(hva)]; b; b = b->next) {
 		if (b->hva == hva && b->key == key)
 			break;
 	}
@@ -258,7 +242,7 @@ struct um_block *um_block_enter(struct um_exec *x, unsigned key)
 		bool same;
 
 		if (likely(b->nwords))
-			same = verify(b);
+			same = um_block_verify(b);
 		else if (!verify_crossing(x, b, lin, &same))
 			return NULL;
 		if (unlikely(!same)) {

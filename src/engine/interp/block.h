@@ -19,6 +19,7 @@
 
 #include "engine/interp/interp.h"
 
+#define UM_BLOCK_JCC	3  /* conditional jumps in a block: it goes on behind them */
 #define UM_BLOCK_MAX	32 /* instructions */
 #define UM_BLOCK_BYTES	(UM_BLOCK_MAX * 15)
 #define UM_BLOCK_SINGLE 0x80 /* in key: one instruction only (single-stepping) */
@@ -55,9 +56,55 @@ struct um_interp {
 	struct um_ring_entry ring[UM_RING_SIZE];
 };
 
-/* The decoded block at @rip, its bytes verified; NULL: x->exit.  Sets gpr[UM_REG_PAGE] and
- * x->code_page. */
+/*
+ * The decoded block at cpu.rip, its bytes verified; NULL: x->exit.  Sets gpr[UM_REG_PAGE] and
+ * x->code_page.  um_block_enter() does everything; um_block_find() the same for what is usual, and
+ * its NULL means nothing.
+ */
 struct um_block *um_block_enter(struct um_exec *x, unsigned key);
+
+static inline unsigned um_block_bucket(hva_t hva)
+{
+	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_HASH_BITS));
+}
+
+/* Does a block within a page still say what memory says?  False too if the memory can't be read. */
+static inline bool um_block_verify(const struct um_block *b)
+{
+	const u64 *mem = (const u64 *)(b->hva & ~7ull), *copy = b->words;
+	const u64 *last = copy + b->nwords - 1;
+	u64 w;
+
+	if (unlikely(!um_get64(mem, &w)) || unlikely((w ^ *copy) & b->first_mask))
+		return false;
+	if (copy == last)
+		return true;
+	for (copy++, mem++; copy != last; copy++, mem++) {
+		if (unlikely(!um_get64(mem, &w)) || unlikely(w != *copy))
+			return false;
+	}
+	return likely(um_get64(mem, &w)) && likely(!((w ^ *copy) & b->last_mask));
+}
+
+static inline struct um_block *um_block_find(struct um_exec *x, unsigned key)
+{
+	gva_t lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask;
+	hva_t hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
+	struct um_block *b;
+
+	if (unlikely(!hva))
+		return NULL;
+	b = x->interp->hash[um_block_bucket(hva)];
+	while (b && unlikely(b->hva != hva || b->key != key))
+		b = b->next;
+	if (unlikely(!b) || unlikely(!b->nwords) || unlikely(!um_block_verify(b)))
+		return NULL;
+	if (key != UM_MODE_64 && unlikely(x->cpu.rip + b->len - 1 > x->cpu.seg[UM_CS].limit))
+		return NULL;
+	x->code_page = hva & UM_PAGE_MASK;
+	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
+	return b;
+}
 
 /* Empty the cache. */
 void um_block_flush(struct um_exec *x);

@@ -2,7 +2,7 @@
 /*
  * Near JMP CALL RET, Jcc, LOOP, JCXZ.  (Far transfers are the system's.)
  *
- * A branch is the last of its block: it sets cpu.rip and returns NULL.  Its target is checked
+ * A branch sets cpu.rip and returns NULL; all but Jcc are the last of their block.  Its target is checked
  * before it has any other effect, and a fault is reported at the branch (SDM vol. 2: #GP(0) if the
  * target is not canonical or beyond the limit of CS).
  */
@@ -43,27 +43,48 @@ UM_INLINE u64 rel_target(const struct um_exec *x, const struct um_insn *i)
 /* ---- Jcc ---- */
 
 /* X(condition, the manual's mnemonic as Zydis spells it): in encoding order */
-#define CONDS(X)                                                                                \
-	X(0, O)                                                                                 \
-	X(1, NO) X(2, B) X(3, NB) X(4, Z) X(5, NZ) X(6, BE) X(7, NBE) X(8, S) X(9, NS) X(10, P) \
-		X(11, NP) X(12, L) X(13, NL) X(14, LE) X(15, NLE)
+// clang-format off
+#define CONDS(X)                                                                                   \
+	X(0, O) X(1, NO) X(2, B) X(3, NB) X(4, Z) X(5, NZ) X(6, BE) X(7, NBE)                      \
+	X(8, S) X(9, NS) X(10, P) X(11, NP) X(12, L) X(13, NL) X(14, LE) X(15, NLE)
+// clang-format on
+
+/* Blocks go on behind these.  Taken, they leave out i->imm2 instructions that were counted already. */
+UM_INLINE const struct um_insn *jump_over(struct um_exec *x, const struct um_insn *i, u64 rip)
+{
+	if (unlikely(!um_target_ok(x, rip)))
+		return bad_target(x, i);
+	um_count_add(x->counters, insns, -(u64)i->imm2);
+	x->cpu.rip = rip;
+	return NULL;
+}
 
 #define X(cc, name)                                                                              \
 	static const struct um_insn *op_j##name##_64(struct um_exec *x, const struct um_insn *i) \
 	{                                                                                        \
-		u64 next = next64(x, i);                                                         \
-                                                                                                 \
 		if (um_cond(x, cc))                                                              \
-			return jump64(x, i, next + i->imm);                                      \
-		x->cpu.rip = next;                                                               \
-		return NULL;                                                                     \
+			return jump_over(x, i, next64(x, i) + i->imm);                           \
+		UM_NEXT(x, i);                                                                   \
 	}                                                                                        \
 	static const struct um_insn *op_j##name(struct um_exec *x, const struct um_insn *i)      \
 	{                                                                                        \
-		return um_cond(x, cc) ? jump(x, i, rel_target(x, i)) : um_end(x, i);             \
+		if (um_cond(x, cc))                                                              \
+			return jump_over(x, i, rel_target(x, i));                                \
+		UM_NEXT(x, i);                                                                   \
 	}
 CONDS(X)
 #undef X
+
+bool um_is_jcc(const struct um_insn *i)
+{
+	switch (i->op) {
+#define X(cc, name) case ZYDIS_MNEMONIC_J##name:
+		CONDS(X)
+#undef X
+		return !(i->flags & UM_INSN_UD);
+	}
+	return false;
+}
 
 /* ---- JMP, CALL, RET ---- */
 

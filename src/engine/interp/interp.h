@@ -50,9 +50,22 @@ static inline bool um_interp_kicked(const struct um_exec *x)
 	       (x->immediate_exit && *x->immediate_exit);
 }
 
-/* Reload x->ctx and x->fetch_ctx: whenever x->tlb's contexts, the CPL or x->ctx_mask may have
- * changed. */
-void um_interp_sync_ctx(struct um_exec *x);
+/*
+ * Is it a Jcc that um_core_bind() bound?  Blocks go on behind these: they return i + 1 if not
+ * taken; if taken, they take imm2, the number of instructions behind them in the block, back from
+ * the count.
+ */
+bool um_is_jcc(const struct um_insn *i);
+
+/*
+ * Reload x->ctx and x->fetch_ctx: whenever x->tlb's contexts, the CPL or x->ctx_mask may have
+ * changed.
+ */
+static inline void um_interp_sync_ctx(struct um_exec *x)
+{
+	x->ctx = x->tlb->ctx[x->priv] & x->ctx_mask;
+	x->fetch_ctx = x->tlb->ctx[x->cpu.cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL];
+}
 /* If the guest's CPUID changed since blocks were bound, forget them. */
 void um_interp_check_features(struct um_exec *x);
 

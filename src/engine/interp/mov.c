@@ -104,12 +104,14 @@ enum { FORM_R, FORM_M };
 enum { EXT_zx, EXT_sx };
 #define EACH_WIDTH(X, op, form, addr)                                           \
 	X(op, form, addr, 1, 2)                                                 \
-	X(op, form, addr, 1, 4) X(op, form, addr, 1, 8) X(op, form, addr, 2, 4) \
-		X(op, form, addr, 2, 8) X(op, form, addr, 4, 8)
+	X(op, form, addr, 1, 4)                                                 \
+	X(op, form, addr, 1, 8) X(op, form, addr, 2, 4) X(op, form, addr, 2, 8) \
+		X(op, form, addr, 4, 8)
 #define EACH_EXT(X)                                                                    \
 	EACH_WIDTH(X, zx, R, 64)                                                       \
-	EACH_WIDTH(X, zx, M, 64) EACH_WIDTH(X, zx, M, LEGACY) EACH_WIDTH(X, sx, R, 64) \
-		EACH_WIDTH(X, sx, M, 64) EACH_WIDTH(X, sx, M, LEGACY)
+	EACH_WIDTH(X, zx, M, 64)                                                       \
+	EACH_WIDTH(X, zx, M, LEGACY) EACH_WIDTH(X, sx, R, 64) EACH_WIDTH(X, sx, M, 64) \
+		EACH_WIDTH(X, sx, M, LEGACY)
 #define DEFINE_EXT(op, form, addr, from, to)                                        \
 	static const struct um_insn *op_mov##op##_##form##_##addr##_##from##_##to(  \
 		struct um_exec *x, const struct um_insn *i)                         \
@@ -159,10 +161,11 @@ um_insn_fn um_bind_lea(const struct um_insn *i)
 /* ---- SETcc, CMOVcc ---- */
 
 /* X(condition, the manual's mnemonic as Zydis spells it): in encoding order */
-#define CONDS(X)                                                                                \
-	X(0, O)                                                                                 \
-	X(1, NO) X(2, B) X(3, NB) X(4, Z) X(5, NZ) X(6, BE) X(7, NBE) X(8, S) X(9, NS) X(10, P) \
-		X(11, NP) X(12, L) X(13, NL) X(14, LE) X(15, NLE)
+// clang-format off
+#define CONDS(X)                                                                                   \
+	X(0, O) X(1, NO) X(2, B) X(3, NB) X(4, Z) X(5, NZ) X(6, BE) X(7, NBE)                      \
+	X(8, S) X(9, NS) X(10, P) X(11, NP) X(12, L) X(13, NL) X(14, LE) X(15, NLE)
+// clang-format on
 
 #define X(cc, name)                                                                            \
 	static const struct um_insn *op_set##name(struct um_exec *x, const struct um_insn *i)  \

@@ -20,9 +20,7 @@
 #include "engine/flags.h"
 #include "engine/interp/interp.h"
 
-#if defined(__clang__) && !defined(__SANITIZE_ADDRESS__)
-#define UM_NEXT(x, i) __attribute__((musttail)) return (i)[1].fn((x), (i) + 1)
-#elif defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
+#if defined(__OPTIMIZE__) && !defined(__SANITIZE_ADDRESS__)
 #define UM_NEXT(x, i) return (i)[1].fn((x), (i) + 1)
 #else
 #define UM_NEXT(x, i) return (i) + 1

@@ -70,6 +70,18 @@ static inline u8 *at(struct machine *m, gva_t gva)
 {
 	return m->mem + (gva - MEM_BASE);
 }
+/* Memory at any alignment. */
+static inline u64 peek(struct machine *m, gva_t gva, unsigned size)
+{
+	u64 v = 0;
+
+	memcpy(&v, at(m, gva), size);
+	return v;
+}
+static inline void poke(struct machine *m, gva_t gva, unsigned size, u64 v)
+{
+	memcpy(at(m, gva), &v, size);
+}
 /* Load @code at @gva, point rip there. */
 void machine_code(struct machine *m, gva_t gva, const u8 *code, const u8 *end);
 /* um_engine_run() */

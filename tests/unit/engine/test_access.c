@@ -35,27 +35,27 @@ CODE64(stack_load, "mov rax, [rsp]\n hlt");
 static void test_crossing(void **state)
 {
 	struct machine *m = *state;
-	u64 *at_edge = (u64 *)(at(m, DATA) + UM_PAGE_SIZE - 3);
+	const gva_t edge = DATA + UM_PAGE_SIZE - 3;
 
 	for (unsigned slow = 0; slow < 2; slow++) {
 		m->no_tlb = slow;
 		machine_flush(m);
 		load_code(m, store8);
-		m->x.cpu.gpr[UM_RDI] = DATA + UM_PAGE_SIZE - 3;
+		m->x.cpu.gpr[UM_RDI] = edge;
 		m->x.cpu.gpr[UM_RAX] = 0x1122334455667788 + slow;
 		run_to_hlt(m);
-		assert_int_equal(*at_edge, 0x1122334455667788 + slow);
+		assert_int_equal(peek(m, edge, 8), 0x1122334455667788 + slow);
 		load_code(m, add8);
 		run_to_hlt(m);
-		assert_int_equal(*at_edge, 2 * (0x1122334455667788 + slow));
+		assert_int_equal(peek(m, edge, 8), 2 * (0x1122334455667788 + slow));
 		load_code(m, load8);
 		m->x.cpu.gpr[UM_RAX] = 0;
 		run_to_hlt(m);
-		assert_int_equal(m->x.cpu.gpr[UM_RAX], *at_edge);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], peek(m, edge, 8));
 		load_code(m, lock_add8);
 		m->x.cpu.gpr[UM_RAX] = 1;
 		run_to_hlt(m);
-		assert_int_equal(*at_edge, 2 * (0x1122334455667788 + slow) + 1);
+		assert_int_equal(peek(m, edge, 8), 2 * (0x1122334455667788 + slow) + 1);
 	}
 }
 
@@ -180,6 +180,21 @@ static void expect_mmio(struct machine *m, gpa_t gpa, unsigned len, bool write)
 	assert_int_equal(m->x.cpu.rip, CODE);
 }
 
+static u32 data32(struct machine *m)
+{
+	u32 v;
+
+	memcpy(&v, m->x.exit.mmio.data, 4);
+	return v;
+}
+static u64 data64(struct machine *m)
+{
+	u64 v;
+
+	memcpy(&v, m->x.exit.mmio.data, 8);
+	return v;
+}
+
 static void test_mmio(void **state)
 {
 	struct machine *m = *state;
@@ -203,7 +218,7 @@ static void test_mmio(void **state)
 	expect_mmio(m, DATA, 4, false);
 	um_engine_mmio_done(&m->x, &answer);
 	expect_mmio(m, DATA, 4, true);
-	assert_int_equal(*(u32 *)m->x.exit.mmio.data, 0x05060709);
+	assert_int_equal(data32(m), 0x05060709);
 	um_engine_mmio_done(&m->x, NULL);
 	run_to_hlt(m);
 	assert_int_equal(m->x.mmio.done, 0);
@@ -214,7 +229,7 @@ static void test_mmio(void **state)
 	m->x.cpu.gpr[UM_RDI] = DATA - 4;
 	m->x.cpu.gpr[UM_RAX] = answer;
 	expect_mmio(m, DATA, 4, true);
-	assert_int_equal(*(u32 *)m->x.exit.mmio.data, 0x01020304);
+	assert_int_equal(data32(m), 0x01020304);
 	um_engine_mmio_done(&m->x, NULL);
 	run_to_hlt(m);
 	assert_int_equal(*(u32 *)(at(m, DATA) - 4), 0x05060708);
@@ -231,10 +246,10 @@ static void test_mmio(void **state)
 	expect_mmio(m, DATA + 8, 8, false);
 	um_engine_mmio_done(&m->x, &answer);
 	expect_mmio(m, DATA, 8, true);
-	assert_int_equal(*(u64 *)m->x.exit.mmio.data, 1);
+	assert_int_equal(data64(m), 1);
 	um_engine_mmio_done(&m->x, NULL);
 	expect_mmio(m, DATA + 8, 8, true);
-	assert_int_equal(*(u64 *)m->x.exit.mmio.data, 2);
+	assert_int_equal(data64(m), 2);
 	um_engine_mmio_done(&m->x, NULL);
 	run_to_hlt(m);
 	assert_true(m->x.cpu.rflags & RFLAGS_ZF);

@@ -95,16 +95,16 @@ static void test_locked(void **state)
 
 static void test_crossing(void **state)
 {
-	u64 *p = (u64 *)(at(ma, PAGE(9)) - 3);
+	const gva_t edge = PAGE(9) - 3;
 
-	*p = 0;
-	BOTH(lock_inc, PAGE(9) - 3);
-	assert_int_equal(*(u32 *)p, 2 * ROUNDS);
-	*p = 0;
-	BOTH(lock_xadd, PAGE(9) - 3);
-	assert_int_equal(*p, 2 * ROUNDS);
-	BOTH(lock_cmpxchg, PAGE(9) - 3);
-	assert_int_equal(*p, 4 * ROUNDS);
+	poke(ma, edge, 8, 0);
+	BOTH(lock_inc, edge);
+	assert_int_equal(peek(ma, edge, 4), 2 * ROUNDS);
+	poke(ma, edge, 8, 0);
+	BOTH(lock_xadd, edge);
+	assert_int_equal(peek(ma, edge, 8), 2 * ROUNDS);
+	BOTH(lock_cmpxchg, edge);
+	assert_int_equal(peek(ma, edge, 8), 4 * ROUNDS);
 }
 
 /* Locked stores to tracked pages are reported, too. */

@@ -31,7 +31,7 @@ CODE64(repe_cmpsb, "repe cmpsb\n hlt");
 CODE64(repne_scasb, "repne scasb\n hlt");
 CODE64(repe_scasq, "repe scasq\n hlt");
 CODE64(rep_movsb_32, "rep movsb byte ptr [edi], byte ptr [esi]\n hlt");
-CODE64(movsq_fs, "movsq qword ptr [rdi], qword ptr fs:[rsi]\n hlt");
+CODE64(movsq_fs, ".byte 0x64, 0x48, 0xa5\n hlt");
 CODE16(rep_movsb_16, "rep movsb\n hlt");
 CODE16(rep_stosw_16, "rep stosw\n hlt");
 
