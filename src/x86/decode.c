@@ -269,6 +269,8 @@ static u16 classify(const ZydisDecodedInstruction *z)
 		break;
 	case ZYDIS_MNEMONIC_STI: /* change IF, TF or the interrupt shadow */
 	case ZYDIS_MNEMONIC_CLI:
+		f |= UM_INSN_SYSTEM | UM_INSN_END;
+		break;
 	case ZYDIS_MNEMONIC_POPF:
 	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_POPFQ:

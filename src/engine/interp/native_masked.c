@@ -218,10 +218,12 @@ const struct um_insn *um_native_gather(struct um_exec *x, const struct um_insn *
 		deselect(x, n, d);
 	}
 	x->cpu.fpu.xinuse |= n->k.xinuse;
-	if (any || e == n->k.nelem)
-		memset(dst + n->k.nelem * esz, 0, 64 - n->k.nelem * esz);
-	if (e < n->k.nelem)
+	if (e < n->k.nelem) {
+		if (any) /* what writing any element does to the rest of the register */
+			memset(dst + n->k.vl, 0, 64 - n->k.vl);
 		return um_stop(x, i);
+	}
+	memset(dst + n->k.nelem * esz, 0, 64 - n->k.nelem * esz);
 	if (n->k.mask_kind == UM_MASK_SIGN)
 		memset(x->cpu.fpu.zmm[n->k.mask], 0, 64);
 	else
