@@ -8,8 +8,7 @@
 #include "guest.h"
 #include "trap.h"
 
-#define PIT_PIN 2 /* as the MADT of every PC says */
-#define VECTOR	0x50
+#define VECTOR 0x50
 
 static volatile unsigned came;
 
@@ -32,6 +31,7 @@ static bool wait_more(unsigned than)
 void guest_main(void)
 {
 	unsigned before;
+	u8 pin;
 
 	pic_init(0x30);
 	lapic_enable();
@@ -44,15 +44,22 @@ void guest_main(void)
 		 "an entry reads back, low");
 	CHECK_EQ(ioapic_read(0x11 + 9 * 2) >> 24, 3, "an entry reads back, high");
 
-	ioapic_route(PIT_PIN, VECTOR);
+	/* PCs wire the PIT to pin 2, as their MADT says; KVM, if not told otherwise, to pin 0. */
+	pin = 2;
+	ioapic_route(pin, VECTOR);
 	pit_start(2, PIT_HZ / 1000);
-	CHECK(wait_more(3), "the PIT interrupts by pin 2");
-	ioapic_route(PIT_PIN, VECTOR | LVT_MASKED);
+	if (!wait_more(3)) {
+		ioapic_route(pin, LVT_MASKED);
+		pin = 0;
+		ioapic_route(pin, VECTOR);
+	}
+	CHECK(wait_more(3), "the PIT interrupts");
+	ioapic_route(pin, VECTOR | LVT_MASKED);
 	open_window();
 	before = came;
 	pit_delay(PIT_HZ / 100);
 	open_window();
 	CHECK_EQ(came, before, "not while the pin is masked");
-	ioapic_route(PIT_PIN, VECTOR);
+	ioapic_route(pin, VECTOR);
 	CHECK(wait_more(before), "and again afterwards");
 }

@@ -34,7 +34,7 @@ void guest_main(void)
 	asm volatile("fldl %1; fsqrt; fstpl %0" : "=m"(result) : "m"(two));
 	CHECK_EQ(result, 0x3ff6a09e667f3bcd, "the square root of 2");
 	asm volatile("fldpi; fsin; fstpl %0" : "=m"(result));
-	CHECK(result >> 52 < 0x3d0, "the sine of pi is next to nothing");
+	CHECK((result >> 52 & 0x7ff) < 0x3d0, "the sine of pi is next to nothing");
 	asm volatile("fnclex; fldz; fld1; fdivp; fstpl %0; fnstsw %1" : "=m"(result), "=m"(status));
 	CHECK_EQ(status & 0x7f, 0x04, "1/0, masked, sets ZE");
 	CHECK_EQ(result << 1 >> 1, 0x7ff0000000000000, "and gives an infinity");
