@@ -225,6 +225,15 @@ static unsigned to_page_end(gva_t gva)
 	return UM_PAGE_SIZE - (gva & ~UM_PAGE_MASK);
 }
 
+/*
+ * What linear addresses wrap at: implicit accesses have 64-bit addresses in all of IA-32e mode, whatever the mode
+ * of the code.
+ */
+static u64 wrap(const struct um_exec *x, struct who w)
+{
+	return w.implicit && um_cpu_long_mode(&x->cpu) ? ~0ull : x->lin_mask;
+}
+
 static bool probe(struct um_exec *x, struct who w, gva_t gva, unsigned len, enum um_access acc)
 {
 	struct span s;
@@ -234,7 +243,7 @@ static bool probe(struct um_exec *x, struct who w, gva_t gva, unsigned len, enum
 
 		if (!span_of(x, w, gva, n, acc, &s))
 			return false;
-		gva = (gva + n) & x->lin_mask;
+		gva = (gva + n) & wrap(x, w);
 		len -= n;
 	}
 	return true;
@@ -273,7 +282,7 @@ static bool read_as(struct um_exec *x, struct who w, gva_t gva, void *buf, unsig
 		} else if (um_copy_from(to, s.p, n)) {
 			return um_host_fault(x, gva, s.p);
 		}
-		gva = (gva + n) & x->lin_mask;
+		gva = (gva + n) & wrap(x, w);
 		to += n;
 		len -= n;
 	}
@@ -301,7 +310,7 @@ static bool write_as(struct um_exec *x, struct who w, gva_t gva, const void *buf
 			um_mmu_written(x->mmu, s.gpa, n);
 			um_interp_sync_ctx(x);
 		}
-		gva = (gva + n) & x->lin_mask;
+		gva = (gva + n) & wrap(x, w);
 		from += n;
 		len -= n;
 	}

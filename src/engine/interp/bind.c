@@ -197,6 +197,7 @@ void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 			i->flags |= UM_INSN_END;
 		return;
 	}
-	if (!um_native_bind(x, i, bytes) || !i->fn)
+	/* What changes RIP can't be run by a stub; UD0, UD1 and UD2 are of this kind. */
+	if ((i->flags & UM_INSN_BRANCH) || !um_native_bind(x, i, bytes) || !i->fn)
 		i->fn = um_op_ud;
 }

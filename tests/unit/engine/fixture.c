@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fixture.h"
+#include "engine/interp/interp.h"
 
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -101,12 +102,6 @@ void um_mmu_flush_all(struct um_mmu *mmu)
 int um_mmu_load_pdptrs(struct um_mmu *mmu, u64 cr3, u64 pdptr[4])
 {
 	return 0;
-}
-
-/* Only where the library is linked without native stubs. */
-__attribute__((weak)) bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
-{
-	return false;
 }
 
 void machine_flush(struct machine *m)
