@@ -169,7 +169,7 @@ static bool deliver_64(struct um_exec *x, const struct delivery *d)
 
 	if (d->e->vector * 16u + 15 > c->idt.limit)
 		return um_raise_code(x, UM_VEC_GP, idt_error(d));
-	if (!um_sys_table_read(x, c->idt.base + d->e->vector * 16u, gate, 16, d->ext))
+	if (!um_sys_table_words(x, c->idt.base + d->e->vector * 16u, gate, 2, d->ext))
 		return false;
 	type = um_desc_s(gate[0]) ? 0 : um_desc_type(gate[0]);
 	if ((type != UM_SYS_INTGATE && type != UM_SYS_TRAPGATE) ||
@@ -258,7 +258,7 @@ static bool deliver_32(struct um_exec *x, const struct delivery *d, bool *commit
 
 	if (d->e->vector * 8u + 7 > c->idt.limit)
 		return um_raise_code(x, UM_VEC_GP, idt_error(d));
-	if (!um_sys_table_read(x, c->idt.base + d->e->vector * 8u, &gate, 8, d->ext))
+	if (!um_sys_table_words(x, c->idt.base + d->e->vector * 8u, &gate, 1, d->ext))
 		return false;
 	type = um_desc_s(gate) ? 0 : um_desc_type(gate);
 	switch (type) {

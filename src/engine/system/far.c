@@ -54,6 +54,11 @@ bool um_sys_push_frame(struct um_exec *x, struct um_sys_stack *st, const u64 *v,
 
 	if (unlikely(len > sizeof(image)))
 		return um_internal(x, "stack frame too large");
+	if (size == 8 && !st->ss &&
+	    likely(um_sys_put_words(x, bottom, v, n, x->tlb->ctx[st->priv] & x->ctx_mask))) {
+		st->sp = bottom;
+		return true;
+	}
 	if (st->align && (bottom & (size - 1)))
 		return um_raise_code(x, UM_VEC_AC, 0);
 	for (unsigned k = 0; k < n; k++)
@@ -120,7 +125,7 @@ bool um_sys_tss64_rsp(struct um_exec *x, unsigned slot, u32 ext, u64 *rsp)
 
 	if (off + 7 > c->tr.limit)
 		return um_raise_code(x, UM_VEC_TS, SEL_ERR(c->tr.selector) | ext);
-	if (!um_sys_table_read(x, c->tr.base + off, rsp, 8, ext))
+	if (!um_sys_table_words(x, c->tr.base + off, rsp, 1, ext))
 		return false;
 	if (!um_sys_canonical(c, *rsp))
 		return um_raise_code(x, UM_VEC_SS, ext);

@@ -196,8 +196,9 @@ static bool iretq(struct um_exec *x, bool *same_mode)
 	struct um_segment cs, ss;
 	gva_t gva;
 
-	if (!um_linear(x, UM_SS, c->gpr[UM_RSP], sizeof(v), UM_READ, &gva) ||
-	    !um_lin_read(x, gva, v, sizeof(v)))
+	if (!likely(um_sys_get_words(x, c->gpr[UM_RSP], v, 5, x->ctx)) &&
+	    (!um_linear(x, UM_SS, c->gpr[UM_RSP], sizeof(v), UM_READ, &gva) ||
+	     !um_check_align(x, gva, 8) || !um_lin_read(x, gva, v, sizeof(v))))
 		return false;
 	if (!um_sys_check_return_cs(x, v[1], &cs) || !um_sys_check_return_ss(x, v[4], &cs, &ss) ||
 	    !um_sys_check_rip(x, &cs, v[0], 0))

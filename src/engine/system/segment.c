@@ -61,7 +61,7 @@ bool um_sys_desc_find(struct um_exec *x, u16 sel, struct um_sys_desc *d, bool *f
 {
 	d->hi = 0;
 	*found = locate(&x->cpu, sel, 8, &d->gva);
-	return !*found || um_sys_table_read(x, d->gva, &d->lo, 8, 0);
+	return !*found || um_sys_table_words(x, d->gva, &d->lo, 1, 0);
 }
 
 bool um_sys_desc_read(struct um_exec *x, u16 sel, enum um_vector vec, u32 ext,
@@ -72,13 +72,13 @@ bool um_sys_desc_read(struct um_exec *x, u16 sel, enum um_vector vec, u32 ext,
 	d->hi = 0;
 	if (!locate(c, sel, 8, &d->gva))
 		return um_raise_code(x, vec, SEL_ERR(sel) | ext);
-	if (!um_sys_table_read(x, d->gva, &d->lo, 8, ext))
+	if (!um_sys_table_words(x, d->gva, &d->lo, 1, ext))
 		return false;
 	if (likely(um_desc_s(d->lo)) || !um_cpu_long_mode(c))
 		return true;
 	if (!locate(c, sel, 16, &d->gva))
 		return um_raise_code(x, vec, SEL_ERR(sel) | ext);
-	return um_sys_table_read(x, d->gva + 8, &d->hi, 8, ext);
+	return um_sys_table_words(x, d->gva + 8, &d->hi, 1, ext);
 }
 
 bool um_sys_desc_accessed(struct um_exec *x, struct um_sys_desc *d, u32 ext)
@@ -170,9 +170,14 @@ void um_sys_null_inner_segments(struct um_cpu *c, unsigned new_cpl)
 		struct um_segment *s = &c->seg[segs[n]];
 		bool conforming = (s->type & (UM_DESC_CODE | UM_DESC_CONFORMING)) ==
 				  (UM_DESC_CODE | UM_DESC_CONFORMING);
+		u64 base = s->base;
 
-		if (!s->unusable && s->dpl < new_cpl && !conforming)
-			*s = um_segment_null(0, 0);
+		if (s->unusable || s->dpl >= new_cpl || conforming)
+			continue;
+		*s = um_segment_null(0, 0);
+		/* In 64-bit mode the bases of FS and GS work without a segment: they are not lost. */
+		if (um_cpu_long_mode(c))
+			s->base = base;
 	}
 }
 

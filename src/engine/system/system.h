@@ -84,6 +84,42 @@ bool um_sys_set_cr0(struct um_exec *x, u64 v);
  */
 bool um_sys_table_read(struct um_exec *x, gva_t gva, void *buf, unsigned len, u32 ext);
 bool um_sys_table_write(struct um_exec *x, gva_t gva, const void *buf, unsigned len, u32 ext);
+/*
+ * The fast path of both, and of stacks: @n words of 8 bytes, if the TLB has their page; a hit implies that the
+ * address is canonical.  False: nothing was done, go the long way.
+ */
+static inline bool um_sys_get_words(const struct um_exec *x, gva_t gva, u64 *v, unsigned n,
+				    unsigned ctx)
+{
+	const u8 *p = um_tlb_lookup_sized(x->tlb, gva, n * 8, UM_READ, ctx);
+
+	if (unlikely(!p))
+		return false;
+	for (unsigned k = 0; k < n; k++)
+		if (unlikely(!um_get64(p + k * 8, &v[k])))
+			return false;
+	return true;
+}
+static inline bool um_sys_put_words(struct um_exec *x, gva_t gva, const u64 *v, unsigned n,
+				    unsigned ctx)
+{
+	u8 *p = um_tlb_lookup_sized(x->tlb, gva, n * 8, UM_WRITE, ctx);
+
+	if (unlikely(!p || ((hva_t)p & UM_PAGE_MASK) == x->code_page))
+		return false;
+	for (unsigned k = n; k-- > 0;)
+		if (unlikely(!um_put64(p + k * 8, v[k])))
+			return false;
+	return true;
+}
+/* A table's words, for which IA-32e mode has 64-bit addresses and others 32-bit ones. */
+static inline bool um_sys_table_words(struct um_exec *x, gva_t gva, u64 *v, unsigned n, u32 ext)
+{
+	if (!um_cpu_long_mode(&x->cpu))
+		gva = (u32)gva;
+	return likely(um_sys_get_words(x, gva, v, n, x->tlb->ctx[UM_PRIV_KERNEL])) ||
+	       um_sys_table_read(x, gva, v, n * 8, ext);
+}
 /* The first part of [gva, gva + len), up to the page's end. */
 static inline unsigned um_sys_head(gva_t gva, unsigned len)
 {

@@ -279,6 +279,32 @@ void m_vm86(struct machine *m, unsigned iopl)
 
 /* ---- execution ---- */
 
+/*
+ * Every page that is there gets an entry, which has room for one address and one context: the stacks from the
+ * 64-bit TSS are in the upper half, the present one of CPL 3 is user's.
+ */
+static void fill_tlb(struct machine *m)
+{
+	bool l = m->x.cpu.efer & EFER_LMA;
+
+	memset(m->tlb.e, 0xff, sizeof(m->tlb.e));
+	for (u32 at = 0; m->warm && at < MEM_SIZE; at += UM_PAGE_SIZE) {
+		bool upper = l && (at == STACK0 - UM_PAGE_SIZE || at == STACK1 - UM_PAGE_SIZE ||
+				   at == ISTACK - UM_PAGE_SIZE);
+		gva_t gva = (upper ? 0xffff800000000000ull : 0) + at;
+		bool user = m->x.cpu.cpl == 3 && (at == STACK3 - UM_PAGE_SIZE || at == STACK3);
+		struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva)];
+
+		if (m->absent[at >> 12] || (m->mmio && m->mmio == at))
+			continue;
+		e->tag[UM_READ] = e->tag[UM_FETCH] =
+			gva | m->tlb.ctx[user ? UM_PRIV_USER : UM_PRIV_KERNEL];
+		if (!m->readonly[at >> 12])
+			e->tag[UM_WRITE] = e->tag[UM_READ];
+		e->addend = (u64)m->mem + at - gva;
+	}
+}
+
 void m_run(struct machine *m, const void *bytes, unsigned len)
 {
 	struct um_exec *x = &m->x;
@@ -299,6 +325,7 @@ void m_run(struct machine *m, const void *bytes, unsigned len)
 	c->gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	x->exit.kind = UM_EXIT_NONE;
 	x->mmio.pos = 0;
+	fill_tlb(m);
 	m->before = *c;
 	assert_null(fn(x, &m->insn));
 	c->rflags = um_get_rflags(x);
@@ -306,12 +333,15 @@ void m_run(struct machine *m, const void *bytes, unsigned len)
 
 bool m_deliver(struct machine *m, const struct um_event *e)
 {
+	bool done;
+
+	fill_tlb(m);
 	m->before = m->x.cpu;
 	m->x.exit.kind = UM_EXIT_NONE;
-	m->delivered = um_engine_deliver(&m->x, e);
-	if (m->delivered)
+	done = um_engine_deliver(&m->x, e);
+	if (done)
 		um_exec_sync(&m->x); /* as um_engine_run() does */
-	return m->delivered;
+	return done;
 }
 
 void m_expect_fault(struct machine *m, unsigned vec, u32 code)
@@ -407,6 +437,15 @@ void m_free(struct machine *m)
 int m_setup(void **state)
 {
 	*state = m_new();
+	return 0;
+}
+
+int m_setup_warm(void **state)
+{
+	struct machine *m = m_new();
+
+	m->warm = true;
+	*state = m;
 	return 0;
 }
 

@@ -87,7 +87,7 @@ struct machine {
 	gpa_t mmio; /* one page of memory that is MMIO, 0: none */
 	struct um_insn insn;
 	struct um_cpu before; /* at the last m_run(), m_deliver() */
-	bool delivered;
+	bool warm;	      /* fill the TLB before each m_run(), m_deliver() */
 	/* calls into the MMU */
 	unsigned new_cr3, resets, rights, invlpg, invpcid;
 	bool cr3_flush;
@@ -143,6 +143,12 @@ void m_expect_stack(struct machine *m, u32 at, unsigned size, unsigned n, const 
 /* cmocka fixtures: *state is a struct machine. */
 int m_setup(void **state);
 int m_teardown(void **state);
-#define M_TEST(f) cmocka_unit_test_setup_teardown(f, m_setup, m_teardown)
+int m_setup_warm(void **state);
+/* Each test runs twice: every access goes to the MMU, or finds its page in the TLB. */
+#define M_TEST(f)                                                   \
+	{ #f, f, m_setup, m_teardown, NULL },                       \
+	{                                                           \
+#f " (warm TLB)", f, m_setup_warm, m_teardown, NULL \
+	}
 
 #endif

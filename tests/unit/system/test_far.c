@@ -292,7 +292,7 @@ static void long_direct(void **state)
 	m_put(m, GDT_AT + FREE, m_desc_make(0, ~0u, T_CODE, 0, "pdl"), 8);
 	far_mem(m, false, false, HANDLER, FREE);
 	m_expect_fault(m, UM_VEC_GP, FREE);
-	m_put(m, GDT_AT + FREE, m_desc_make(TSSB_AT, 0x67, UM_SYS_TSS_AVAIL, 0, "p"), 16);
+	m_desc(m, FREE, m_desc_make(TSSB_AT, 0x67, UM_SYS_TSS_AVAIL, 0, "p"), 0);
 	far_mem(m, false, false, HANDLER, FREE);
 	m_expect_fault(m, UM_VEC_GP, FREE);
 }

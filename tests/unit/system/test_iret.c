@@ -241,6 +241,7 @@ static void long_mode(void **state)
 	assert_true(m->x.cpu.seg[UM_SS].unusable);
 
 	m_long64(m, 0);
+	m->x.cpu.seg[UM_GS].base = HIGH + 0x1230;
 	FRAME(m, 8, 0x400000, UCS64, F1 | IF | RFLAGS_VM | RFLAGS_RF, STACK3, UDS32);
 	IRETQ(m);
 	m_expect_at(m, UCS64, 0x400000);
@@ -249,6 +250,9 @@ static void long_mode(void **state)
 	assert_int_equal(m->x.fetch_ctx, m->tlb.ctx[UM_PRIV_USER]);
 	assert_int_equal(m->x.cpu.rflags, F1 | IF | RFLAGS_RF); /* VM is not for IA-32e mode */
 	assert_true(m->x.cpu.seg[UM_DS].unusable);
+	/* GS is null too, but its base goes on working. */
+	assert_int_equal(m->x.cpu.seg[UM_GS].selector, 0);
+	assert_int_equal(m->x.seg_base[UM_GS], HIGH + 0x1230);
 
 	/* IRETD in 64-bit mode pops five dwords. */
 	m_long64(m, 0);
