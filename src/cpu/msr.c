@@ -41,7 +41,7 @@
 	 BIT(5) /* MDS_NO */ | BIT(6) /* IF_PSCHANGE_MC_NO */ | BIT(8) /* TAA_NO */ |   \
 	 BIT(13) /* SBDR_SSDP_NO */ | BIT(14) /* FBSDP_NO */ | BIT(15) /* PSDP_NO */ |  \
 	 BIT(20) /* BHI_NO */ | BIT(24) /* PBRSB_NO */ | BIT(26) /* GDS_NO */ |         \
-	 BIT(27) /* RFDS_NO */)
+	 BIT(27) /* RFDS_NO */ | BIT(62) /* ITS_NO */)
 
 struct msr_write {
 	struct um_cpu *c;

@@ -34,11 +34,11 @@ struct guest {
 #define io(fd, request, arg) umbra_ioctl(fd, request, (void *)(uintptr_t)(arg))
 
 /* umbra_ioctl must fail with this errno. */
-#define assert_errno(err, call)                                                                    \
-	do {                                                                                       \
-		errno = 0;                                                                         \
-		assert_int_equal(call, -1);                                                        \
-		assert_int_equal(errno, err);                                                      \
+#define assert_errno(err, call)               \
+	do {                                  \
+		errno = 0;                    \
+		assert_int_equal(call, -1);   \
+		assert_int_equal(errno, err); \
 	} while (0)
 
 /*
@@ -125,10 +125,10 @@ static inline void guest_stop(struct guest *g)
 }
 
 /* KVM_RUN must return 0 with this exit reason. */
-#define assert_exit(g, reason)                                                                     \
-	do {                                                                                       \
-		assert_int_equal(io((g)->vcpu, KVM_RUN, 0), 0);                                    \
-		assert_int_equal((g)->run->exit_reason, reason);                                   \
+#define assert_exit(g, reason)                                   \
+	do {                                                     \
+		assert_int_equal(io((g)->vcpu, KVM_RUN, 0), 0);  \
+		assert_int_equal((g)->run->exit_reason, reason); \
 	} while (0)
 
 static inline struct kvm_regs guest_regs(struct guest *g)

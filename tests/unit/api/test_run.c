@@ -100,12 +100,12 @@ static void test_string_io(void **state)
 static void test_mmio(void **state)
 {
 	static const uint8_t code[] = {
-		0xb8, 0x00, 0xa0, /* mov $0xa000, %ax */
-		0x8e, 0xd8,	  /* mov %ax, %ds */
+		0xb8, 0x00, 0xa0,		    /* mov $0xa000, %ax */
+		0x8e, 0xd8,			    /* mov %ax, %ds */
 		0xc7, 0x06, 0x10, 0x80, 0xcd, 0xab, /* movw $0xabcd, 0x8010 -> a8010 */
-		0xa1, 0x12, 0x80,		     /* mov 0x8012, %ax */
-		0x01, 0x06, 0x14, 0x80, /* add %ax, 0x8014: read, then write */
-		0xf4,			/* hlt */
+		0xa1, 0x12, 0x80,		    /* mov 0x8012, %ax */
+		0x01, 0x06, 0x14, 0x80,		    /* add %ax, 0x8014: read, then write */
+		0xf4,				    /* hlt */
 	};
 	struct guest g;
 
@@ -390,7 +390,7 @@ static void stop_by_signal(const uint8_t *code, size_t len, enum guest_chip chip
 	guest_stop(&g);
 }
 
-static const uint8_t loop_code[] = { 0xeb, 0xfe }; /* jmp . */
+static const uint8_t loop_code[] = { 0xeb, 0xfe };	       /* jmp . */
 static const uint8_t halt_code[] = { 0xfb, 0xf4, 0xeb, 0xfd }; /* sti; hlt; jmp back */
 
 static void test_signal_stops_a_loop(void **state)
