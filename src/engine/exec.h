@@ -159,6 +159,12 @@ struct um_exec {
 	u16 ctx_mask;
 	u8 canon_shift;	   /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
 	bool align_check;  /* CR0.AM, RFLAGS.AC, CPL 3 */
+	/*
+	 * MXCSR is the guest's, and newer than cpu.fpu.mxcsr; the thread's own is in host_mxcsr.
+	 * Only within a run: um_native_mxcsr_sync().
+	 */
+	bool mxcsr_live;
+	u32 host_mxcsr;
 	u32 special;	   /* UM_SPECIAL_... */
 	u32 db_hits;	   /* DR6.B0-3 */
 	bool brk;	   /* end the block after the current instruction */

@@ -69,6 +69,19 @@ static inline void um_interp_sync_ctx(struct um_exec *x)
 /* If the guest's CPUID changed since blocks were bound, forget them. */
 void um_interp_check_features(struct um_exec *x);
 
+/*
+ * Floating-point stubs leave the guest's MXCSR in the register, since changing it to and fro costs more than
+ * most instructions (the engine's own code has no floating point).  This puts it back into cpu.fpu.mxcsr, and the
+ * thread's own into the register: whoever looks at cpu.fpu.mxcsr within a run calls it, and um_engine_run()
+ * before it returns.
+ */
+void um_native_mxcsr_put(struct um_exec *x);
+static inline void um_native_mxcsr_sync(struct um_exec *x)
+{
+	if (unlikely(x->mxcsr_live))
+		um_native_mxcsr_put(x);
+}
+
 /* Raises #UD. */
 const struct um_insn *um_op_ud(struct um_exec *x, const struct um_insn *i);
 

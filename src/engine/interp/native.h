@@ -9,6 +9,9 @@
  *
  *	u64 stub(struct um_exec *x (rdi), void *mem (rsi), u64 status (rdx));
  *
+ * MXCSR is the guest's when an instruction that depends on it is called (k.mxcsr; um_native_mxcsr_sync()); x87 stubs load
+ * and store it with the rest of their state.
+ *
  * It returns 0 or, if the instruction writes status flags, RFLAGS; or UM_NATIVE_FAULT | an enum
  * um_native_fault if the instruction faulted on the host, and then no register of the guest has changed but
  * MXCSR's exception flags for UM_NATIVE_XM, as the SDM has it.
@@ -70,7 +73,8 @@ struct um_native_key {
 	u8 wide; /* REX.W: FXSAVE64, XSAVE64 */
 	u8 src;	 /* second vector register: MASKMOVDQU's mask */
 	u8 mmx;	 /* MASKMOVQ: registers are MMX */
-	u8 reserved[4];
+	u8 mxcsr;       /* the result depends on MXCSR, or its flags are set */
+	u8 reserved[3];
 };
 _Static_assert(sizeof(struct um_native_key) == 64, "no padding: compared with memcmp()");
 

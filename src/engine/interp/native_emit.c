@@ -3,16 +3,15 @@
  * The code of a native stub (see native.h for its calling convention):
  *
  *	lea r11, [exit]                    where the signal handler continues after a fault
- *	[save MXCSR, load the guest's]     if the instruction's result depends on it
- *	[save FCW, fxrstor64]              x87 and MMX
+ *	[save MXCSR and FCW, fxrstor64]    x87 and MMX
  *	[push rdx; popfq]                  if it reads status flags
  *	load general, vector, opmask registers
  *	THE INSTRUCTION
  *	store those that it writes
- *	[fxsave64; fninit; restore FCW]  [store MXCSR, restore the host's]  [vzeroupper]
+ *	[fxsave64; store MXCSR; restore the host's MXCSR and FCW]  [vzeroupper]
  *	[pushfq; pop rax] or xor eax, eax
  *	ret
- * exit:	[store MXCSR, restore the host's] [fninit, restore FCW] [vzeroupper] ret
+ * exit:	[store MXCSR; restore the host's MXCSR and FCW] [vzeroupper] ret
  *
  * Nothing between the instruction and `pushfq` changes flags.
  *
@@ -172,12 +171,6 @@ static void move_opmask(struct emit *e, unsigned k, bool store)
 #define SAVE_HOST_FCW	   "\xd9\x7c\x24\xe0"	      /* fnstcw [rsp - 32] */
 #define RESTORE_HOST_FCW   "\xdb\xe3\xd9\x6c\x24\xe0" /* fninit; fldcw [rsp - 32] */
 #define VZEROUPPER	   "\xc5\xf8\x77"
-
-static void ldmxcsr(struct emit *e)
-{
-	CODE(e, "\x0f\xae");
-	modrm_state(e, 2, OFF_MXCSR);
-}
 
 static void stmxcsr(struct emit *e)
 {
@@ -533,7 +526,7 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	struct encoding c = { .reg = -1, .rm = -1, .vvvv = -1, .opcode_reg = -1, .is4 = -1 };
 	struct operand o[MAX_OPERANDS];
 	unsigned count = collect(z, ops, o, &c, &e);
-	bool vex = z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY, mxcsr = uses_mxcsr(z, ops);
+	bool vex = z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
 	unsigned lea, fop;
 
 	if (z->mnemonic == ZYDIS_MNEMONIC_CRC32 && ops[1].size == 16)
@@ -544,13 +537,12 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	CODE(&e, "\x4c\x8d\x1d"); /* lea r11, [rip + ...] */
 	lea = e.n;
 	put32(&e, 0);
-	if (mxcsr || k->x87)
-		CODE(&e, SAVE_HOST_MXCSR);
 	if (k->x87) {
+		CODE(&e, SAVE_HOST_MXCSR);
 		CODE(&e, SAVE_HOST_FCW);
 		fxrstor(&e);
-	} else if (mxcsr) {
-		ldmxcsr(&e);
+	} else {
+		k->mxcsr = uses_mxcsr(z, ops);
 	}
 	if (k->status_in)
 		CODE(&e, "\x52\x9d"); /* push rdx; popfq */
@@ -583,14 +575,12 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 		else
 			move_opmask(&e, o[n].host, true);
 	}
-	if (k->x87)
+	if (k->x87) {
 		fxsave(&e);
-	if (mxcsr || k->x87) {
 		stmxcsr(&e);
 		CODE(&e, RESTORE_HOST_MXCSR);
-	}
-	if (k->x87)
 		CODE(&e, RESTORE_HOST_FCW);
+	}
 	if (vex)
 		CODE(&e, VZEROUPPER);
 	if (k->status_out)
@@ -603,14 +593,11 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 
 		memcpy(buf + lea, &rel, 4);
 	}
-	if (mxcsr) {
+	if (k->x87) {
 		stmxcsr(&e);
 		CODE(&e, RESTORE_HOST_MXCSR);
-	} else if (k->x87) {
-		CODE(&e, RESTORE_HOST_MXCSR);
-	}
-	if (k->x87)
 		CODE(&e, RESTORE_HOST_FCW);
+	}
 	if (vex)
 		CODE(&e, VZEROUPPER);
 	CODE(&e, "\xc3");

@@ -65,7 +65,7 @@ static bool run_elements(struct um_exec *x, const struct um_insn *i, const struc
 	enum um_access acc = n->k.writes ? UM_WRITE : UM_READ;
 	gva_t gva[64];
 	struct um_cc cc = x->cc;
-	u32 mxcsr = x->cpu.fpu.mxcsr;
+	u32 mxcsr;
 
 	memset(buf, 0, sizeof(buf));
 	for (unsigned e = 0; e < n->k.nelem; e++) {
@@ -78,12 +78,15 @@ static bool run_elements(struct um_exec *x, const struct um_insn *i, const struc
 		if (n->k.writes && !um_lin_probe(x, gva[e], n->k.esz, UM_WRITE))
 			return false;
 	}
+	um_native_mxcsr_sync(x);
+	mxcsr = x->cpu.fpu.mxcsr;
 	if (!um_native_call(x, n, buf, 0))
 		return false;
 	for (unsigned e = 0; n->k.writes && e < n->k.nelem; e++) {
 		if (!(active & BIT(e)))
 			continue;
 		if (!um_lin_write(x, gva[e], buf + e * n->k.esz, n->k.esz)) {
+			um_native_mxcsr_sync(x);
 			x->cc = cc;
 			x->cpu.fpu.mxcsr = mxcsr;
 			return false;

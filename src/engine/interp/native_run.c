@@ -16,6 +16,7 @@
 
 #include <string.h>
 
+#include "cpu/xsave.h"
 #include "engine/flags.h"
 #include "engine/interp/ops.h"
 
@@ -51,10 +52,27 @@ bool um_native_fault(struct um_exec *x, u64 ret, gva_t gva, const void *mem)
 	}
 }
 
-static inline bool call(struct um_exec *x, const struct um_native *n, void *mem, gva_t gva)
+static void mxcsr_get(struct um_exec *x)
 {
-	u64 r = n->code(x, mem, n->k.status_in ? um_status(x) : 0);
+	u32 v = x->cpu.fpu.mxcsr & UM_MXCSR_MASK;
 
+	asm volatile("stmxcsr %0; ldmxcsr %1" : "=m"(x->host_mxcsr) : "m"(v));
+	x->mxcsr_live = true;
+}
+
+void um_native_mxcsr_put(struct um_exec *x)
+{
+	asm volatile("stmxcsr %0; ldmxcsr %1" : "=m"(x->cpu.fpu.mxcsr) : "m"(x->host_mxcsr));
+	x->mxcsr_live = false;
+}
+
+UM_INLINE bool call(struct um_exec *x, const struct um_native *n, void *mem, gva_t gva)
+{
+	u64 r;
+
+	if (n->k.mxcsr && unlikely(!x->mxcsr_live))
+		mxcsr_get(x);
+	r = n->code(x, mem, n->k.status_in ? um_status(x) : 0);
 	if (r) {
 		if (unlikely(r & UM_NATIVE_FAULT))
 			return um_native_fault(x, r, gva, mem);
@@ -77,8 +95,9 @@ struct undo {
 	struct um_cc cc;
 };
 
-static void undo_save(const struct um_exec *x, struct undo *u)
+static void undo_save(struct um_exec *x, struct undo *u)
 {
+	um_native_mxcsr_sync(x);
 	memcpy(u->x87, x->cpu.fpu.fxsave, sizeof(u->x87));
 	u->mxcsr = x->cpu.fpu.mxcsr;
 	u->xinuse = x->cpu.fpu.xinuse;
@@ -87,6 +106,7 @@ static void undo_save(const struct um_exec *x, struct undo *u)
 
 static void undo_restore(struct um_exec *x, const struct undo *u)
 {
+	um_native_mxcsr_sync(x);
 	memcpy(x->cpu.fpu.fxsave, u->x87, sizeof(u->x87));
 	x->cpu.fpu.mxcsr = u->mxcsr;
 	x->cpu.fpu.xinuse = u->xinuse;

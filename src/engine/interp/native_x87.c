@@ -114,6 +114,7 @@ const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i)
 		pending = s->fsw & (FSW_ES | FSW_B | FSW_EXCEPTIONS);
 		s->fsw &= (u16)~pending;
 	}
+	um_native_mxcsr_sync(x);
 	/* The stub's own addresses show which pointers the instruction wrote. */
 	s->fip = s->fdp = 0;
 	ok = i->flags & UM_INSN_MEM ? um_native_mem(x, n, gva) : um_native_call(x, n, NULL, 0);

@@ -225,6 +225,7 @@ static void loop(struct um_exec *x)
 
 static enum um_exit_kind leave(struct um_exec *x)
 {
+	um_native_mxcsr_sync(x);
 	x->cpu.rflags = um_get_rflags(x);
 	if (x->trace)
 		um_trace(x->trace, engine, "exit %s at %016llx", um_exit_name(x->exit.kind),
@@ -304,33 +305,74 @@ void um_interp_check_features(struct um_exec *x)
 	um_block_flush(x);
 }
 
+/* ---- the report ---- */
+
+#define REPORT_LINES 40
+
+/* Text that is written to until it is full. */
+struct report {
+	char *text;
+	size_t size, at;
+	unsigned lines, skip; /* lines so far; how many of the first to leave out */
+};
+
+static void report_insn(struct report *r, const struct um_insn *i, const u8 *bytes, u64 rip)
+{
+	char line[128];
+	int len;
+
+	if (r->lines++ < r->skip || r->at + 1 >= r->size)
+		return;
+	um_disassemble((enum um_mode)i->mode, bytes, i->len, rip, line, sizeof(line));
+	len = snprintf(r->text + r->at, r->size - r->at, "%016llx  %s\n", (unsigned long long)rip,
+		       line);
+	r->at += len > 0 ? (size_t)len : 0;
+}
+
+/* The instructions of block @b, entered at @rip, up to the one that went on to @next (or is there). */
+static void report_block(struct report *r, const struct um_block *b, u64 rip, u64 next)
+{
+	const u8 *bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
+
+	for (unsigned k = 0; k < b->ninsns; k++) {
+		const struct um_insn *i = &b->insn[k];
+
+		report_insn(r, i, bytes, rip);
+		if (rip == next && k > 0)
+			return;
+		rip += i->len;
+		bytes += i->len;
+		if (um_is_jcc(i) && rip + i->imm == next)
+			return;
+	}
+}
+
+static void report_ring(struct report *r, const struct um_exec *x)
+{
+	const struct um_interp *in = x->interp;
+
+	for (unsigned n = 0; n < UM_RING_SIZE; n++) {
+		const struct um_ring_entry *e = &in->ring[(in->ring_pos + n) % UM_RING_SIZE];
+		const struct um_ring_entry *after =
+			&in->ring[(in->ring_pos + n + 1) % UM_RING_SIZE];
+
+		if (e->block)
+			report_block(r, e->block, e->rip,
+				     n + 1 < UM_RING_SIZE ? after->rip : x->cpu.rip);
+	}
+}
+
 void um_engine_report(struct um_exec *x, char *text, size_t size)
 {
-	size_t at = 0;
+	struct report r = { .text = text };
 
 	if (size)
 		text[0] = 0;
-	for (unsigned n = 0; x->interp && n < UM_RING_SIZE; n++) {
-		const struct um_ring_entry *r =
-			&x->interp->ring[(x->interp->ring_pos + n) % UM_RING_SIZE];
-		const struct um_block *b = r->block;
-		u64 rip = r->rip;
-		const u8 *bytes;
-
-		if (!b)
-			continue;
-		bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
-		for (unsigned k = 0; k < b->ninsns && at + 1 < size; k++) {
-			char line[128];
-			int len;
-
-			um_disassemble((enum um_mode)b->insn[k].mode, bytes, b->insn[k].len, rip,
-				       line, sizeof(line));
-			len = snprintf(text + at, size - at, "%016llx  %s\n",
-				       (unsigned long long)rip, line);
-			at += len > 0 ? (size_t)len : 0;
-			rip += b->insn[k].len;
-			bytes += b->insn[k].len;
-		}
-	}
+	if (!x->interp)
+		return;
+	report_ring(&r, x); /* count */
+	r.skip = r.lines > REPORT_LINES ? r.lines - REPORT_LINES : 0;
+	r.lines = 0;
+	r.size = size;
+	report_ring(&r, x);
 }
