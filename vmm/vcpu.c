@@ -76,19 +76,18 @@ static int failed(const struct vcpu *v, const char *what)
 /* What firmware leaves behind in MSRs and the local APIC, where it matters to kernels. */
 static int set_firmware_state(struct vcpu *v)
 {
-	struct {
-		struct kvm_msrs head;
-		struct kvm_msr_entry entry[2];
-	} msrs = {
-		.head.nmsrs = 2,
-		.entry = {
-			{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED_WB },
-			{ .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING },
-		},
+	static const struct kvm_msr_entry entries[] = {
+		{ .index = MSR_MTRR_DEF_TYPE, .data = MTRR_ENABLED_WB },
+		{ .index = MSR_MISC_ENABLE, .data = MISC_FAST_STRING },
 	};
+	union {
+		struct kvm_msrs head;
+		u8 room[sizeof(struct kvm_msrs) + sizeof(entries)];
+	} msrs = { .head.nmsrs = ARRAY_SIZE(entries) };
 	struct kvm_lapic_state lapic;
 	u32 extint = LVT_EXTINT, nmi = LVT_NMI;
 
+	memcpy(msrs.head.entries, entries, sizeof(entries));
 	/* Returns how many were taken; a KVM that lacks one of them is fine. */
 	if (vcpu_ioctl(v, KVM_SET_MSRS, &msrs) < 0)
 		return failed(v, "KVM_SET_MSRS");
