@@ -406,10 +406,21 @@ bool um_store(struct um_exec *x, const struct um_insn *i, unsigned size, u64 v)
 	       um_check_align(x, gva, size) && um_lin_write(x, gva, &v, size);
 }
 
-void um_split_lock(struct um_exec *x)
+bool um_split_lock(struct um_exec *x)
 {
-	if (x->split_lock)
-		pthread_mutex_lock(x->split_lock);
+	int err;
+
+	if (!x->split_lock || !pthread_mutex_trylock(x->split_lock))
+		return true;
+	/* Its holder may be waiting for this processor to drop translations. */
+	um_mmu_leave(x->mmu);
+	pthread_mutex_lock(x->split_lock);
+	err = um_mmu_enter(x->mmu);
+	um_interp_sync_ctx(x);
+	if (!err)
+		return true;
+	pthread_mutex_unlock(x->split_lock);
+	return um_internal(x, "no memory for a shadow root");
 }
 
 void um_split_unlock(struct um_exec *x)
@@ -432,8 +443,8 @@ bool um_rmw_begin(struct um_exec *x, const struct um_insn *i, u64 ea, unsigned s
 		return um_get(m->p, size, &m->old) || um_host_fault(x, m->gva, m->p);
 	if (!um_lin_probe(x, m->gva, size, UM_WRITE))
 		return false;
-	if (locked)
-		um_split_lock(x);
+	if (locked && !um_split_lock(x))
+		return false;
 	if (um_lin_read(x, m->gva, &m->old, size))
 		return true;
 	if (locked)

@@ -164,8 +164,11 @@ enum um_rmw_result { UM_RMW_DONE, UM_RMW_AGAIN, UM_RMW_FAULT };
 bool um_rmw_begin(struct um_exec *x, const struct um_insn *i, u64 ea, unsigned size, bool locked,
 		  struct um_rmw *m);
 enum um_rmw_result um_rmw_commit(struct um_exec *x, struct um_rmw *m, u64 v);
-/* Held around locked accesses that are done in pieces. */
-void um_split_lock(struct um_exec *x);
+/*
+ * Held around locked accesses that are done in pieces.  If it must wait it leaves the MMU meanwhile, so
+ * host addresses from before are not valid any more.  False: x->exit (no memory to re-enter).
+ */
+bool um_split_lock(struct um_exec *x);
 void um_split_unlock(struct um_exec *x);
 
 /* Load and store at a host pointer; @size = 1, 2, 4, 8.  False: the host page is gone

@@ -141,6 +141,7 @@ bool um_engine_retire(struct um_exec *x)
 		c->rip &= 0xffffffff;
 	c->int_shadow = 0;
 	c->rflags &= ~RFLAGS_RF;
+	um_count(x->counters, insns);
 	if (!trap && !x->db_hits)
 		return false;
 	x->exit.kind = UM_EXIT_EXCEPTION;

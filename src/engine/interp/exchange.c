@@ -159,7 +159,8 @@ static const struct um_insn *op_cmpxchg16b(struct um_exec *x, const struct um_in
 		if (tracked)
 			um_lin_written(x, gva, 16);
 	} else {
-		um_split_lock(x);
+		if (!um_split_lock(x))
+			return um_stop(x, i);
 		ok = um_lin_read(x, gva, now, 16);
 		equal = ok && !memcmp(now, old, 16);
 		ok = ok && um_lin_write(x, gva, equal ? new : now, 16);

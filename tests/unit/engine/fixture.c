@@ -64,6 +64,12 @@ void um_mmu_written(struct um_mmu *mmu, gpa_t gpa, unsigned len)
 	m->nwritten++;
 }
 
+int um_mmu_enter(struct um_mmu *mmu)
+{
+	return 0;
+}
+void um_mmu_leave(struct um_mmu *mmu) {}
+
 bool um_mmu_watched(const struct um_cpu *cpu, gva_t gva)
 {
 	for (unsigned n = 0; n < 4; n++) {

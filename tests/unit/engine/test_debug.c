@@ -24,7 +24,7 @@ CODE64(popf_code, "popfq\n inc eax\n inc eax\n hlt");
 CODE64(rep_movs, "rep movsb\n hlt");
 CODE64(pause_code, "pause\n inc eax\n hlt");
 CODE64(fault_code, "mov rax, [rdi]\n hlt");
-CODE64(spin, "1: inc rax\n jmp 1b");
+CODE64(jumpy, "xor eax, eax\n jz 1f\n ud2\n 1: hlt");
 
 static void expect_trap(struct machine *m, u64 dr6, u64 rip)
 {
@@ -268,6 +268,12 @@ static void test_report(void **state)
 	um_engine_report(&m->x, text, sizeof(text));
 	assert_string_equal(text, "0000000000011000  inc eax\n0000000000011002  inc eax\n"
 				  "0000000000011004  inc eax\n0000000000011006  hlt\n");
+	/* A taken jump: what it jumps over was not executed. */
+	load_code(m, jumpy);
+	run_to_hlt(m);
+	um_engine_report(&m->x, text, sizeof(text));
+	assert_null(strstr(text, "ud2"));
+	assert_non_null(strstr(text, "jz"));
 	um_engine_report(&m->x, text, 30); /* cut, terminated */
 	assert_true(strlen(text) < 30);
 	for (unsigned k = 0; k < 100; k++) {

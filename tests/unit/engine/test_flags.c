@@ -37,28 +37,30 @@ struct op {
 #define SZAPF (RFLAGS_SF | RFLAGS_ZF | RFLAGS_AF | RFLAGS_PF)
 
 /* X(name, 8-bit, 16-bit, 32-bit, 64-bit operands, undefined flags, by count) */
-#define TWO_OPS(X)                                                                               \
-	X(add, 0)                                                                                \
-	X(or, AF)                                                                                \
-	X(adc, 0)                                                                                \
-	X(sbb, 0) X(and, AF) X(sub, 0) X(xor, AF) X(cmp, 0) X(test, AF) X(xadd, 0) X(cmpxchg, 0) \
-		X(xchg, 0) X(mov, 0)
+#define TWO_OPS(X)                                                                                \
+	X(add, 0)                                                                                 \
+	X(or, AF)                                                                                 \
+	X(adc, 0)                                                                                 \
+	X(sbb, 0)                                                                                 \
+	X(and, AF) X(sub, 0) X(xor, AF) X(cmp, 0) X(test, AF) X(xadd, 0) X(cmpxchg, 0) X(xchg, 0) \
+		X(mov, 0)
 #define ONE_OPS(X) X(inc, 0) X(dec, 0) X(neg, 0) X(not, 0)
 #define MUL_OPS(X) X(mul, SZAPF) X(imul, SZAPF)
 #define SHIFTS(X)  X(rol) X(ror) X(rcl) X(rcr) X(shl) X(shr) X(sar)
-#define WIDE_OPS(X)                                                                              \
-	X(imul, SZAPF)                                                                           \
-	X(bt, OF | SZAPF)                                                                        \
-	X(bts, OF | SZAPF)                                                                       \
-	X(btr, OF | SZAPF) X(btc, OF | SZAPF) X(bsf, OF | SZAPF | RFLAGS_CF)                     \
-		X(bsr, OF | SZAPF | RFLAGS_CF) X(cmovb, 0) X(cmovnle, 0) X(cmovp, 0) X(cmovs, 0) \
-			X(cmovo, 0)
+#define WIDE_OPS(X)                                                                      \
+	X(imul, SZAPF)                                                                   \
+	X(bt, OF | SZAPF)                                                                \
+	X(bts, OF | SZAPF)                                                               \
+	X(btr, OF | SZAPF)                                                               \
+	X(btc, OF | SZAPF) X(bsf, OF | SZAPF | RFLAGS_CF) X(bsr, OF | SZAPF | RFLAGS_CF) \
+		X(cmovb, 0) X(cmovnle, 0) X(cmovp, 0) X(cmovs, 0) X(cmovo, 0)
 #define SETS(X)                                                                                \
 	X(seto)                                                                                \
 	X(setno)                                                                               \
 	X(setb)                                                                                \
-	X(setnb) X(setz) X(setnz) X(setbe) X(setnbe) X(sets) X(setns) X(setp) X(setnp) X(setl) \
-		X(setnl) X(setle) X(setnle)
+	X(setnb)                                                                               \
+	X(setz) X(setnz) X(setbe) X(setnbe) X(sets) X(setns) X(setp) X(setnp) X(setl) X(setnl) \
+		X(setle) X(setnle)
 
 #define X(n, u)                         \
 	CODE64(n##_8, #n " al, dl");    \
@@ -164,12 +166,12 @@ static const struct op ops[] = {
 #define X(n, u) ROW(n##1, 8, u) ROW(n##1, 16, u) ROW(n##1, 32, u) ROW(n##1, 64, u)
 		MUL_OPS(X)
 #undef X
-#define X(n)                                                                               \
-	ROW(n, 8, AF, .count = true)                                                       \
-	ROW(n, 16, AF, .count = true)                                                      \
-	ROW(n, 32, AF, .count = true)                                                      \
-	ROW(n, 64, AF, .count = true) ROW(n##i, 8, AF) ROW(n##i, 16, AF) ROW(n##i, 32, AF) \
-		ROW(n##i, 64, AF | OF)
+#define X(n)                          \
+	ROW(n, 8, AF, .count = true)  \
+	ROW(n, 16, AF, .count = true) \
+	ROW(n, 32, AF, .count = true) \
+	ROW(n, 64, AF, .count = true) \
+	ROW(n##i, 8, AF) ROW(n##i, 16, AF) ROW(n##i, 32, AF) ROW(n##i, 64, AF | OF)
 			SHIFTS(X)
 #undef X
 #define X(n, u) ROW(n##2, 16, u) ROW(n##2, 32, u) ROW(n##2, 64, u)
