@@ -33,6 +33,15 @@ enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)
 
 void um_mmu_written(struct um_mmu *mmu, gpa_t gpa, unsigned len) {}
 
+int um_mmu_enter(struct um_mmu *mmu)
+{
+	return 0;
+}
+
+void um_mmu_leave(struct um_mmu *mmu)
+{
+}
+
 void um_mmu_reset_context(struct um_mmu *mmu)
 {
 	machine_of(mmu)->resets++;
