@@ -155,6 +155,12 @@ static bool walk(struct virtio *v, const struct vring_desc *table, unsigned n, u
 	return false; /* longer than the table: a loop */
 }
 
+/* A field of a ring that the driver may be writing. */
+static u16 ring_get(const u16 *field)
+{
+	return __atomic_load_n(field, __ATOMIC_RELAXED);
+}
+
 bool vq_pop(struct virtio *v, unsigned q, struct vq_chain *c)
 {
 	struct virtq *vq = &v->queue[q];
@@ -166,7 +172,7 @@ bool vq_pop(struct virtio *v, unsigned q, struct vq_chain *c)
 	if (avail == vq->last_avail)
 		return false;
 	c->nout = c->nin = 0;
-	c->head = READ_ONCE(vq->avail->ring[vq->last_avail % vq->size]);
+	c->head = ring_get(&vq->avail->ring[vq->last_avail % vq->size]);
 	if ((u16)(avail - vq->last_avail) > vq->size ||
 	    !walk(v, vq->desc, vq->size, c->head, true, c)) {
 		virtio_fail(v);
@@ -202,9 +208,9 @@ void vq_signal(struct virtio *v, unsigned q)
 	/* The used index must be visible before we look whether the driver wants to hear of it. */
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
 	if (virtio_has(v, VIRTIO_RING_F_EVENT_IDX))
-		wanted = vring_need_event(READ_ONCE(vq->avail->ring[vq->size]), vq->used_idx, old);
+		wanted = vring_need_event(ring_get(&vq->avail->ring[vq->size]), vq->used_idx, old);
 	else
-		wanted = !(READ_ONCE(vq->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
+		wanted = !(ring_get(&vq->avail->flags) & VRING_AVAIL_F_NO_INTERRUPT);
 	if (wanted)
 		v->interrupt(v, vq);
 }
@@ -217,9 +223,10 @@ bool vq_more(struct virtio *v, unsigned q)
 		return false;
 	/* The avail event index lies behind the used ring (vring_avail_event()). */
 	if (virtio_has(v, VIRTIO_RING_F_EVENT_IDX))
-		WRITE_ONCE(*(u16 *)&vq->used->ring[vq->size], vq->last_avail);
+		__atomic_store_n((u16 *)&vq->used->ring[vq->size], vq->last_avail,
+				 __ATOMIC_RELAXED);
 	__atomic_thread_fence(__ATOMIC_SEQ_CST);
-	return READ_ONCE(vq->avail->idx) != vq->last_avail;
+	return ring_get(&vq->avail->idx) != vq->last_avail;
 }
 
 size_t iov_len(const struct iovec *iov, unsigned n)

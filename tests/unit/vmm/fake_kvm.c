@@ -119,7 +119,7 @@ static int step(struct kvm_run *run)
 {
 	const struct fake_step *s;
 
-	if (run->immediate_exit)
+	if (__atomic_load_n(&run->immediate_exit, __ATOMIC_SEQ_CST))
 		return host_error(EINTR);
 	complete(run);
 	if (fake.at == fake.nsteps)
