@@ -10,9 +10,10 @@
  * Locks.  The slots mutex (inside struct um_mem) serializes changes of slots.  Order: slots mutex, then
  * a listener's own lock (the MMU's mmu_lock).  Readers take neither: a change publishes a new table,
  * tells the listeners, waits until every read-side section that could have seen the old table has
- * ended, and only then frees what was replaced.  A listener may also read slots under its own lock
- * without a read-side section, because its slot_commit is called between publication and release: it
- * must acquire that lock there, so whoever used the old table under the lock is done.
+ * ended, and only then frees what was replaced.  A listener that looks slots up under its own lock keeps
+ * the pointer to the table that it knows, and replaces it by um_mem_slots() under that lock in slot_flush and
+ * slot_commit: these are called between publication and release.  (A fresh um_mem_slot() each time
+ * would see changes in the middle of a critical section, before it was told of them.)
  */
 #ifndef UM_MEM_MEM_H
 #define UM_MEM_MEM_H
@@ -122,6 +123,7 @@ struct um_slots {
 	struct um_slot *slot[];
 };
 const struct um_slots *um_mem_slots(struct um_mem *m);
+struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn);
 
 static inline hva_t um_slot_hva(const struct um_slot *s, gfn_t gfn)
 {

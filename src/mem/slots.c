@@ -140,7 +140,11 @@ u64 um_mem_generation(struct um_mem *m)
 
 struct um_slot *um_mem_slot(struct um_mem *m, gfn_t gfn)
 {
-	const struct um_slots *t = um_mem_slots(m);
+	return um_slots_find(um_mem_slots(m), gfn);
+}
+
+struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
+{
 	unsigned lo = 0, hi = t->n;
 
 	/* The last slot whose base is not above gfn. */

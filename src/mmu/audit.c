@@ -58,7 +58,7 @@ static bool on_list(const struct um_ptelist *l, const u64 *sptep)
 /* Does the guest's entry for leaf @i of indirect @sp still say what the spte says? */
 static void check_gpte(struct audit *a, struct um_shadow_page *sp, unsigned i, u64 spte)
 {
-	struct um_slot *table = um_mem_slot(a->v->mem, sp->gfn);
+	struct um_slot *table = um_vm_slot(a->v, sp->gfn);
 	unsigned level = sp->role.level;
 	struct um_gpte_format f;
 	gfn_t gfn;
@@ -112,7 +112,7 @@ static void check_leaf(struct audit *a, struct um_shadow_page *sp, unsigned i)
 {
 	unsigned level = sp->role.level;
 	gfn_t gfn = um_sp_gfn(sp, i);
-	struct um_slot *s = um_mem_slot(a->v->mem, gfn);
+	struct um_slot *s = um_vm_slot(a->v, gfn);
 	struct um_ptelist *l = s ? um_rmap(a->v, gfn, level) : NULL;
 	u64 spte = sp->spt[i];
 
@@ -238,7 +238,7 @@ static void check_page(struct audit *a, struct um_shadow_page *sp)
 		violation(a, PAGE_FMT ": unsync", PAGE_ARG(sp));
 	if (sp->role.invalid || sp->zapped)
 		violation(a, PAGE_FMT ": dead page in use", PAGE_ARG(sp));
-	if (!sp->role.direct && !sp->accounted && um_mem_slot(a->v->mem, sp->gfn))
+	if (!sp->role.direct && !sp->accounted && um_vm_slot(a->v, sp->gfn))
 		violation(a, PAGE_FMT ": not accounted", PAGE_ARG(sp));
 	if (um_sp_lookup(a->v, sp->gfn, sp->role) != sp)
 		violation(a, PAGE_FMT ": not in the hash, or twice", PAGE_ARG(sp));
@@ -250,7 +250,7 @@ static void check_page(struct audit *a, struct um_shadow_page *sp)
 
 static void check_slots(struct audit *a)
 {
-	const struct um_slots *t = um_mem_slots(a->v->mem);
+	const struct um_slots *t = a->v->slots;
 
 	for (unsigned n = 0; n < t->n; n++) {
 		struct um_slot *s = t->slot[n];
@@ -324,7 +324,7 @@ static u64 leaf_at(const struct um_root *root, u64 addr, unsigned *levelp)
 /* tdp: some accessed spte maps the host page that the entry leads to. */
 static bool any_leaf_to(struct um_mmu_vm *v, const struct um_root *root, hva_t page, bool write)
 {
-	const struct um_slots *t = um_mem_slots(v->mem);
+	const struct um_slots *t = v->slots;
 
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct um_slot *s = t->slot[i];

@@ -16,6 +16,8 @@
  */
 #include "mmu/mmu_internal.h"
 
+#include <sched.h>
+
 #include "base/uaccess.h"
 
 #define PREFETCH 8 /* entries around a fault that are tried too */
@@ -155,7 +157,7 @@ static int fix_spte(struct um_mmu *m, const struct request *r)
 		return -1;
 	if (r->acc == UM_WRITE && !(*sptep & SPTE_DIRTY)) {
 		gfn_t page = gfn + ((r->addr >> UM_PAGE_SHIFT) & (level_pages(level) - 1));
-		struct um_slot *s = um_mem_slot(m->vm->mem, page);
+		struct um_slot *s = um_vm_slot(m->vm, page);
 
 		/* A slot that logs has no large sptes that can be written. */
 		if (!s || (s->dirty && level > 1))
@@ -216,7 +218,7 @@ static void prefetch(struct um_mmu *m, const struct um_leaf *leaf, struct um_sha
 			l.gfn = sp->gfn + k;
 			l.write = false;
 			l.prefetch = true;
-			if (um_mem_slot(m->vm->mem, l.gfn))
+			if (um_vm_slot(m->vm, l.gfn))
 				um_map_leaf(m->vm, sp, k, &l);
 		} else {
 			um_sync_entry(m->vm, sp, k, true);
@@ -291,7 +293,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 	prefetch(m, &leaf, sp, i);
 	um_count(m->counters, pf_fixed);
 	if (res == UM_MAP_PROTECTED) {
-		struct um_slot *s = um_mem_slot(v->mem, gfn);
+		struct um_slot *s = um_vm_slot(v, gfn);
 
 		r->f->hva = (void *)(um_slot_hva(s, gfn) + (r->f->gpa & ~UM_PAGE_MASK));
 		r->f->write_protected = true;
@@ -319,7 +321,7 @@ static void wait_for_notifier(struct um_mmu *m, hva_t hva)
 static bool touch(struct um_mmu *m, hva_t page, bool write)
 {
 	bool was = um_mmu_pause(m), ok;
-	u8 byte;
+	u8 byte = 0;
 
 	ok = write ? um_or32((void *)page, 0) : um_get8((void *)page, &byte);
 	um_mmu_resume(m, was);
@@ -383,15 +385,21 @@ static int slow_once(struct um_mmu *m, struct request *r)
 	um_mem_read_unlock(v->mem, token);
 	if (res == UM_ACCESS_HOST && h.generation != um_mem_generation(v->mem))
 		return RETRY;
-	if (res >= 0)
+	if (res >= 0) {
+		/* Requests that came while the vCPU was out of the bracket. */
+		if (unlikely(atomic_load(&m->tlb->flush))) {
+			um_mmu_lock(m);
+			um_vm_unlock(v);
+		}
 		return res;
+	}
 
 	um_mmu_lock(m);
 	if (h.page)
 		wait_for_notifier(m, h.page);
 	if (v->released) {
 		res = UM_ACCESS_HOST;
-	} else if (h.generation != um_mem_generation(v->mem) ||
+	} else if (h.generation != v->slots->generation ||
 		   (h.page && h.seq != atomic_load(&v->notifier_seq))) {
 		res = RETRY;
 	} else {
@@ -404,6 +412,9 @@ static int slow_once(struct um_mmu *m, struct request *r)
 			res = fetch(m, r, walked ? &w : NULL);
 	}
 	um_vm_unlock(v);
+	/* Perhaps who changes slots is waiting for the lock, to tell the MMU. */
+	if (res == RETRY)
+		sched_yield();
 	return res;
 }
 

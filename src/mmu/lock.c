@@ -24,7 +24,10 @@
  */
 #include "mmu/mmu_internal.h"
 
-#include <sched.h>
+#include <linux/futex.h>
+#include <sys/syscall.h>
+#include <time.h>
+#include <unistd.h>
 
 void um_flush_note_all(struct um_mmu_vm *v)
 {

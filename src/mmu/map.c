@@ -10,7 +10,7 @@
  */
 unsigned um_max_mapping_level(struct um_mmu_vm *v, gfn_t gfn, unsigned max)
 {
-	struct um_slot *s = max > 1 ? um_mem_slot(v->mem, gfn) : NULL;
+	struct um_slot *s = max > 1 ? um_vm_slot(v, gfn) : NULL;
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 	unsigned level = 1;
 
@@ -25,8 +25,7 @@ unsigned um_max_mapping_level(struct um_mmu_vm *v, gfn_t gfn, unsigned max)
 static enum um_map_result map_mmio(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
 				   const struct um_leaf *leaf)
 {
-	u64 spte = spte_make_mmio(leaf->gfn, leaf->access, leaf->dirty,
-				  um_mem_slots(v->mem)->generation);
+	u64 spte = spte_make_mmio(leaf->gfn, leaf->access, leaf->dirty, v->slots->generation);
 
 	if (sp->spt[i] == spte)
 		return UM_MAP_MMIO;
@@ -74,7 +73,7 @@ enum um_map_result um_map_leaf(struct um_mmu_vm *v, struct um_shadow_page *sp, u
 			       const struct um_leaf *leaf)
 {
 	unsigned level = sp->role.level;
-	struct um_slot *s = um_mem_slot(v->mem, leaf->gfn);
+	struct um_slot *s = um_vm_slot(v, leaf->gfn);
 	u64 old = sp->spt[i], new;
 	bool is_table = false;
 	struct um_ptelist *l;

@@ -96,6 +96,9 @@ struct um_slot_mmu {
 	u16 *shadowed;				     /* indirect shadow pages of each gfn */
 };
 
+/* The slot of @gfn, under the lock. */
+#define um_vm_slot(v, gfn) um_slots_find((v)->slots, gfn)
+
 static inline u64 um_slot_index(const struct um_slot_mmu *a, gfn_t gfn, unsigned level)
 {
 	return (gfn >> (9 * (level - 1))) - (a->base >> (9 * (level - 1)));
@@ -122,6 +125,11 @@ struct um_mmu_vm {
 	struct um_mmu_config cfg;
 	struct um_mem *mem;
 	struct um_mem_listener listener;
+	/*
+	 * The slots as the MMU knows them: changes under the lock only, when it is told (slot.c).  So an
+	 * spte's rmap is always found, to the very end of its slot.
+	 */
+	const struct um_slots *slots;
 	struct um_counters *counters;
 	struct um_counters own_counters; /* if the configuration gave none */
 	struct um_trace no_trace;
@@ -132,7 +140,7 @@ struct um_mmu_vm {
 	struct um_mmu *mmus;  /* all vCPUs */
 	/* What a vCPU's CPUID says of entries; the same for all that share tables. */
 	struct um_gpte_format cpu_format;
-	bool reload_roots;    /* a loaded root was zapped: all vCPUs must look theirs up again */
+	bool reload_roots; /* a loaded root was zapped: all vCPUs must look theirs up again */
 	struct um_flush flush;
 
 	/* Shadow pages. */
@@ -157,7 +165,6 @@ struct um_mmu_vm {
 	pthread_cond_t notifier_done;
 	bool released;
 
-	struct um_slot *flushing_slot; /* unpublished, but its rmap is still in use (slot.c) */
 	u64 mmio_generation_seen; /* whose high part says that the sptes' generations wrapped */
 
 	unsigned audit_failures;
@@ -227,7 +234,6 @@ u64 *um_ptelist_next(const struct um_ptelist *l, unsigned *pos);
 u64 *um_ptelist_first(const struct um_ptelist *l);
 unsigned um_ptelist_count(const struct um_ptelist *l);
 void um_ptelist_free_blocks(struct um_mmu_vm *v);
-struct um_slot *um_rmap_slot(struct um_mmu_vm *v, gfn_t gfn);
 struct um_ptelist *um_rmap(struct um_mmu_vm *v, gfn_t gfn, unsigned level);
 bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table);
 bool um_rmap_zap(struct um_mmu_vm *v, struct um_slot *slot, gfn_t first, u64 npages);

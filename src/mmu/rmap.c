@@ -139,22 +139,9 @@ unsigned um_ptelist_count(const struct um_ptelist *l)
 	return n;
 }
 
-/*
- * The slot whose rmap holds the sptes of @gfn.  While a slot is being flushed, it is out of the table
- * already, but its sptes are still in its rmap.
- */
-struct um_slot *um_rmap_slot(struct um_mmu_vm *v, gfn_t gfn)
-{
-	struct um_slot *s = v->flushing_slot;
-
-	if (s && gfn - s->base < s->npages)
-		return s;
-	return um_mem_slot(v->mem, gfn);
-}
-
 struct um_ptelist *um_rmap(struct um_mmu_vm *v, gfn_t gfn, unsigned level)
 {
-	struct um_slot *s = um_rmap_slot(v, gfn);
+	struct um_slot *s = um_vm_slot(v, gfn);
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 
 	return a ? &a->rmap[level][um_slot_index(a, gfn, level)] : NULL;

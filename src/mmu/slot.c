@@ -98,10 +98,10 @@ static void slot_flush(struct um_mem_listener *l, struct um_slot *old)
 	struct um_mmu_vm *v = vm_of(l);
 
 	um_vm_lock(v);
-	v->flushing_slot = old;
+	/* The MMU still knows the slot, so rmap and counts are found; from here on it doesn't. */
 	um_rmap_zap(v, old, old->base, old->npages);
 	zap_tables_in(v, old->base, old->npages);
-	v->flushing_slot = NULL;
+	v->slots = um_mem_slots(v->mem);
 	um_vm_unlock(v);
 }
 
@@ -145,7 +145,7 @@ static void collapse_slot(struct um_mmu_vm *v, struct um_slot *s)
 
 void um_update_limit(struct um_mmu_vm *v)
 {
-	u64 n = um_mem_slots(v->mem)->npages * MMU_PERMILLE / 1000;
+	u64 n = v->slots->npages * MMU_PERMILLE / 1000;
 
 	if (!v->limit_set)
 		v->limit = um_max(n, (u64)MIN_MMU_PAGES);
@@ -157,6 +157,7 @@ static void slot_commit(struct um_mem_listener *l, const struct um_slot *old, st
 	u64 generation;
 
 	um_vm_lock(v);
+	v->slots = um_mem_slots(v->mem);
 	um_update_limit(v);
 	/* Where there was no memory, a "table" may have been shadowed all the same. */
 	if (new && (!old || old->base != new->base))
@@ -166,7 +167,7 @@ static void slot_commit(struct um_mem_listener *l, const struct um_slot *old, st
 	if (new &&old && old->dirty && !new->dirty)
 		collapse_slot(v, new);
 	/* An mmio spte has only some bits of the generation it is good for. */
-	generation = um_mem_slots(v->mem)->generation;
+	generation = v->slots->generation;
 	if ((generation ^ v->mmio_generation_seen) >> SPTE_MMIO_GEN_BITS)
 		um_sp_zap_all(v);
 	v->mmio_generation_seen = generation;
@@ -194,7 +195,7 @@ static void dirty_cleared(struct um_mem_listener *l, struct um_slot *s, u64 firs
 static bool for_each_range(struct um_mmu_vm *v, hva_t start, hva_t end,
 			   bool (*fn)(struct um_mmu_vm *v, struct um_slot *s, gfn_t first, u64 n))
 {
-	const struct um_slots *t = um_mem_slots(v->mem);
+	const struct um_slots *t = v->slots;
 	bool any = false;
 
 	for (unsigned i = 0; i < t->n; i++) {
@@ -335,6 +336,7 @@ void um_listener_init(struct um_mmu_vm *v)
 		.slot_free = slot_free,
 		.dirty_cleared = dirty_cleared,
 	};
+	v->slots = um_mem_slots(v->mem);
 	um_mem_add_listener(v->mem, &v->listener);
 }
 
@@ -344,7 +346,7 @@ void um_listener_init(struct um_mmu_vm *v)
  */
 void um_account_shadowed(struct um_mmu_vm *v, struct um_shadow_page *sp, bool shadowed)
 {
-	struct um_slot *s = um_rmap_slot(v, sp->gfn);
+	struct um_slot *s = um_vm_slot(v, sp->gfn);
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 	u32 delta = shadowed ? 1 : -1u;
 
@@ -358,7 +360,7 @@ void um_account_shadowed(struct um_mmu_vm *v, struct um_shadow_page *sp, bool sh
 
 unsigned um_gfn_shadowed(struct um_mmu_vm *v, gfn_t gfn)
 {
-	struct um_slot *s = um_rmap_slot(v, gfn);
+	struct um_slot *s = um_vm_slot(v, gfn);
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 
 	return a ? a->shadowed[um_slot_index(a, gfn, 1)] : 0;

@@ -72,7 +72,7 @@ static void page_written(struct um_mmu_vm *v, gpa_t gpa, unsigned len)
 {
 	gfn_t gfn = gpa >> UM_PAGE_SHIFT;
 	unsigned offset = gpa & ~UM_PAGE_MASK;
-	struct um_slot *s = um_mem_slot(v->mem, gfn);
+	struct um_slot *s = um_vm_slot(v, gfn);
 	struct um_shadow_page *sp, *next;
 
 	if (!s)
