@@ -159,8 +159,12 @@ static void step(struct um_exec *x)
 	} else if (x->cpu.rip == rip && (b->insn[0].flags & (UM_INSN_REP | UM_INSN_REPNE))) {
 		x->cpu.rflags |= rf; /* between two iterations */
 	}
-	/* SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL). */
-	if (b->insn[0].op == ZYDIS_MNEMONIC_SYSCALL && !(x->cpu.rflags & RFLAGS_TF))
+	/*
+	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n, which
+	 * delivers its interrupt itself (vol. 3 17.3.1.4).
+	 */
+	if ((b->insn[0].op == ZYDIS_MNEMONIC_SYSCALL || b->insn[0].op == ZYDIS_MNEMONIC_INT) &&
+	    !(x->cpu.rflags & RFLAGS_TF))
 		trap = x->guest_step;
 	um_sync_special(x);
 	if (tracing)
