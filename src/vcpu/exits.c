@@ -81,11 +81,10 @@ static int do_hlt(struct um_vcpu *v)
 
 	um_count(v->counters, halt_exits);
 	r = um_vcpu_retire(v);
-	if (r <= 0)
-		return r;
 	if (v->lapic) {
+		/* Also if a debugger is told of the step (0): it halts afterwards. */
 		v->mp_state = KVM_MP_STATE_HALTED;
-		return 1;
+		return r;
 	}
 	v->run->exit_reason = KVM_EXIT_HLT;
 	return 0;

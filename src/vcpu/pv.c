@@ -24,8 +24,9 @@
 /* After x86/regs.h, whose enumerators it defines again as macros of the same values. */
 #include <asm/kvm_para.h>
 
-#define NSEC_PER_SEC	1000000000ull
-#define STEAL_PERIOD_NS 10000000ull /* stolen time is brought up to date this often */
+#define NSEC_PER_SEC 1000000000ull
+/* Stolen time is brought up to date every 10 ms. */
+#define STEAL_PERIOD_TICKS(v) ((v)->vm->cfg.tsc_khz * 10ull)
 
 /* The page of MSR_KVM_SYSTEM_TIME (msr.rst). */
 struct pv_time {
@@ -369,6 +370,11 @@ void um_pv_update_steal(struct um_vcpu *v, bool preempted)
 		v->steal_preempted = true;
 		return;
 	}
+	/* Asked on every exit: the TSC says cheaply that it is too early to look at clocks. */
+	if (!v->steal_preempted && !v->steal_stale &&
+	    __rdtsc() - v->steal_tsc < STEAL_PERIOD_TICKS(v))
+		return;
+	v->steal_tsc = __rdtsc();
 	wall = clock_ns(CLOCK_MONOTONIC);
 	if (v->steal_preempted) {
 		v->steal_preempted = false;
@@ -381,8 +387,6 @@ void um_pv_update_steal(struct um_vcpu *v, bool preempted)
 		steal_rebase(v, wall);
 		return;
 	}
-	if (wall - v->steal_wall < STEAL_PERIOD_NS)
-		return;
 	cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
 	passed = wall - v->steal_wall;
 	ran = cpu - v->steal_cpu;

@@ -248,6 +248,8 @@ static int loop(struct um_vcpu *v)
 		r = um_mmu_enter(v->mmu);
 		if (r)
 			return r;
+		/* Spinning is only worth it while whom it waits for may be running. */
+		x->exit_on_pause = atomic_load(&v->vm->nvcpus) > 1;
 		kind = run_engine(v);
 		um_mmu_leave(v->mmu);
 		um_trace(&v->vm->cfg.trace, engine, "vcpu %u: %s at %#llx", v->id,

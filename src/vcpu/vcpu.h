@@ -150,6 +150,7 @@ struct um_vcpu {
 	u64 pv_poll_control;
 	bool pv_enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
 	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */
+	u64 steal_tsc; /* host TSC at the last look */
 	bool steal_preempted;		     /* the guest was told that it does not run */
 	bool steal_stale;		     /* time passed that is not stolen: start from now */
 
