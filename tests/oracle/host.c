@@ -50,10 +50,10 @@ _Static_assert(offsetof(__typeof__(image), rsp) == O_RSP, "");
 #define STR(x)	STR_(x)
 #define EACH16(M) \
 	M(0) M(1) M(2) M(3) M(4) M(5) M(6) M(7) M(8) M(9) M(10) M(11) M(12) M(13) M(14) M(15)
-#define EACH32(M)                                                                                 \
-	EACH16(M)                                                                                 \
-	M(16) M(17) M(18) M(19) M(20) M(21) M(22) M(23) M(24) M(25) M(26) M(27) M(28) M(29) M(30) \
-		M(31)
+#define EACH32(M) \
+	EACH16(M) \
+	M(16)     \
+	M(17) M(18) M(19) M(20) M(21) M(22) M(23) M(24) M(25) M(26) M(27) M(28) M(29) M(30) M(31)
 #define LOAD_ZMM(n)  "vmovups image+64*" #n "(%rip), %zmm" #n "\n"
 #define STORE_ZMM(n) "vmovups %zmm" #n ", image+64*" #n "(%rip)\n"
 #define LOAD_YMM(n)  "vmovups image+64*" #n "(%rip), %ymm" #n "\n"

@@ -38,7 +38,12 @@ bool um_mmu_watched(const struct um_cpu *cpu, gva_t gva)
 {
 	return false;
 }
-/* What unprivileged instructions never call. */
+/* What unprivileged instructions of one processor never call. */
+int um_mmu_enter(struct um_mmu *m)
+{
+	return 0;
+}
+void um_mmu_leave(struct um_mmu *m) {}
 void um_mmu_rights_changed(struct um_mmu *m) {}
 void um_mmu_reset_context(struct um_mmu *m) {}
 void um_mmu_new_cr3(struct um_mmu *m, bool flush) {}

@@ -70,10 +70,10 @@ struct um_native_key {
 	u8 dst, idx; /* vector registers */
 	u8 isz;	     /* bytes of an index */
 	u8 evex;
-	u8 wide; /* REX.W: FXSAVE64, XSAVE64 */
-	u8 src;	 /* second vector register: MASKMOVDQU's mask */
-	u8 mmx;	 /* MASKMOVQ: registers are MMX */
-	u8 mxcsr;       /* the result depends on MXCSR, or its flags are set */
+	u8 wide;  /* REX.W: FXSAVE64, XSAVE64 */
+	u8 src;	  /* second vector register: MASKMOVDQU's mask */
+	u8 mmx;	  /* MASKMOVQ: registers are MMX */
+	u8 mxcsr; /* the result depends on MXCSR, or its flags are set */
 	u8 reserved[3];
 };
 _Static_assert(sizeof(struct um_native_key) == 64, "no padding: compared with memcmp()");

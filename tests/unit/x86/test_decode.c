@@ -25,11 +25,11 @@ struct golden {
 	unsigned flags;
 };
 
-#define B UM_INSN_BRANCH
-#define E UM_INSN_END
-#define S UM_INSN_SYSTEM
-#define M UM_INSN_MEM
-#define O UM_INSN_SEGOVERRIDE
+#define B  UM_INSN_BRANCH
+#define E  UM_INSN_END
+#define S  UM_INSN_SYSTEM
+#define M  UM_INSN_MEM
+#define O  UM_INSN_SEGOVERRIDE
 #define UD (UM_INSN_UD | UM_INSN_END)
 
 static const struct golden cases[] = {
@@ -121,11 +121,12 @@ static const struct golden cases[] = {
 	{ UM_MODE_64, "0f0d08", "prefetchw [rax]", 3, -1, -1, -1, M },
 
 	/* encodings that are #UD */
-	{ UM_MODE_64, "8dc0", NULL, 1, -1, -1, 0, UD },   /* LEA of a register */
-	{ UM_MODE_64, "8ec8", NULL, 1, -1, -1, 0, UD },   /* MOV CS */
-	{ UM_MODE_64, "8ef0", NULL, 1, -1, -1, 0, UD },   /* MOV to segment register 6 */
+	{ UM_MODE_64, "8dc0", NULL, 1, -1, -1, 0, UD },	      /* LEA of a register */
+	{ UM_MODE_64, "8ec8", NULL, 1, -1, -1, 0, UD },	      /* MOV CS */
+	{ UM_MODE_64, "8ef0", NULL, 1, -1, -1, 0, UD },	      /* MOV to segment register 6 */
 	{ UM_MODE_64, "c4c17abdd8", NULL, 1, -1, -1, 0, UD }, /* Xeon Phi's LZCNT with VEX */
-	{ UM_MODE_64, "c4e2699004c0", NULL, 1, -1, -1, 0, UD }, /* gather: destination is the index */
+	{ UM_MODE_64, "c4e2699004c0", NULL, 1, -1, -1, 0,
+	  UD }, /* gather: destination is the index */
 };
 
 static unsigned from_hex(const char *hex, u8 *b)
@@ -149,10 +150,11 @@ static void test_golden(void **state)
 		if (len != (unsigned)g->len || i.len != len || i.flags != g->flags ||
 		    (g->osz >= 0 && i.osz != g->osz) || (g->asz >= 0 && i.asz != g->asz) ||
 		    (g->msz >= 0 && i.msz != g->msz))
-			fail_msg("%s: len %u flags %#x osz %u asz %u msz %u", g->hex, len, i.flags, i.osz,
-				 i.asz, i.msz);
+			fail_msg("%s: len %u flags %#x osz %u asz %u msz %u", g->hex, len, i.flags,
+				 i.osz, i.asz, i.msz);
 		if (g->text) {
-			assert_int_equal(um_disassemble(g->mode, b, n, 0x1000, text, sizeof(text)), len);
+			assert_int_equal(um_disassemble(g->mode, b, n, 0x1000, text, sizeof(text)),
+					 len);
 			assert_string_equal(text, g->text);
 		}
 	}
@@ -239,7 +241,8 @@ static void test_length(void **state)
 {
 	struct um_insn i = { 0 };
 	u8 b[16];
-	unsigned n = from_hex("48c7840010000000aabbccdd", b); /* mov qword [rax + rax + 16], imm32 */
+	unsigned n =
+		from_hex("48c7840010000000aabbccdd", b); /* mov qword [rax + rax + 16], imm32 */
 
 	for (unsigned avail = 1; avail < n; avail++)
 		assert_int_equal(um_decode(&i, UM_MODE_64, b, avail, 0), 0);
@@ -279,7 +282,8 @@ static void test_random(void **state)
 			bytes[0] = 0x0f;
 		len = um_decode(&a, mode, bytes, 15, (u16)(rng & 0xfff));
 		assert_true(len >= 1 && len <= 15 && a.len == len);
-		assert_true(a.seg < UM_NR_SEGS && a.base <= UM_REG_PAGE && a.index <= UM_REG_ZERO && a.scale < 4);
+		assert_true(a.seg < UM_NR_SEGS && a.base <= UM_REG_PAGE && a.index <= UM_REG_ZERO &&
+			    a.scale < 4);
 		if (!(a.flags & UM_INSN_UD)) {
 			valid++;
 			memset(bytes + len, 0xcc, sizeof(bytes) - len);
