@@ -124,13 +124,13 @@ bool um_sp_read_gpte(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsig
 }
 
 static void sync_one(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
-		     const struct um_gpte_format *f, u64 gpte, bool reinstate)
+		     const struct um_gpte_format *f, u64 reserved, u64 gpte, bool reinstate)
 {
 	u64 spte = sp->spt[i];
 	struct um_leaf leaf;
 
 	/* Without A, the next access has to set it, so it has to come to the walker. */
-	if (!(gpte & GPTE_PRESENT) || !(gpte & GPTE_ACCESSED) || um_gpte_reserved(f, gpte, 1)) {
+	if (!(gpte & GPTE_PRESENT) || !(gpte & GPTE_ACCESSED) || (gpte & reserved)) {
 		um_sp_drop_spte(v, sp, i);
 		return;
 	}
@@ -141,7 +141,15 @@ static void sync_one(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
 		.dirty = gpte & GPTE_DIRTY,
 		.prefetch = true,
 	};
-	if (!reinstate && !(spte_present(spte) && um_sp_gfn(sp, i) == leaf.gfn)) {
+	if (spte_present(spte) && um_sp_gfn(sp, i) == leaf.gfn) {
+		/*
+		 * The common case is that nothing changed.  M follows the guest's D, and what else it depends on
+		 * takes it away where that changes (um_rmap_write_protect).
+		 */
+		if ((spte & SPTE_RIGHTS) == leaf.access && spte_pkey(spte) == leaf.pkey &&
+		    !(spte & SPTE_MMU_WRITABLE) == !leaf.dirty)
+			return;
+	} else if (!reinstate) {
 		um_sp_drop_spte(v, sp, i);
 		return;
 	}
@@ -160,7 +168,7 @@ void um_sync_entry(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i, b
 		return;
 	}
 	um_sp_format(v, sp, &f);
-	sync_one(v, sp, i, &f, gpte, reinstate);
+	sync_one(v, sp, i, &f, um_gpte_reserved(&f, ~0ull, 1), gpte, reinstate);
 }
 
 /* All entries of level-1 page @sp.  Its state doesn't change. */
@@ -170,9 +178,11 @@ void um_sync_entries(struct um_mmu_vm *v, struct um_shadow_page *sp)
 	unsigned left = sp->nr_present, size = sp->role.cr4_pae ? 8 : 4;
 	struct um_gpte_format f;
 	const char *table;
+	u64 reserved;
 
 	um_count(v->counters, mmu_synced);
 	um_sp_format(v, sp, &f);
+	reserved = um_gpte_reserved(&f, ~0ull, 1);
 	table = s ? (char *)um_slot_hva(s, sp->gfn) + (um_sp_gpte_gpa(sp, 0) & ~UM_PAGE_MASK)
 		  : NULL;
 	for (unsigned i = 0; left && i < SPTES_PER_PAGE; i++) {
@@ -182,7 +192,7 @@ void um_sync_entries(struct um_mmu_vm *v, struct um_shadow_page *sp)
 			continue;
 		left--;
 		if (table && um_gpte_read(&f, table + i * size, &gpte))
-			sync_one(v, sp, i, &f, gpte, false);
+			sync_one(v, sp, i, &f, reserved, gpte, false);
 		else
 			um_sp_drop_spte(v, sp, i);
 	}
