@@ -20,6 +20,7 @@ void um_block_flush(struct um_exec *x)
 
 	memset(in->hash, 0, sizeof(in->hash[0]) << UM_HASH_BITS);
 	in->used = 0;
+	in->flushes++;
 	for (unsigned n = 0; n < UM_RING_SIZE; n++)
 		in->ring[n].block = NULL;
 	um_count(x->counters, block_flushes);
@@ -122,6 +123,7 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 	*b = (struct um_block){
 		.hva = hva, .key = (u8)key, .ninsns = (u8)n, .len = (u16)len, .len1 = (u16)len1
 	};
+	b->direct = !(insn[n - 1].flags & UM_INSN_BRANCH) || insn[n - 1].kind[0] == UM_OPD_REL;
 	memset(b->words, 0, words);
 	if (len1 == len) {
 		b->nwords = (u16)nwords;

@@ -38,6 +38,13 @@ struct um_block {
 	u16 len;    /* bytes */
 	u16 len1;   /* of them in the first page */
 	struct um_insn *insn;
+	/*
+	 * Where execution went on last, and before that: tried before the table.  Only if the last
+	 * instruction has fixed targets.  They may be stale, like any block, but never dangle: the
+	 * arena is emptied as a whole.
+	 */
+	struct um_block *succ[2];
+	bool direct;
 	u64 words[]; /* the bytes, in aligned words; or, if it crosses a page, just the bytes */
 };
 
@@ -50,6 +57,7 @@ struct um_ring_entry {
 struct um_interp {
 	char *arena;
 	size_t used;
+	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
 	struct um_block **hash;
 	u64 features[4]; /* of the CPUID that blocks were bound for */
 	unsigned ring_pos;
@@ -62,6 +70,9 @@ struct um_interp {
  * its NULL means nothing.
  */
 struct um_block *um_block_enter(struct um_exec *x, unsigned key);
+
+/* Empty the cache. */
+void um_block_flush(struct um_exec *x);
 
 static inline unsigned um_block_bucket(hva_t hva)
 {
@@ -86,7 +97,20 @@ static inline bool um_block_verify(const struct um_block *b)
 	return likely(um_get64(mem, &w)) && likely(!((w ^ *copy) & b->last_mask));
 }
 
-static inline struct um_block *um_block_find(struct um_exec *x, unsigned key)
+static inline bool um_block_is(const struct um_block *b, hva_t hva, unsigned key)
+{
+	return b && b->hva == hva && b->key == key;
+}
+
+/* @b was executed after @prev. */
+static inline void um_block_link(struct um_block *prev, struct um_block *b)
+{
+	prev->succ[1] = prev->succ[0];
+	prev->succ[0] = b;
+}
+
+/* @prev: the block executed before, or NULL. */
+static inline struct um_block *um_block_find(struct um_exec *x, unsigned key, struct um_block *prev)
 {
 	gva_t lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask;
 	hva_t hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
@@ -94,10 +118,23 @@ static inline struct um_block *um_block_find(struct um_exec *x, unsigned key)
 
 	if (unlikely(!hva))
 		return NULL;
+	if (prev && prev->direct) {
+		b = prev->succ[0];
+		if (likely(um_block_is(b, hva, key)))
+			goto found;
+		b = prev->succ[1];
+		if (likely(um_block_is(b, hva, key)))
+			goto found;
+	}
 	b = x->interp->hash[um_block_bucket(hva)];
-	while (b && unlikely(b->hva != hva || b->key != key))
+	while (b && unlikely(!um_block_is(b, hva, key)))
 		b = b->next;
-	if (unlikely(!b) || unlikely(!b->nwords) || unlikely(!um_block_verify(b)))
+	if (unlikely(!b))
+		return NULL;
+	if (prev)
+		um_block_link(prev, b);
+found:
+	if (unlikely(!b->nwords) || unlikely(!um_block_verify(b)))
 		return NULL;
 	if (key != UM_MODE_64 && unlikely(x->cpu.rip + b->len - 1 > x->cpu.seg[UM_CS].limit))
 		return NULL;
@@ -105,8 +142,5 @@ static inline struct um_block *um_block_find(struct um_exec *x, unsigned key)
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	return b;
 }
-
-/* Empty the cache. */
-void um_block_flush(struct um_exec *x);
 
 #endif

@@ -209,21 +209,29 @@ static bool special(struct um_exec *x)
 
 static void loop(struct um_exec *x)
 {
-	while (x->exit.kind == UM_EXIT_NONE) {
-		const struct um_block *b;
+	struct um_block *prev = NULL, *b;
 
+	while (x->exit.kind == UM_EXIT_NONE) {
 		if (unlikely(um_interp_kicked(x))) {
 			x->exit.kind = UM_EXIT_KICK;
 			return;
 		}
-		if (unlikely(x->special) && special(x))
+		if (unlikely(x->special) && special(x)) {
+			prev = NULL;
 			continue;
+		}
 		um_interp_sync_ctx(x);
-		b = um_block_find(x, x->mode);
-		if (unlikely(!b))
+		b = um_block_find(x, x->mode, prev);
+		if (unlikely(!b)) {
+			u64 flushes = x->interp->flushes;
+
 			b = um_block_enter(x, x->mode);
+			if (b && prev && x->interp->flushes == flushes)
+				um_block_link(prev, b);
+		}
 		if (likely(b))
 			execute(x, b);
+		prev = b;
 	}
 }
 
