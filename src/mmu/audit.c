@@ -45,7 +45,7 @@ static void __attribute__((format(printf, 2, 3))) violation(struct audit *a, con
 
 static bool on_list(const struct um_ptelist *l, const u64 *sptep)
 {
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *p;
 
 	while ((p = um_ptelist_next(l, &pos))) {
@@ -210,7 +210,8 @@ static void check_nonleaf(struct audit *a, struct um_shadow_page *sp, unsigned i
 
 static void check_page(struct audit *a, struct um_shadow_page *sp)
 {
-	unsigned present = 0, bits = 0, pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
+	unsigned present = 0, bits = 0;
 	u64 *p;
 
 	for (unsigned i = 0; i < SPTES_PER_PAGE; i++) {
@@ -260,7 +261,7 @@ static void check_slots(struct audit *a)
 			u64 end = um_slot_index(arch, s->base + s->npages - 1, level);
 
 			for (u64 i = 0; i <= end; i++) {
-				unsigned pos = 0;
+				struct um_ptelist_cursor pos = { 0 };
 				u64 *p;
 
 				while ((p = um_ptelist_next(&arch->rmap[level][i], &pos))) {

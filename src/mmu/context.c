@@ -139,6 +139,15 @@ void um_root_drop_invalid(struct um_mmu *m)
 	}
 }
 
+/* Let go of all roots of @m but the current one. */
+void um_root_drop_idle(struct um_mmu *m)
+{
+	for (unsigned i = 0; i < MMU_ROOTS; i++) {
+		if (m->roots[i].valid && &m->roots[i] != m->root)
+			drop_root(m, &m->roots[i]);
+	}
+}
+
 static struct um_root *oldest_root(struct um_mmu *m)
 {
 	struct um_root *best = NULL;

@@ -35,7 +35,10 @@ struct um_mmu_config {
 struct um_mmu_vm *um_mmu_vm_create(struct um_mem *mem, const struct um_mmu_config *cfg);
 void um_mmu_vm_destroy(struct um_mmu_vm *v); /* after its last um_mmu and before its um_mem */
 
-/* KVM_SET_NR_MMU_PAGES / KVM_GET_NR_MMU_PAGES: the limit on shadow pages; more are recycled. */
+/*
+ * KVM_SET_NR_MMU_PAGES / KVM_GET_NR_MMU_PAGES: the limit on shadow pages; more are recycled.  At least 64 (the
+ * ioctl refuses less); by default 20 for each 1000 pages of the slots.
+ */
 void um_mmu_set_nr_pages(struct um_mmu_vm *v, unsigned long n);
 unsigned long um_mmu_get_nr_pages(struct um_mmu_vm *v);
 

@@ -229,8 +229,16 @@ void um_mmu_resume(struct um_mmu *m, bool was_running);
 /* rmap.c */
 bool um_ptelist_add(struct um_mmu_vm *v, struct um_ptelist *l, u64 *sptep);
 bool um_ptelist_del(struct um_mmu_vm *v, struct um_ptelist *l, u64 *sptep);
-/* Visit: start with *@pos = 0; NULL at the end.  The list must not change meanwhile. */
-u64 *um_ptelist_next(const struct um_ptelist *l, unsigned *pos);
+/*
+ * Visit all: start with a cursor of zeros; NULL at the end.  The list must not change meanwhile.  (A guest
+ * can make lists of a million: a visit takes linear time.)
+ */
+struct um_ptelist_cursor {
+	const struct um_ptelist_block *block;
+	unsigned i;
+	bool started;
+};
+u64 *um_ptelist_next(const struct um_ptelist *l, struct um_ptelist_cursor *c);
 u64 *um_ptelist_first(const struct um_ptelist *l);
 unsigned um_ptelist_count(const struct um_ptelist *l);
 void um_ptelist_free_blocks(struct um_mmu_vm *v);
@@ -297,6 +305,7 @@ bool um_sp_read_gpte(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsig
 /* context.c */
 int um_root_load(struct um_mmu *m, bool sync);
 void um_root_drop_invalid(struct um_mmu *m);
+void um_root_drop_idle(struct um_mmu *m);
 
 /* slot.c */
 void um_listener_init(struct um_mmu_vm *v);

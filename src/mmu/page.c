@@ -336,8 +336,14 @@ void um_sp_make_room(struct um_mmu_vm *v, unsigned long pages)
 	if (likely(v->used + pages <= v->limit))
 		return;
 	over = v->used + pages - v->limit;
-	/* A few more, so that this isn't done for every single page. */
-	um_sp_recycle(v, over + um_min(v->limit / 16, 32ul));
+	/*
+	 * A few more, so that this isn't done for every single page.  If so much of the pool is roots that
+	 * nothing else can go, the vCPU doesn't need those that it only keeps.
+	 */
+	if (um_sp_recycle(v, over + um_min(v->limit / 16, 32ul)) < over && v->owner) {
+		um_root_drop_idle(v->owner);
+		um_sp_recycle(v, over);
+	}
 	um_flush_now(v);
 	um_sp_free_zapped(v);
 }

@@ -107,26 +107,28 @@ bool um_ptelist_del(struct um_mmu_vm *v, struct um_ptelist *l, u64 *sptep)
 	return false;
 }
 
-u64 *um_ptelist_next(const struct um_ptelist *l, unsigned *pos)
+u64 *um_ptelist_next(const struct um_ptelist *l, struct um_ptelist_cursor *c)
 {
-	struct um_ptelist_block *b = blocks(l);
-	unsigned n = (*pos)++;
-
-	if (!b)
-		return n ? NULL : (u64 *)l->val;
-	for (; b; b = b->next) {
-		if (n < b->n)
-			return b->pte[n];
-		n -= b->n;
+	if (!c->started) {
+		c->started = true;
+		c->block = blocks(l);
+		if (!c->block)
+			return (u64 *)l->val;
+	}
+	while (c->block) {
+		if (c->i < c->block->n)
+			return c->block->pte[c->i++];
+		c->block = c->block->next;
+		c->i = 0;
 	}
 	return NULL;
 }
 
 u64 *um_ptelist_first(const struct um_ptelist *l)
 {
-	unsigned pos = 0;
+	struct um_ptelist_block *b = blocks(l);
 
-	return um_ptelist_next(l, &pos);
+	return b ? b->pte[0] : (u64 *)l->val;
 }
 
 unsigned um_ptelist_count(const struct um_ptelist *l)
@@ -157,7 +159,7 @@ bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table)
 	u64 clear = SPTE_STORABLE | SPTE_DIRTY | (for_table ? SPTE_MMU_WRITABLE : 0);
 	struct um_ptelist *l = um_rmap(v, gfn, 1);
 	bool any = false;
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *sptep;
 
 	if (!l)

@@ -261,7 +261,7 @@ static bool young(struct um_mmu_vm *v, struct um_slot *s, gfn_t first, u64 n, bo
 		u64 end = um_slot_index(a, first + n - 1, level);
 
 		for (u64 i = um_slot_index(a, first, level); i <= end; i++) {
-			unsigned pos = 0;
+			struct um_ptelist_cursor pos = { 0 };
 			u64 *p;
 
 			while ((p = um_ptelist_next(&a->rmap[level][i], &pos))) {

@@ -18,7 +18,7 @@
 void um_unsync_child_set(struct um_shadow_page *parent, unsigned i)
 {
 	u64 bit = BIT(i % 64);
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *p;
 
 	if (parent->unsync_child_bitmap[i / 64] & bit)
@@ -33,7 +33,7 @@ void um_unsync_child_set(struct um_shadow_page *parent, unsigned i)
 void um_unsync_child_clear(struct um_shadow_page *parent, unsigned i)
 {
 	u64 bit = BIT(i % 64);
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *p;
 
 	if (!(parent->unsync_child_bitmap[i / 64] & bit))
@@ -47,7 +47,7 @@ void um_unsync_child_clear(struct um_shadow_page *parent, unsigned i)
 
 void um_mark_unsync(struct um_shadow_page *sp)
 {
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *p;
 
 	sp->unsync = true;
@@ -57,7 +57,7 @@ void um_mark_unsync(struct um_shadow_page *sp)
 
 void um_clear_unsync(struct um_shadow_page *sp)
 {
-	unsigned pos = 0;
+	struct um_ptelist_cursor pos = { 0 };
 	u64 *p;
 
 	sp->unsync = false;

@@ -10,10 +10,17 @@
 
 #include <string.h>
 
+static void clear(struct um_tlb *t)
+{
+	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++)
+		for (unsigned i = 0; i < ARRAY_SIZE(t->e[n].tag); i++)
+			t->e[n].tag[i] = UM_TLB_EMPTY;
+}
+
 void um_tlb_new_context(struct um_tlb *t)
 {
 	if (t->next_ctx + UM_NR_PRIVS > UM_TLB_NR_CTX) {
-		memset(t->e, 0, sizeof(t->e));
+		clear(t);
 		t->next_ctx = 1;
 		t->epoch++;
 	}
@@ -24,6 +31,7 @@ void um_tlb_new_context(struct um_tlb *t)
 void um_tlb_init(struct um_tlb *t)
 {
 	memset(t, 0, sizeof(*t));
+	clear(t);
 	t->next_ctx = 1;
 	um_tlb_new_context(t);
 }
@@ -38,7 +46,7 @@ static void clear_entry(struct um_tlb_entry *e, u64 vpn, u64 npages)
 {
 	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
 		if ((e->tag[i] >> UM_PAGE_SHIFT) - vpn < npages)
-			e->tag[i] = 0;
+			e->tag[i] = UM_TLB_EMPTY;
 	}
 }
 
@@ -66,7 +74,7 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 		if (allowed & (1u << i))
 			e->tag[i] = tag;
 		else if (e->tag[i] != tag || e->addend != addend)
-			e->tag[i] = 0;
+			e->tag[i] = UM_TLB_EMPTY;
 	}
 	e->addend = addend;
 }

@@ -37,7 +37,9 @@
 
 #define UM_TLB_BITS    12
 #define UM_TLB_ENTRIES (1u << UM_TLB_BITS)
-#define UM_TLB_NR_CTX  4096 /* context numbers 1..4095; 0 never matches */
+#define UM_TLB_NR_CTX  4095 /* context numbers 1..4094; 0 never matches */
+/* The tag of an empty entry: of no context that is ever used, and not of context 0 either. */
+#define UM_TLB_EMPTY 0xfffull
 
 /* Kinds of access, in the order of the tags. */
 enum um_access { UM_READ, UM_WRITE, UM_FETCH };

@@ -646,6 +646,59 @@ static void pool(void **state)
 	guest_destroy(&g);
 }
 
+/* So many PAE roots that they alone would fill the pool. */
+static void pool_of_roots(void **state)
+{
+	struct guest g;
+
+	guest_init(&g, RAM, false, true);
+	guest_paging(&g, GUEST_PAE);
+	HOST_VOID(&g, um_mmu_set_nr_pages(g.vm, 64));
+	for (unsigned i = 0; i < 60; i++) {
+		guest_set_cr3(&g, guest_new_root(&g));
+		for (unsigned k = 0; k < 4; k++) {
+			gva_t gva = ((gva_t)k << 30) + i * 4096;
+
+			guest_map(&g, gva, (8 * MB + i * 4096) | PTE_P | PTE_W, 1);
+			g.ram[8 * MB + i * 4096] = (u8)i;
+			assert_int_equal(guest_load(&g, gva) & 0xff, i);
+			assert_true(g.vm->used <= 64);
+		}
+	}
+	guest_destroy(&g);
+}
+
+/* One frame mapped by a hundred thousand entries: write-protecting it takes linear time. */
+static void long_rmap(void **state)
+{
+	struct guest g;
+	u64 n = 0;
+
+	guest_init(&g, RAM, false, false);
+	guest_paging(&g, GUEST_64);
+	HOST_VOID(&g, um_mmu_set_nr_pages(g.vm, 1000));
+	for (unsigned t = 0; t < 200; t++) {
+		gva_t gva = UGVA + t * 2 * MB;
+		gpa_t pte = guest_entry(&g, gva, 1);
+
+		for (unsigned i = 0; i < 512; i++)
+			guest_write(&g, pte + i * 8, 8 * MB | RW | PTE_A | PTE_D);
+		for (unsigned i = 0; i < 512; i += 8)
+			guest_store(&g, gva + i * 4096, 1, 8);
+		n += 512;
+	}
+	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 8 * MB / 4096, 1)), n);
+	/* It becomes a page table. */
+	memset(g.ram + 8 * MB, 0, 4096);
+	guest_write(&g, guest_entry(&g, UGVA + (1ull << 30), 2), 8 * MB | RW);
+	guest_write(&g, 8 * MB, 9 * MB | RW);
+	guest_load(&g, UGVA + (1ull << 30));
+	assert_false(guest_access(&g, UGVA, UM_WRITE, UM_PRIV_KERNEL).hit);
+	HOST_VOID(&g, um_mem_invalidate(g.mem, (hva_t)g.ram + 8 * MB, (hva_t)g.ram + 9 * MB));
+	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 8 * MB / 4096, 1)), 0);
+	guest_destroy(&g);
+}
+
 static void flooding(void **state)
 {
 	struct guest g;
@@ -973,6 +1026,8 @@ int main(void)
 		cmocka_unit_test(read_only_slot),
 		cmocka_unit_test(slot_under_tables),
 		cmocka_unit_test(pool),
+		cmocka_unit_test(pool_of_roots),
+		cmocka_unit_test(long_rmap),
 		cmocka_unit_test(flooding),
 		cmocka_unit_test(misaligned_write),
 		cmocka_unit_test(large_pages),
