@@ -8,7 +8,11 @@
  *
  * Thread rules: functions on struct um_mmu are called by the vCPU's own thread, or under its mutex while
  * it does not run.  A host address that um_mmu_access() returned is valid until the next call into the MMU
- * or the next um_mmu_enter().
+ * or the next um_mmu_enter(), and only between enter and leave is it protected from others.  An access that
+ * crosses a page needs two: note tlb->seq, translate both halves, and translate again if it changed.
+ *
+ * A thread that is between um_mmu_enter() and um_mmu_leave() must not change slots or call the host side
+ * of the notifier chain: it would wait for itself.
  */
 #ifndef UM_MMU_MMU_H
 #define UM_MMU_MMU_H

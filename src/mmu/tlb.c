@@ -39,6 +39,7 @@ void um_tlb_init(struct um_tlb *t)
 void um_tlb_flush(struct um_tlb *t)
 {
 	t->epoch++;
+	t->seq++;
 	um_tlb_new_context(t);
 }
 
@@ -55,12 +56,14 @@ void um_tlb_flush_range(struct um_tlb *t, gva_t gva, u64 npages)
 	u64 vpn = gva >> UM_PAGE_SHIFT;
 	u64 n = um_min(npages, (u64)UM_TLB_ENTRIES);
 
+	t->seq++;
 	for (u64 i = 0; i < n; i++)
 		clear_entry(&t->e[(vpn + i) & (UM_TLB_ENTRIES - 1)], vpn, npages);
 }
 
 void um_tlb_flush_page(struct um_tlb *t, gva_t gva)
 {
+	t->seq++;
 	clear_entry(&t->e[um_tlb_index(gva)], gva >> UM_PAGE_SHIFT, 1);
 }
 

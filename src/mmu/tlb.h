@@ -65,10 +65,14 @@ struct um_tlb {
 	u16 ctx[UM_NR_PRIVS];
 	u16 next_ctx;
 	/*
-	 * Counts flushes.  Whoever keeps something that was derived from entries (a context number, a host
-	 * address) compares it: as long as it is the same, what was derived is good.
+	 * Counts flushes of everything: a context number is good as long as this is the same.
 	 */
 	u32 epoch;
+	/*
+	 * Counts flushes of anything.  As long as it is the same, no host address that was got since has been
+	 * taken back: an access that crosses a page translates both halves, and again if this changed.
+	 */
+	u32 seq;
 	/*
 	 * Set by the owner while it may use entries; others that need a flush set `flush` (and kick the
 	 * vCPU) and wait until `running` or `flush` is clear.
