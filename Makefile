@@ -23,8 +23,8 @@ deps:
 	@tools/install-deps
 
 run: build
-	@tools/fetch-assets cloud busybox
-	@tools/mkinitramfs-test shell $(B)/assets/shell.cpio.gz
+	@tools/fetch-assets cloud busybox-amd64
+	@test -f $(B)/assets/shell.cpio.gz || tools/mkinitramfs-test --kernel cloud shell $(B)/assets/shell.cpio.gz
 	$(B)/umbra run --kernel $(B)/assets/cloud/vmlinuz --initrd $(B)/assets/shell.cpio.gz \
 		--append "console=ttyS0 quiet"
 
