@@ -25,7 +25,7 @@ static bool on_timer(struct frame *f)
 
 static void rate(void)
 {
-	unsigned start;
+	unsigned start, delays;
 
 	ticks = 0;
 	end_of_interrupt = true;
@@ -33,12 +33,16 @@ static void rate(void)
 	pit_start(2, PIT_HZ / 1000);
 	for (start = ticks; start + 10 > ticks;)
 		sleep();
+	/*
+	 * How many delays of a millisecond are 50 ticks?  About 50; a busy host makes each of them
+	 * longer, or the ticks fewer, so only the order of magnitude is checked.
+	 */
 	start = ticks;
-	/* 50 ms by counter 2 are 50 ticks of counter 0, give or take what the host takes away. */
 	sti();
-	pit_delay(PIT_HZ / 20);
+	for (delays = 0; ticks - start < 50 && delays < 1000; delays++)
+		pit_delay(PIT_HZ / 1000);
 	cli();
-	CHECK(ticks - start >= 20 && ticks - start <= 60, "1000 interrupts a second");
+	CHECK(ticks - start >= 50 && delays < 500, "1000 interrupts a second");
 	CHECK_EQ(isr_inside, 1, "IRQ 0 is in service in its handler");
 	CHECK_EQ(pic_read_isr(), 0, "and not after the end of interrupt");
 	pic_mask(0xffff);
@@ -48,7 +52,8 @@ static void masked(void)
 {
 	unsigned before = ticks;
 
-	pit_delay(PIT_HZ / 100);
+	for (unsigned i = 0; i < 100 && !(pic_read_irr() & 1); i++)
+		pit_delay(PIT_HZ / 100);
 	open_window();
 	CHECK_EQ(ticks, before, "a masked interrupt does not come");
 	CHECK_EQ(pic_read_irr() & 1, 1, "but it is remembered");
@@ -67,7 +72,8 @@ static void blocked(void)
 	while (ticks == before)
 		sleep();
 	before = ticks;
-	pit_delay(PIT_HZ / 100);
+	for (unsigned i = 0; i < 100 && !(pic_read_irr() & 1); i++)
+		pit_delay(PIT_HZ / 100);
 	open_window();
 	CHECK_EQ(ticks, before, "no second interrupt before the end of the first");
 	CHECK_EQ(pic_read_isr(), 1, "which is in service until then");
@@ -83,8 +89,8 @@ static void one_shot(void)
 	unsigned before;
 
 	pit_start(0, 2000);
-	pit_delay(4000);
 	/* What is pending from before goes away here. */
+	pit_delay(PIT_HZ / 50);
 	pic_mask(~1);
 	open_window();
 	open_window();
@@ -93,8 +99,8 @@ static void one_shot(void)
 	open_window();
 	CHECK_EQ(ticks, before, "mode 0 interrupts once");
 	pit_start(0, 2000);
-	for (unsigned i = 0; i < 100 && ticks == before; i++) {
-		pit_delay(100);
+	for (unsigned i = 0; i < 1000 && ticks == before; i++) {
+		pit_delay(1000);
 		open_window();
 	}
 	CHECK_EQ(ticks, before + 1, "each time that it is started");
