@@ -13,6 +13,7 @@
  * Locks, outermost first:
  *   vm->lock     creation of vCPUs, irqchip and PIT; capabilities that are enabled
  *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
+ *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
  *   the irqchip's locks (irqchip/irqchip.h)
  *   vm->clock_lock, vm->timers_lock (leaves)
@@ -150,7 +151,7 @@ struct um_vcpu {
 	u64 pv_poll_control;
 	bool pv_enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
 	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */
-	u64 steal_tsc; /* host TSC at the last look */
+	u64 steal_tsc;			     /* host TSC at the last look */
 	bool steal_preempted;		     /* the guest was told that it does not run */
 	bool steal_stale;		     /* time passed that is not stolen: start from now */
 
