@@ -160,11 +160,14 @@ struct um_exec {
 	u8 canon_shift;	   /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
 	bool align_check;  /* CR0.AM, RFLAGS.AC, CPL 3 */
 	/*
-	 * MXCSR is the guest's, and newer than cpu.fpu.mxcsr; the thread's own is in host_mxcsr.
-	 * Only within a run: um_native_mxcsr_sync().
+	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than cpu.fpu; the
+	 * thread's own are kept here.  Only within a run: um_native_fpu_sync().
 	 */
-	bool mxcsr_live;
+	bool mxcsr_live, x87_live;
+	u16 host_fcw;
 	u32 host_mxcsr;
+	u64 x87_rip, x87_ea; /* last non-control x87 instruction, last with a memory operand */
+	u16 x87_fop[2];      /* FOP as the stub's encoding had it, and as the guest's */
 	u32 special;	   /* UM_SPECIAL_... */
 	u32 db_hits;	   /* DR6.B0-3 */
 	bool brk;	   /* end the block after the current instruction */

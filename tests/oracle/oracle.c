@@ -588,7 +588,7 @@ static void trial(enum kind k, struct stats *st, int only)
 	to_exec(&in);
 	for (const struct um_insn *n = i; n;)
 		n = n->fn(&x, n);
-	um_native_mxcsr_sync(&x);
+	um_native_fpu_sync(&x);
 	if (x.exit.kind != UM_EXIT_NONE)
 		ours = x.exit.kind == UM_EXIT_EXCEPTION ? x.exit.exc.vector
 							: 1000 + (int)x.exit.kind;

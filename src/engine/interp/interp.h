@@ -70,16 +70,16 @@ static inline void um_interp_sync_ctx(struct um_exec *x)
 void um_interp_check_features(struct um_exec *x);
 
 /*
- * Floating-point stubs leave the guest's MXCSR in the register, since changing it to and fro costs more than
- * most instructions (the engine's own code has no floating point).  This puts it back into cpu.fpu.mxcsr, and the
- * thread's own into the register: whoever looks at cpu.fpu.mxcsr within a run calls it, and um_engine_run()
- * before it returns.
+ * Native stubs leave the guest's MXCSR and x87 state in the processor's registers, since moving them to
+ * and fro costs more than most instructions (the engine's own code has no floating point).  This puts
+ * them back into cpu.fpu, and the thread's own into the registers: whoever looks at cpu.fpu.mxcsr or
+ * cpu.fpu.fxsave within a run calls it, and um_engine_run() before it returns.
  */
-void um_native_mxcsr_put(struct um_exec *x);
-static inline void um_native_mxcsr_sync(struct um_exec *x)
+void um_native_fpu_put(struct um_exec *x);
+static inline void um_native_fpu_sync(struct um_exec *x)
 {
-	if (unlikely(x->mxcsr_live))
-		um_native_mxcsr_put(x);
+	if (unlikely(x->mxcsr_live | x->x87_live))
+		um_native_fpu_put(x);
 }
 
 /* Raises #UD. */

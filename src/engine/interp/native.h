@@ -9,8 +9,8 @@
  *
  *	u64 stub(struct um_exec *x (rdi), void *mem (rsi), u64 status (rdx));
  *
- * MXCSR is the guest's when an instruction that depends on it is called (k.mxcsr; um_native_mxcsr_sync()); x87 stubs load
- * and store it with the rest of their state.
+ * MXCSR and the x87 registers are the guest's when an instruction that works on them is called (k.mxcsr, k.x87;
+ * um_native_fpu_sync()).
  *
  * It returns 0 or, if the instruction writes status flags, RFLAGS; or UM_NATIVE_FAULT | an enum
  * um_native_fault if the instruction faulted on the host, and then no register of the guest has changed but
@@ -31,6 +31,7 @@ typedef u64 (*um_stub_fn)(struct um_exec *x, void *mem, u64 status);
 enum um_native_fault {
 	UM_NATIVE_GP = 1, /* #GP: alignment, reserved MXCSR bits */
 	UM_NATIVE_HOST,	  /* the host page is gone */
+	UM_NATIVE_MF,	  /* pending x87 exception */
 	UM_NATIVE_XM,	  /* unmasked SIMD floating-point exception */
 };
 
@@ -70,11 +71,12 @@ struct um_native_key {
 	u8 dst, idx; /* vector registers */
 	u8 isz;	     /* bytes of an index */
 	u8 evex;
-	u8 wide;  /* REX.W: FXSAVE64, XSAVE64 */
-	u8 src;	  /* second vector register: MASKMOVDQU's mask */
-	u8 mmx;	  /* MASKMOVQ: registers are MMX */
-	u8 mxcsr; /* the result depends on MXCSR, or its flags are set */
-	u8 reserved[3];
+	u8 wide;     /* REX.W: FXSAVE64, XSAVE64 */
+	u8 src;	     /* second vector register: MASKMOVDQU's mask */
+	u8 mmx;	     /* MASKMOVQ: registers are MMX */
+	u8 mxcsr;    /* the result depends on MXCSR, or its flags are set */
+	u8 pointers; /* x87: leaves FIP, FDP, FOP */
+	u8 reserved[2];
 };
 _Static_assert(sizeof(struct um_native_key) == 64, "no padding: compared with memcmp()");
 
@@ -92,6 +94,9 @@ struct um_native {
  */
 struct um_native *um_native_get(const struct um_native_key *k, const u8 *code, unsigned len);
 
+/* Is @pc in a stub? */
+bool um_native_is_stub(u64 pc);
+
 /* ---- native_emit.c ---- */
 /* Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't be done. */
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
@@ -105,6 +110,7 @@ bool um_native_host_has(const ZydisDecodedInstruction *z);
 const struct um_insn *um_native_reg(struct um_exec *x, const struct um_insn *i);
 const struct um_insn *um_native_load(struct um_exec *x, const struct um_insn *i);
 const struct um_insn *um_native_store(struct um_exec *x, const struct um_insn *i);
+const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i);
 /* Why the state forbids the instruction now: raises #UD or #NM; returns false.  True: it may run. */
 bool um_native_allowed(struct um_exec *x, const struct um_native *n);
 /* Turn a stub's fault into the guest's exception or a host fault; returns false. */
@@ -130,12 +136,17 @@ const struct um_insn *um_native_scatter(struct um_exec *x, const struct um_insn 
 const struct um_insn *um_native_maskmov(struct um_exec *x, const struct um_insn *i);
 
 /* ---- native_x87.c ---- */
-const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i);
+/* The guest's x87 state into the host's registers, and back into cpu.fpu. */
+void um_native_x87_get(struct um_exec *x);
+void um_native_x87_put(struct um_exec *x);
+const struct um_insn *um_native_x87_ignne(struct um_exec *x, const struct um_insn *i);
 /*
  * An x87 store that has run on a buffer: did an unmasked exception keep it from storing?  (All but precision do:
  * SDM vol. 1 8.5.)  Then memory is not accessed at all.
  */
-bool um_native_x87_suppressed(const struct um_exec *x);
+bool um_native_x87_suppressed(struct um_exec *x);
+/* Is an unmasked exception pending (FSW.ES)?  After um_native_fpu_sync(). */
+bool um_native_x87_pending(const struct um_exec *x);
 /* The state as after any MMX instruction. */
 void um_native_mmx_enter(struct um_exec *x);
 /* In C, or NULL: a stub will do. */

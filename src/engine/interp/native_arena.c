@@ -35,6 +35,13 @@ static struct {
 	struct um_native **buckets;
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
+bool um_native_is_stub(u64 pc)
+{
+	u64 rx = (u64)__atomic_load_n(&arena.rx, __ATOMIC_ACQUIRE);
+
+	return rx && pc - rx < ARENA_CODE;
+}
+
 /* In a signal handler: @pc faulted. */
 static uintptr_t native_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 {
@@ -45,7 +52,8 @@ static uintptr_t native_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 	if (!rx || pc < (uintptr_t)rx || pc >= (uintptr_t)rx + ARENA_CODE)
 		return 0;
 	if (si->si_signo == SIGFPE)
-		fault = UM_NATIVE_XM;
+		fault = uc->uc_mcontext.gregs[REG_TRAPNO] == UM_VEC_MF ? UM_NATIVE_MF
+								       : UM_NATIVE_XM;
 	else if (si->si_signo == SIGSEGV && si->si_code == SI_KERNEL)
 		fault = UM_NATIVE_GP; /* Linux gives no address for #GP */
 	else

@@ -3,15 +3,14 @@
  * The code of a native stub (see native.h for its calling convention):
  *
  *	lea r11, [exit]                    where the signal handler continues after a fault
- *	[save MXCSR and FCW, fxrstor64]    x87 and MMX
  *	[push rdx; popfq]                  if it reads status flags
  *	load general, vector, opmask registers
  *	THE INSTRUCTION
  *	store those that it writes
- *	[fxsave64; store MXCSR; restore the host's MXCSR and FCW]  [vzeroupper]
+ *	[vzeroupper]
  *	[pushfq; pop rax] or xor eax, eax
  *	ret
- * exit:	[store MXCSR; restore the host's MXCSR and FCW] [vzeroupper] ret
+ * exit:	[vzeroupper] ret
  *
  * Nothing between the instruction and `pushfq` changes flags.
  *
@@ -28,15 +27,11 @@
 
 #include <string.h>
 
-#define OFF_GPR(r)   ((u32)(offsetof(struct um_exec, cpu.gpr) + (r)))
-#define OFF_ZMM(r)   ((u32)(offsetof(struct um_exec, cpu.fpu.zmm) + (r)*64u))
-#define OFF_K(r)     ((u32)(offsetof(struct um_exec, cpu.fpu.k) + (r)*8u))
-#define OFF_MXCSR    ((u32)offsetof(struct um_exec, cpu.fpu.mxcsr))
-#define OFF_FXSAVE   ((u32)offsetof(struct um_exec, cpu.fpu.fxsave))
-#define FXSAVE_MXCSR 24
+#define OFF_GPR(r) ((u32)(offsetof(struct um_exec, cpu.gpr) + (r)))
+#define OFF_ZMM(r) ((u32)(offsetof(struct um_exec, cpu.fpu.zmm) + (r)*64u))
+#define OFF_K(r)   ((u32)(offsetof(struct um_exec, cpu.fpu.k) + (r)*8u))
 
 _Static_assert(sizeof(((struct um_fpu *)0)->zmm[0]) == 64, "OFF_ZMM");
-_Static_assert(offsetof(struct um_exec, cpu.fpu) % 64 == 0, "FXSAVE needs 16");
 
 /* Host registers */
 enum { RAX, RCX, RDX, RBX, RSP, RBP, RSI, RDI, R8, R9, R10, R11 };
@@ -162,36 +157,6 @@ static void move_opmask(struct emit *e, unsigned k, bool store)
 	CODE(e, "\xc4\xe1\xf8"); /* kmovq */
 	put(e, store ? 0x91 : 0x90);
 	modrm_state(e, k, OFF_K(k));
-}
-
-/* ---- control registers ---- */
-
-#define SAVE_HOST_MXCSR	   "\x0f\xae\x5c\x24\xe8" /* stmxcsr [rsp - 24]: in the red zone */
-#define RESTORE_HOST_MXCSR "\x0f\xae\x54\x24\xe8"
-#define SAVE_HOST_FCW	   "\xd9\x7c\x24\xe0"	      /* fnstcw [rsp - 32] */
-#define RESTORE_HOST_FCW   "\xdb\xe3\xd9\x6c\x24\xe0" /* fninit; fldcw [rsp - 32] */
-#define VZEROUPPER	   "\xc5\xf8\x77"
-
-static void stmxcsr(struct emit *e)
-{
-	CODE(e, "\x0f\xae");
-	modrm_state(e, 3, OFF_MXCSR);
-}
-
-static void fxrstor(struct emit *e)
-{
-	CODE(e, "\x8b"); /* mov eax, the guest's MXCSR; into the image */
-	modrm_state(e, RAX, OFF_MXCSR);
-	CODE(e, "\x89");
-	modrm_state(e, RAX, OFF_FXSAVE + FXSAVE_MXCSR);
-	CODE(e, "\x48\x0f\xae");
-	modrm_state(e, 1, OFF_FXSAVE);
-}
-
-static void fxsave(struct emit *e)
-{
-	CODE(e, "\x48\x0f\xae");
-	modrm_state(e, 0, OFF_FXSAVE);
 }
 
 /* ---- the instruction ---- */
@@ -497,6 +462,14 @@ static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	return count;
 }
 
+/* x87 instructions that leave FIP, FDP and FOP alone, as far as they run in stubs. */
+static bool is_control(ZydisMnemonic op)
+{
+	return op == ZYDIS_MNEMONIC_FNINIT || op == ZYDIS_MNEMONIC_FNCLEX ||
+	       op == ZYDIS_MNEMONIC_FLDCW || op == ZYDIS_MNEMONIC_FNSTCW ||
+	       op == ZYDIS_MNEMONIC_FNSTSW;
+}
+
 /* A register that is several operands is loaded once, */
 static bool already_loaded(const struct operand *o, unsigned n)
 {
@@ -537,13 +510,7 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	CODE(&e, "\x4c\x8d\x1d"); /* lea r11, [rip + ...] */
 	lea = e.n;
 	put32(&e, 0);
-	if (k->x87) {
-		CODE(&e, SAVE_HOST_MXCSR);
-		CODE(&e, SAVE_HOST_FCW);
-		fxrstor(&e);
-	} else {
-		k->mxcsr = uses_mxcsr(z, ops);
-	}
+	k->mxcsr = k->x87 != 1 && uses_mxcsr(z, ops);
 	if (k->status_in)
 		CODE(&e, "\x52\x9d"); /* push rdx; popfq */
 	for (unsigned n = 0; n < count; n++) {
@@ -559,7 +526,8 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 
 	fop = e.n;
 	encode(&e, z, bytes, &c);
-	if (k->x87 && z->opcode >= 0xd8 && z->opcode <= 0xdf && fop + 2 <= e.n) {
+	if (k->x87 == 1 && !is_control(z->mnemonic) && e.n >= fop + 2) {
+		k->pointers = true;
 		k->fop_host = (u16)((z->opcode & 7) << 8 | buf[e.n - 1]);
 		k->fop_guest = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);
 	}
@@ -575,14 +543,8 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 		else
 			move_opmask(&e, o[n].host, true);
 	}
-	if (k->x87) {
-		fxsave(&e);
-		stmxcsr(&e);
-		CODE(&e, RESTORE_HOST_MXCSR);
-		CODE(&e, RESTORE_HOST_FCW);
-	}
 	if (vex)
-		CODE(&e, VZEROUPPER);
+		CODE(&e, "\xc5\xf8\x77"); /* vzeroupper */
 	if (k->status_out)
 		CODE(&e, "\x9c\x58\xc3"); /* pushfq; pop rax; ret */
 	else
@@ -593,13 +555,8 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 
 		memcpy(buf + lea, &rel, 4);
 	}
-	if (k->x87) {
-		stmxcsr(&e);
-		CODE(&e, RESTORE_HOST_MXCSR);
-		CODE(&e, RESTORE_HOST_FCW);
-	}
 	if (vex)
-		CODE(&e, VZEROUPPER);
+		CODE(&e, "\xc5\xf8\x77"); /* vzeroupper */
 	CODE(&e, "\xc3");
 	return e.bad ? 0 : e.n;
 }

@@ -78,7 +78,7 @@ static bool run_elements(struct um_exec *x, const struct um_insn *i, const struc
 		if (n->k.writes && !um_lin_probe(x, gva[e], n->k.esz, UM_WRITE))
 			return false;
 	}
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	mxcsr = x->cpu.fpu.mxcsr;
 	if (!um_native_call(x, n, buf, 0))
 		return false;
@@ -86,7 +86,7 @@ static bool run_elements(struct um_exec *x, const struct um_insn *i, const struc
 		if (!(active & BIT(e)))
 			continue;
 		if (!um_lin_write(x, gva[e], buf + e * n->k.esz, n->k.esz)) {
-			um_native_mxcsr_sync(x);
+			um_native_fpu_sync(x);
 			x->cc = cc;
 			x->cpu.fpu.mxcsr = mxcsr;
 			return false;
@@ -125,11 +125,12 @@ const struct um_insn *um_native_masked(struct um_exec *x, const struct um_insn *
 
 	if (!um_native_allowed(x, n))
 		return um_stop(x, i);
-	if (((um_ea(x, i) + x->seg_base[i->seg]) & x->lin_mask) & n->k.align) {
+	active = active_elements(x, n);
+	/* Without an active element there is no access that could be misaligned. */
+	if (active && (((um_ea(x, i) + x->seg_base[i->seg]) & x->lin_mask) & n->k.align)) {
 		um_raise_code(x, UM_VEC_GP, 0);
 		return um_stop(x, i);
 	}
-	active = active_elements(x, n);
 	done = active ? run_whole(x, i, n) : -1;
 	if (done < 0)
 		done = run_elements(x, i, n, active);
@@ -276,6 +277,7 @@ const struct um_insn *um_native_maskmov(struct um_exec *x, const struct um_insn 
 		u8 *st = x->cpu.fpu.fxsave + 32;
 		u16 fsw;
 
+		um_native_fpu_sync(x);
 		memcpy(&fsw, x->cpu.fpu.fxsave + 2, 2);
 		if ((fsw & 0x80) && (x->cpu.cr0 & CR0_NE)) {
 			um_raise(x, UM_VEC_MF);

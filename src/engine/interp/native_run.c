@@ -42,6 +42,8 @@ bool um_native_allowed(struct um_exec *x, const struct um_native *n)
 bool um_native_fault(struct um_exec *x, u64 ret, gva_t gva, const void *mem)
 {
 	switch (ret & ~UM_NATIVE_FAULT) {
+	case UM_NATIVE_MF:
+		return um_raise(x, UM_VEC_MF);
 	case UM_NATIVE_XM:
 		/* Without OSXMMEXCPT they are #UD (SDM vol. 3 2.5). */
 		return um_raise(x, x->cpu.cr4 & CR4_OSXMMEXCPT ? UM_VEC_XM : UM_VEC_UD);
@@ -60,10 +62,16 @@ static void mxcsr_get(struct um_exec *x)
 	x->mxcsr_live = true;
 }
 
-void um_native_mxcsr_put(struct um_exec *x)
+void um_native_fpu_put(struct um_exec *x)
 {
-	asm volatile("stmxcsr %0; ldmxcsr %1" : "=m"(x->cpu.fpu.mxcsr) : "m"(x->host_mxcsr));
-	x->mxcsr_live = false;
+	if (x->mxcsr_live) {
+		asm volatile("stmxcsr %0; ldmxcsr %1"
+			     : "=m"(x->cpu.fpu.mxcsr)
+			     : "m"(x->host_mxcsr));
+		x->mxcsr_live = false;
+	}
+	if (x->x87_live)
+		um_native_x87_put(x);
 }
 
 UM_INLINE bool call(struct um_exec *x, const struct um_native *n, void *mem, gva_t gva)
@@ -72,6 +80,8 @@ UM_INLINE bool call(struct um_exec *x, const struct um_native *n, void *mem, gva
 
 	if (n->k.mxcsr && unlikely(!x->mxcsr_live))
 		mxcsr_get(x);
+	if (n->k.x87 && unlikely(!x->x87_live))
+		um_native_x87_get(x);
 	r = n->code(x, mem, n->k.status_in ? um_status(x) : 0);
 	if (r) {
 		if (unlikely(r & UM_NATIVE_FAULT))
@@ -97,7 +107,7 @@ struct undo {
 
 static void undo_save(struct um_exec *x, struct undo *u)
 {
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	memcpy(u->x87, x->cpu.fpu.fxsave, sizeof(u->x87));
 	u->mxcsr = x->cpu.fpu.mxcsr;
 	u->xinuse = x->cpu.fpu.xinuse;
@@ -106,7 +116,7 @@ static void undo_save(struct um_exec *x, struct undo *u)
 
 static void undo_restore(struct um_exec *x, const struct undo *u)
 {
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	memcpy(x->cpu.fpu.fxsave, u->x87, sizeof(u->x87));
 	x->cpu.fpu.mxcsr = u->mxcsr;
 	x->cpu.fpu.xinuse = u->xinuse;
@@ -226,4 +236,60 @@ const struct um_insn *um_native_store(struct um_exec *x, const struct um_insn *i
 	if (unlikely(x->brk))
 		return um_end(x, i);
 	UM_NEXT(x, i);
+}
+
+/*
+ * x87 and MMX.  A stub's FIP and FDP are its own; um_native_x87_put() replaces them by what is noted here.  So
+ * nothing may put the state away between the note and the instruction; and if that does not complete, the
+ * older note is still the right one.
+ */
+const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i)
+{
+	const struct um_native *n = i->aux;
+	u64 rip = x->x87_rip, ea = x->x87_ea;
+	u16 fop[2] = { x->x87_fop[0], x->x87_fop[1] };
+	enum um_access acc = n->k.writes ? UM_WRITE : UM_READ;
+	void *p = NULL;
+	gva_t gva = 0;
+	bool ok;
+
+	if (unlikely(!(x->cpu.cr0 & CR0_NE)))
+		return um_native_x87_ignne(x, i);
+	if (unlikely(!allowed(x, n)) && !not_allowed(x, n))
+		return um_stop(x, i);
+	if (n->k.len) {
+		if (likely(um_native_gva(x, i, n, &gva)))
+			p = um_tlb_lookup_sized(x->tlb, gva, n->k.len, acc, x->ctx);
+		if (unlikely(!p)) {
+			/* A pending exception comes before what the access may raise. */
+			um_native_fpu_sync(x);
+			if (n->k.waits && um_native_x87_pending(x))
+				um_raise(x, UM_VEC_MF);
+			if (x->exit.kind != UM_EXIT_NONE)
+				return um_stop(x, i);
+		} else if (n->k.writes && unlikely(((hva_t)p & UM_PAGE_MASK) == x->code_page)) {
+			x->brk = true;
+		}
+	}
+	if (n->k.pointers) {
+		x->x87_rip = um_rip(x, i);
+		x->x87_fop[0] = n->k.fop_host;
+		x->x87_fop[1] = n->k.fop_guest;
+		if (n->k.len)
+			x->x87_ea = um_ea(x, i);
+	}
+	if (!n->k.len || likely(p))
+		ok = call(x, n, p, gva);
+	else
+		ok = um_native_mem(x, n, gva);
+	if (likely(ok)) {
+		if (unlikely(x->brk))
+			return um_end(x, i);
+		UM_NEXT(x, i);
+	}
+	x->x87_rip = rip;
+	x->x87_ea = ea;
+	x->x87_fop[0] = fop[0];
+	x->x87_fop[1] = fop[1];
+	return um_stop(x, i);
 }

@@ -2,12 +2,13 @@
 /*
  * x87 and MMX.
  *
- * Arithmetic runs in stubs that load and save the whole x87 state (FXRSTOR64, FXSAVE64): it is rare enough in
- * 64-bit code.  Pointers to the last instruction and operand (FIP, FDP) come out of the stub as the
- * stub's own; they are replaced by the guest's.
+ * Stubs work on the x87 registers of the host, which hold the guest's state from the first x87 instruction of a
+ * run until somebody asks (um_native_fpu_sync()): loading and saving it takes a hundred times as long
+ * as an instruction.  Pointers to the last instruction and operand (FIP, FDP) are then those of the
+ * stub; they are replaced by the guest's when the state is put away.
  *
- * Pending exceptions (SDM vol. 1 8.7).  FSW.ES is raised by the host as part of the state.  The next waiting
- * instruction raises #MF if CR0.NE is set.  With CR0.NE clear a PC would assert FERR#, and the chipset
+ * Pending exceptions (SDM vol. 1 8.7).  The host raises #MF at the next waiting instruction, and so does the guest,
+ * if CR0.NE is set.  With CR0.NE clear a PC would assert FERR#, and the chipset
  * IRQ 13; umbra has no such wire and behaves as a processor with IGNNE# asserted: the exception stays
  * pending and the instruction executes.
  *
@@ -55,11 +56,17 @@ static void update_summary(struct x87 *s)
 		s->fsw |= FSW_ES | FSW_B;
 }
 
-bool um_native_x87_suppressed(const struct um_exec *x)
+bool um_native_x87_suppressed(struct um_exec *x)
 {
-	const struct x87 *s = (const struct x87 *)x->cpu.fpu.fxsave;
+	const struct x87 *s = state(x);
 
+	um_native_fpu_sync(x);
 	return s->fsw & ~s->fcw & FSW_EXCEPTIONS & ~FSW_PE;
+}
+
+bool um_native_x87_pending(const struct um_exec *x)
+{
+	return ((const struct x87 *)x->cpu.fpu.fxsave)->fsw & FSW_ES;
 }
 
 /* The image has registers in stack order: a new TOP rotates them. */
@@ -89,6 +96,7 @@ void um_native_mmx_enter(struct um_exec *x)
 /* May the instruction start?  #NM, #MF. */
 static bool x87_start(struct um_exec *x, const struct um_native *n)
 {
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, n))
 		return false;
 	if (n->k.waits && unlikely(state(x)->fsw & FSW_ES) && (x->cpu.cr0 & CR0_NE))
@@ -96,49 +104,62 @@ static bool x87_start(struct um_exec *x, const struct um_native *n)
 	return true;
 }
 
-const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i)
+/* Everything that the processor has, with the guest's own pointers. */
+void um_native_x87_put(struct um_exec *x)
+{
+	struct x87 *s = state(x);
+	u64 fdp = s->fdp;
+
+	asm volatile("fxsave64 %0; fninit; fldcw %1"
+		     : "=m"(x->cpu.fpu.fxsave)
+		     : "m"(x->host_fcw)
+		     : "memory");
+	x->x87_live = false;
+	if (um_native_is_stub(s->fip)) {
+		s->fip = x->x87_rip;
+		if (s->fop == x->x87_fop[0])
+			s->fop = x->x87_fop[1];
+	}
+	if (s->fdp != fdp) /* a host address */
+		s->fdp = x->x87_ea;
+}
+
+void um_native_x87_get(struct um_exec *x)
+{
+	/* FXRSTOR loads MXCSR, too: leave it as it is. */
+	asm volatile("fnstcw %0; stmxcsr %1; fxrstor64 %2"
+		     : "=m"(x->host_fcw), "=m"(state(x)->mxcsr)
+		     : "m"(x->cpu.fpu.fxsave)
+		     : "memory", "xmm0", "xmm1", "xmm2", "xmm3", "xmm4", "xmm5", "xmm6", "xmm7",
+		       "xmm8", "xmm9", "xmm10", "xmm11", "xmm12", "xmm13", "xmm14", "xmm15");
+	x->x87_live = true;
+}
+
+/* With CR0.NE clear: hide a pending exception from the host, which has its own CR0.NE set. */
+const struct um_insn *um_native_x87_ignne(struct um_exec *x, const struct um_insn *i)
 {
 	const struct um_native *n = i->aux;
-	struct x87 *s = state(x);
-	u64 fip = s->fip, fdp = s->fdp;
 	u16 pending = 0;
 	gva_t gva = 0;
 	bool ok;
 
-	if (!x87_start(x, n))
+	um_native_fpu_sync(x);
+	if (!um_native_allowed(x, n) || (n->k.len && !um_native_gva(x, i, n, &gva)))
 		return um_stop(x, i);
-	if ((i->flags & UM_INSN_MEM) && !um_native_gva(x, i, n, &gva))
-		return um_stop(x, i);
-	if (n->k.waits && unlikely(s->fsw & FSW_ES)) {
-		/* CR0.NE is clear: hide it from the host, which has its own set. */
-		pending = s->fsw & (FSW_ES | FSW_B | FSW_EXCEPTIONS);
-		s->fsw &= (u16)~pending;
+	if (n->k.waits && (state(x)->fsw & FSW_ES)) {
+		pending = state(x)->fsw & (FSW_ES | FSW_B | FSW_EXCEPTIONS);
+		state(x)->fsw &= (u16)~pending;
 	}
-	um_native_mxcsr_sync(x);
-	/* The stub's own addresses show which pointers the instruction wrote. */
-	s->fip = s->fdp = 0;
-	ok = i->flags & UM_INSN_MEM ? um_native_mem(x, n, gva) : um_native_call(x, n, NULL, 0);
-	s->fsw |= pending;
-	if (!ok) {
-		s->fip = fip;
-		s->fdp = fdp;
-		/* A SIMD exception comes after the transition to MMX. */
-		if (n->k.x87 == 2 && x->exit.kind == UM_EXIT_EXCEPTION &&
-		    x->exit.exc.vector == UM_VEC_XM)
-			um_native_mmx_enter(x);
-		return um_stop(x, i);
+	if (n->k.pointers) {
+		x->x87_rip = um_rip(x, i);
+		x->x87_fop[0] = n->k.fop_host;
+		x->x87_fop[1] = n->k.fop_guest;
+		x->x87_ea = um_ea(x, i);
 	}
-	if (n->k.op == ZYDIS_MNEMONIC_FNINIT)
-		return i + 1;
-	if (s->fip) {
-		s->fip = um_rip(x, i);
-		if (s->fop == n->k.fop_host)
-			s->fop = n->k.fop_guest;
-	} else {
-		s->fip = fip;
-	}
-	s->fdp = s->fdp ? um_ea(x, i) : fdp;
-	return um_native_next(x, i);
+	ok = n->k.len ? um_native_mem(x, n, gva) : um_native_call(x, n, NULL, 0);
+	um_native_fpu_sync(x);
+	state(x)->fsw |= pending;
+	return ok ? um_native_next(x, i) : um_stop(x, i);
 }
 
 static const struct um_insn *op_fwait(struct um_exec *x, const struct um_insn *i)
@@ -146,6 +167,13 @@ static const struct um_insn *op_fwait(struct um_exec *x, const struct um_insn *i
 	if ((x->cpu.cr0 & (CR0_MP | CR0_TS)) == (CR0_MP | CR0_TS)) {
 		um_raise(x, UM_VEC_NM);
 		return um_stop(x, i);
+	}
+	if (x->x87_live) { /* cheaper than putting the state away */
+		u16 fsw;
+
+		asm volatile("fnstsw %0" : "=a"(fsw));
+		if (!(fsw & FSW_ES))
+			return i + 1;
 	}
 	if (!x87_start(x, i->aux))
 		return um_stop(x, i);

@@ -52,7 +52,7 @@ static const struct um_insn *op_ldmxcsr(struct um_exec *x, const struct um_insn 
 {
 	u64 v;
 
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, i->aux) || !um_load(x, i, 4, &v))
 		return um_stop(x, i);
 	if (v & ~(u64)UM_MXCSR_MASK)
@@ -63,7 +63,7 @@ static const struct um_insn *op_ldmxcsr(struct um_exec *x, const struct um_insn 
 
 static const struct um_insn *op_stmxcsr(struct um_exec *x, const struct um_insn *i)
 {
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, i->aux) || !um_store(x, i, 4, x->cpu.fpu.mxcsr))
 		return um_stop(x, i);
 	return um_native_next(x, i);
@@ -94,7 +94,7 @@ static const struct um_insn *op_fxsave(struct um_exec *x, const struct um_insn *
 	u8 image[UM_FXSAVE_SIZE] = { 0 };
 	gva_t gva;
 
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, n) || !area(x, i, UM_FXSAVE_SIZE, 16, UM_WRITE, &gva))
 		return um_stop(x, i);
 	um_fpu_to_fxsave(&x->cpu.fpu, image, n->k.wide, fx_vectors(x), fx_nxmm(x));
@@ -111,7 +111,7 @@ static const struct um_insn *op_fxrstor(struct um_exec *x, const struct um_insn 
 	u32 mxcsr;
 	gva_t gva;
 
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, n) || !area(x, i, UM_FXSAVE_SIZE, 16, UM_READ, &gva) ||
 	    !um_lin_read(x, gva, image, sizeof(image)))
 		return um_stop(x, i);
@@ -184,7 +184,7 @@ static const struct um_insn *xsave(struct um_exec *x, const struct um_insn *i, e
 	gva_t gva;
 	bool mxcsr;
 
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, n))
 		return um_stop(x, i);
 	rfbm = requested(x);
@@ -236,7 +236,7 @@ static const struct um_insn *op_xrstor(struct um_exec *x, const struct um_insn *
 	bool compacted;
 	gva_t gva;
 
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	if (!um_native_allowed(x, n))
 		return um_stop(x, i);
 	rfbm = requested(x);

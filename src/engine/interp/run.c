@@ -237,7 +237,7 @@ static void loop(struct um_exec *x)
 
 static enum um_exit_kind leave(struct um_exec *x)
 {
-	um_native_mxcsr_sync(x);
+	um_native_fpu_sync(x);
 	x->cpu.rflags = um_get_rflags(x);
 	if (x->trace)
 		um_trace(x->trace, engine, "exit %s at %016llx", um_exit_name(x->exit.kind),
