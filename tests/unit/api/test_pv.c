@@ -193,9 +193,6 @@ static void test_init_sipi_ipi(void **state)
 		0xf9,
 		OUT(0x81),
 		HLT,
-		MOV_EBX(0),
-		MOV_ECX(0),
-		HLT,
 	};
 	static const uint8_t ap[] = {
 		X2APIC_ON,	MOV_ECX(0x80f),
