@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: MIT
+/* The software TLB by itself: what an entry answers to, and that an empty one answers to nothing. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdlib.h>
+#include <cmocka.h>
+
+#include "mmu/tlb.h"
+
+static struct um_tlb *new_tlb(void)
+{
+	struct um_tlb *t = aligned_alloc(64, ALIGN_UP(sizeof(*t), 64));
+
+	assert_non_null(t);
+	um_tlb_init(t);
+	return t;
+}
+
+/* Context 0 stands for "no context": even page 0 has no entry for it, in no state of the table. */
+static void no_context(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	static const gva_t pages[] = { 0, 0x1000, 0xfffff000, 0xfffffffffffff000 };
+	u8 page;
+
+	for (unsigned round = 0; round < 4; round++) {
+		for (unsigned n = 0; n < ARRAY_SIZE(pages); n++)
+			for (unsigned acc = UM_READ; acc <= UM_FETCH; acc++)
+				assert_null(um_tlb_lookup(t, pages[n], acc, 0));
+		if (round == 0)
+			um_tlb_fill(t, 0, t->ctx[0], &page, 1u << UM_READ);
+		if (round == 1)
+			um_tlb_flush_page(t, 0);
+		if (round == 2) /* until the numbers start over */
+			for (unsigned n = 0; n < UM_TLB_NR_CTX; n++)
+				um_tlb_flush(t);
+	}
+	free(t);
+}
+
+static void fill_and_forget(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	u8 page[8];
+
+	um_tlb_fill(t, 0x5000, t->ctx[0], page, 1u << UM_READ);
+	assert_ptr_equal(um_tlb_lookup(t, 0x5007, UM_READ, t->ctx[0]), page + 7);
+	assert_null(um_tlb_lookup(t, 0x5007, UM_WRITE, t->ctx[0]));
+	assert_null(um_tlb_lookup(t, 0x5007, UM_READ, t->ctx[1]));
+	assert_null(um_tlb_lookup(t, 0x5000 + UM_TLB_ENTRIES * UM_PAGE_SIZE, UM_READ, t->ctx[0]));
+	assert_null(um_tlb_lookup_sized(t, 0x5ffd, 4, UM_READ, t->ctx[0]));
+	um_tlb_flush(t);
+	assert_null(um_tlb_lookup(t, 0x5000, UM_READ, t->ctx[0]));
+	free(t);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(no_context),
+		cmocka_unit_test(fill_and_forget),
+	};
+
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
