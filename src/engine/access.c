@@ -390,9 +390,14 @@ bool um_load(struct um_exec *x, const struct um_insn *i, unsigned size, u64 *v)
 {
 	u64 buf = 0;
 	gva_t gva;
+	void *p;
 
-	if (!um_linear(x, i->seg, um_ea(x, i), size, UM_READ, &gva) ||
-	    !um_check_align(x, gva, size) || !um_lin_read(x, gva, &buf, size))
+	if (!um_linear(x, i->seg, um_ea(x, i), size, UM_READ, &gva))
+		return false;
+	p = um_tlb_lookup_sized(x->tlb, gva, size, UM_READ, x->ctx);
+	if (likely(p) && likely(um_get(p, size, v)))
+		return true;
+	if (!um_check_align(x, gva, size) || !um_lin_read(x, gva, &buf, size))
 		return false;
 	*v = buf;
 	return true;
