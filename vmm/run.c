@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <poll.h>
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/signalfd.h>
@@ -112,8 +113,12 @@ static const char *reason_name(enum stop_reason reason)
 /* The library reads these in umbra_open(). */
 static int set_environment(const struct run_options *o)
 {
+	char trace[1024] = "death";
+
+	if (o->trace && snprintf(trace, sizeof(trace), "death,%s", o->trace) >= (int)sizeof(trace))
+		return msg_err(EINVAL, "--trace: the list is too long");
 	if ((o->engine && setenv("UMBRA_ENGINE", o->engine, 1) < 0) ||
-	    (o->trace && setenv("UMBRA_TRACE", o->trace, 1) < 0))
+	    setenv("UMBRA_TRACE", trace, o->trace != NULL) < 0)
 		return msg_err(errno, "setenv: %s", strerror(errno));
 	return 0;
 }

@@ -202,6 +202,7 @@ int vcpu_set_boot(struct vcpu *v, const struct boot *boot)
 /* The guest cannot go on: say so with all we know, and stop the machine. */
 static void died(struct vcpu *v, enum stop_reason reason)
 {
+	__atomic_store_n(&v->stop, true, __ATOMIC_SEQ_CST);
 	vcpu_dump(&v->env, v->fd, v->id);
 	board_stop(v->env.board, reason, 0);
 }

@@ -267,7 +267,7 @@ static bool mmio_span(struct um_exec *x, gpa_t gpa, u8 *buf, unsigned len, bool 
 static bool read_as(struct um_exec *x, struct who w, gva_t gva, void *buf, unsigned len)
 {
 	u8 *to = buf;
-	struct span s;
+	struct span s = { .p = NULL };
 
 	if (unlikely(len > to_page_end(gva)) && !probe(x, w, gva, len, UM_READ))
 		return false;
@@ -292,7 +292,7 @@ static bool read_as(struct um_exec *x, struct who w, gva_t gva, void *buf, unsig
 static bool write_as(struct um_exec *x, struct who w, gva_t gva, const void *buf, unsigned len)
 {
 	const u8 *from = buf;
-	struct span s;
+	struct span s = { .p = NULL };
 
 	if (unlikely(len > to_page_end(gva)) && !probe(x, w, gva, len, UM_WRITE))
 		return false;
@@ -361,7 +361,7 @@ bool um_priv_write(struct um_exec *x, enum um_tlb_priv priv, gva_t gva, const vo
 bool um_lin_map(struct um_exec *x, gva_t gva, unsigned len, enum um_access acc, void **p,
 		bool *tracked)
 {
-	struct span s;
+	struct span s = { .p = NULL };
 
 	*p = NULL;
 	*tracked = false;

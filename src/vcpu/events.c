@@ -131,14 +131,6 @@ static bool double_fault(const struct um_event *first, const struct um_event *se
 	return contributory(first) && contributory(second);
 }
 
-static int shutdown(struct um_vcpu *v)
-{
-	v->exc_pending = false;
-	v->triple_fault = false;
-	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
-	return 0;
-}
-
 int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev)
 {
 	/* Benign exceptions could follow each other for ever if a guest arranged it. */
@@ -170,7 +162,7 @@ int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev)
 			ev = *second;
 		}
 	}
-	return shutdown(v);
+	return um_vcpu_shutdown(v);
 }
 
 /* An interrupt or NMI; if its delivery faults, the fault is what is left of it. */
@@ -237,7 +229,7 @@ int um_vcpu_inject(struct um_vcpu *v)
 			return r;
 	}
 	if (v->triple_fault)
-		return shutdown(v);
+		return um_vcpu_shutdown(v);
 	if (v->exc_pending) {
 		r = um_vcpu_deliver_exception(v, v->exc);
 		if (r <= 0)

@@ -4,6 +4,7 @@
  */
 #include <errno.h>
 #include <sched.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -90,9 +91,32 @@ static int do_hlt(struct um_vcpu *v)
 	return 0;
 }
 
-static int do_shutdown(struct um_vcpu *v)
+#define DEATH_LINES 24
+
+/* What the guest did last, for whoever looks after it (trace class "death"). */
+static void report_death(struct um_vcpu *v)
 {
+	const struct um_trace *t = &v->vm->cfg.trace;
+	char text[32768], *p;
+	unsigned lines = 0;
+
+	if (!um_trace_on(t, death))
+		return;
+	um_engine_report(&v->x, text, sizeof(text));
+	for (p = text + strlen(text); p > text && lines <= DEATH_LINES; p--)
+		lines += p[-1] == '\n';
+	if (lines > DEATH_LINES)
+		p++;
+	if (*p)
+		dprintf(t->fd, "vCPU %u: last instructions, newest last:\n%s", v->id, p);
+}
+
+int um_vcpu_shutdown(struct um_vcpu *v)
+{
+	v->exc_pending = false;
+	v->triple_fault = false;
 	v->run->exit_reason = KVM_EXIT_SHUTDOWN;
+	report_death(v);
 	return 0;
 }
 
@@ -115,6 +139,7 @@ static int do_internal(struct um_vcpu *v)
 	run->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
 	run->internal.ndata = 1;
 	run->internal.data[0] = v->x.cpu.rip;
+	report_death(v);
 	return 0;
 }
 
@@ -155,7 +180,7 @@ int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind)
 	case UM_EXIT_SVM: /* EFER.SVME can't be set */
 		return raise_ud(v);
 	case UM_EXIT_SHUTDOWN:
-		return do_shutdown(v);
+		return um_vcpu_shutdown(v);
 	case UM_EXIT_HOST_FAULT:
 		return do_host_fault(v);
 	case UM_EXIT_INTERNAL:

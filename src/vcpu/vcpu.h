@@ -242,6 +242,9 @@ int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev);
 /* An exception that an engine reported: to the debugger (0), or pending for the guest (1). */
 int um_vcpu_exception(struct um_vcpu *v, const struct um_event *ev);
 
+/* Triple fault: KVM_EXIT_SHUTDOWN.  Returns 0. */
+int um_vcpu_shutdown(struct um_vcpu *v);
+
 void um_trace_event(const struct um_vcpu *v, const struct um_event *ev);
 
 bool um_vcpu_irq_allowed(const struct um_vcpu *v);

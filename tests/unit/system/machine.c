@@ -38,9 +38,7 @@ int um_mmu_enter(struct um_mmu *mmu)
 	return 0;
 }
 
-void um_mmu_leave(struct um_mmu *mmu)
-{
-}
+void um_mmu_leave(struct um_mmu *mmu) {}
 
 void um_mmu_reset_context(struct um_mmu *mmu)
 {
