@@ -499,7 +499,8 @@ static bool compare(const struct um_insn *i, const u8 *bytes, const struct host_
 			return report(i, bytes, "opmask", h->k[k], c->fpu.k[k]), false;
 	}
 	memcpy(&mxcsr, h->fxsave + 24, 4);
-	if (mxcsr != c->fpu.mxcsr)
+	/* (A conversion whose store faults may have set flags already.) */
+	if (mxcsr != c->fpu.mxcsr && !(faulted && i->kind[0] == UM_OPD_MEM))
 		return report(i, bytes, "mxcsr", mxcsr, c->fpu.mxcsr), false;
 	for (unsigned b = 0; b < 160; b++) {
 		if ((b >= 24 && b < 32) || (b >= 32 && b % 16 >= 10))

@@ -373,6 +373,12 @@ static bool is_scalar(const ZydisDecodedInstruction *z)
 	       z->meta.isa_set == ZYDIS_ISA_SET_AVX512_FP16_SCALAR;
 }
 
+static bool is_gf2_affine(const ZydisDecodedInstruction *z)
+{
+	return z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEQB ||
+	       z->mnemonic == ZYDIS_MNEMONIC_VGF2P8AFFINEINVQB;
+}
+
 /* How many bits of the opmask count. */
 static unsigned mask_bits(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			  const struct use *u)
@@ -415,6 +421,16 @@ static void mask_of(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
 	k->mask_kind = UM_MASK_K;
 	k->mask = z->raw.evex.aaa;
 	k->nmask = (u8)mask_bits(z, ops, u);
+	if (is_gf2_affine(z)) {
+		/* The operand is 8 x 8 bit matrices, the mask is of bytes: any of eight wants its matrix. */
+		k->group = 8;
+	} else if (z->raw.evex.b) {
+		/* A conversion to narrower elements leaves part of its destination without mask bits. */
+		k->nmask = (u8)um_min(k->nmask,
+				      (16u << (z->raw.evex.L2 << 1 | z->raw.evex.L)) / k->esz);
+	} else if (z->avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {
+		k->nmask = (u8)um_min(k->nmask, k->nelem);
+	}
 	if (z->meta.category == ZYDIS_CATEGORY_COMPRESS ||
 	    z->meta.category == ZYDIS_CATEGORY_EXPAND ||
 	    z->mnemonic == ZYDIS_MNEMONIC_VPCOMPRESSB ||

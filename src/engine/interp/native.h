@@ -76,7 +76,8 @@ struct um_native_key {
 	u8 mmx;	     /* MASKMOVQ: registers are MMX */
 	u8 mxcsr;    /* the result depends on MXCSR, or its flags are set */
 	u8 pointers; /* x87: leaves FIP, FDP, FOP */
-	u8 reserved[2];
+	u8 group;    /* UM_MASK_K: mask bits that share an element; 0: see there */
+	u8 reserved[1];
 };
 _Static_assert(sizeof(struct um_native_key) == 64, "no padding: compared with memcmp()");
 

@@ -43,7 +43,7 @@ static u64 active_elements(const struct um_exec *x, const struct um_native *n)
 	}
 	for (unsigned b = 0; b < n->k.nmask; b++) { /* a broadcast serves several mask bits */
 		if (k & BIT(b))
-			active |= BIT(b % n->k.nelem);
+			active |= BIT(n->k.group ? b / n->k.group % n->k.nelem : b % n->k.nelem);
 	}
 	return active;
 }

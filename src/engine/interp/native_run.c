@@ -138,7 +138,7 @@ static bool run_bounced(struct um_exec *x, const struct um_native *n, gva_t gva)
 	undo_save(x, &u);
 	if (!call(x, n, p, gva))
 		return false;
-	if (n->k.x87 && um_native_x87_suppressed(x))
+	if (n->k.pointers && um_native_x87_suppressed(x))
 		return true;
 	if (um_lin_write(x, gva, p, n->k.len))
 		return true;
