@@ -350,6 +350,8 @@ static u16 alignment(const ZydisDecodedInstruction *z, const struct use *u)
 /* EVEX instructions that access all of their operand whatever the mask says ("NF": no fault suppression). */
 static bool accesses_all(const ZydisDecodedInstruction *z)
 {
+	if (z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16) /* as SDM vol. 2 says of it */
+		return true;
 	switch (z->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:
 	case ZYDIS_EXCEPTION_CLASS_E2NF:
