@@ -72,7 +72,7 @@ static bool store_vcpu(struct vcpu *v, gva_t gva, u64 val)
 {
 	enum um_access_result r;
 	void *hva;
-	gpa_t gpa;
+	gpa_t gpa = 0;
 
 	r = access_vcpu(v, gva, UM_WRITE, &hva, &gpa);
 	if (r != UM_ACCESS_OK && r != UM_ACCESS_TRACKED)
