@@ -63,7 +63,7 @@ static void test_policies(void **state)
 		bool is = e && reg(e, i->reg) >> i->bit & 1, has;
 
 		if ((i->leaf & 0xffff0000) != 0x40000000 &&
-		    __get_cpuid_max(i->leaf & 0x80000000, NULL) >= i->leaf)
+		    (u32)__get_cpuid_max(i->leaf & 0x80000000, NULL) >= i->leaf)
 			__cpuid_count(i->leaf, i->subleaf, host[0], host[1], host[2], host[3]);
 		has = host[i->reg] >> i->bit & 1;
 		switch (i->policy) {
