@@ -151,7 +151,7 @@ static void operand(struct um_insn *i, const ZydisDecodedInstruction *z, unsigne
 		i->imm2 = o->ptr.segment;
 		break;
 	case ZYDIS_OPERAND_TYPE_IMMEDIATE:
-		if (n && i->kind[n - 1] == UM_OPD_IMM && n <= ARRAY_SIZE(i->kind)) {
+		if (n && n <= ARRAY_SIZE(i->kind) && i->kind[n - 1] == UM_OPD_IMM) {
 			kind = UM_OPD_IMM;
 			i->imm2 = (u16)o->imm.value.u;
 		} else {
