@@ -241,6 +241,18 @@ static void *read_all(void *arg)
 	return (void *)total;
 }
 
+/* The same, once the script has not got on for a while. */
+static void *stop_when_stuck(void *arg)
+{
+	unsigned was;
+
+	do {
+		was = __atomic_load_n(&fake.at, __ATOMIC_RELAXED);
+		usleep(100000);
+	} while (was <= 20 || was != __atomic_load_n(&fake.at, __ATOMIC_RELAXED));
+	return stop_later(arg);
+}
+
 /* The guest is stuck in output that nobody reads: it can be stopped, and nothing is lost. */
 static void test_stop_while_blocked(void **state)
 {
@@ -259,7 +271,7 @@ static void test_stop_while_blocked(void **state)
 	fake_reset(script, 64);
 	assert_int_equal(pipe(out), 0);
 	assert_int_equal(machine_new(&m, &fake_accel, &o, null, out[1]), 0);
-	pthread_create(&t, NULL, stop_later, m);
+	pthread_create(&t, NULL, stop_when_stuck, m);
 	assert_int_equal(machine_run(m, &code), STOP_USER);
 	pthread_join(t, NULL);
 	/* Blocked after what the queue and the pipe hold. */
