@@ -13,7 +13,8 @@
  *   UMBRA_ENGINE=interp|auto      which engine runs guest code
  *   UMBRA_TRACE=CLASS[,CLASS...]  trace to standard error ("all", or classes of `umbra run --help`)
  *   UMBRA_MMU=shadow|tdp          shadow paging (default), or two-dimensional paging
- *   UMBRA_AUDIT=1                 check the shadow MMU's invariants after every step (slow)
+ *   UMBRA_AUDIT=1                 check the shadow MMU's invariants after every step (slow), and say
+ *                                 what was found when the VM ends
  */
 #ifndef UMBRA_H
 #define UMBRA_H

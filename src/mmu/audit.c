@@ -447,7 +447,13 @@ void um_audit_event(struct um_mmu_vm *v)
 		memcpy(v->audit_why, why, sizeof(why));
 		um_log("MMU audit: %s", why);
 	}
+	v->audits++;
 	v->audit_failures += bad;
+}
+
+void um_audit_summary(const struct um_mmu_vm *v)
+{
+	um_log("MMU audit: looked %lu times, found %u violations", v->audits, v->audit_failures);
 }
 
 unsigned um_mmu_audit_failures(struct um_mmu_vm *v, char *why, size_t size)

@@ -491,6 +491,8 @@ void um_mmu_vm_destroy(struct um_mmu_vm *v)
 	um_vm_lock(v);
 	um_sp_zap_all(v);
 	um_vm_unlock(v);
+	if (v->cfg.audit)
+		um_audit_summary(v);
 	um_mem_remove_listener(v->mem, &v->listener);
 	um_sp_free_pool(v);
 	um_ptelist_free_blocks(v);

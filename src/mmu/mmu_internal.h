@@ -167,6 +167,7 @@ struct um_mmu_vm {
 
 	u64 mmio_generation_seen; /* whose high part says that the sptes' generations wrapped */
 
+	unsigned long audits;
 	unsigned audit_failures;
 	char audit_why[256];
 };
@@ -315,5 +316,7 @@ void um_update_limit(struct um_mmu_vm *v);
 
 /* audit.c: under the lock */
 void um_audit_event(struct um_mmu_vm *v);
+/* At the end of the VM, without the lock: how often the auditor looked, and what it found. */
+void um_audit_summary(const struct um_mmu_vm *v);
 
 #endif
