@@ -19,6 +19,7 @@
 #ifndef UMBRA_H
 #define UMBRA_H
 
+#include <signal.h>
 #include <stddef.h>
 #include <sys/types.h>
 
@@ -49,6 +50,49 @@ UMBRA_EXPORT void *umbra_mmap(void *addr, size_t length, int prot, int flags, in
 
 /* Close a descriptor.  A VM lives until its own descriptor and those of its vCPUs are closed. */
 UMBRA_EXPORT int umbra_close(int fd);
+
+/*
+ * Signals.  In the kernel a signal ends KVM_RUN with EINTR, and its handler runs after that.  Here KVM_RUN is
+ * a function, which a handler interrupts like any other.  A handler that wants KVM_RUN to return calls
+ * umbra_interrupt(), or sets immediate_exit in struct kvm_run.
+ *
+ * umbra_interrupt() is async-signal-safe and keeps errno.  It returns 1 if the calling thread is inside a
+ * function of this library: if that is KVM_RUN, it returns soon, with EINTR unless it has an exit to
+ * report; until then the handler must not call the library, nor jump out.  It returns 0 and does nothing if
+ * the thread is elsewhere.
+ */
+UMBRA_EXPORT int umbra_interrupt(void);
+
+/*
+ * The library handles SIGSEGV, SIGBUS and SIGFPE from the first umbra_open() on, and passes on those that
+ * are not its own.  A program that wants handlers for these signals after that must use this function, which
+ * is as sigaction(2) and changes or tells to whom they are passed on.  For other signals it is sigaction(2).
+ */
+UMBRA_EXPORT int umbra_sigaction(int sig, const struct sigaction *act, struct sigaction *oldact);
+
+/*
+ * For programs that handle descriptors on behalf of others, like the preload library.
+ *
+ * umbra_kind: which kind of descriptor @fd is, UMBRA_KIND_NONE (0) if it is not ours.  Fast, and
+ *	async-signal-safe.
+ * umbra_next: the lowest descriptor of ours that is not below @fd, or -1.
+ * umbra_dup: @newfd, which the caller has made a duplicate of @fd by dup(2) or its like, is a descriptor of
+ *	the same object from now on.  What @newfd stood for before is forgotten.  0, or -1 with errno: EBADF
+ *	(@fd is not ours), ENFILE, ENOMEM.
+ * umbra_forget: @fd is about to be closed by other means, or was replaced by dup2(2): like umbra_close(), but
+ *	leaves the descriptor itself alone.
+ *
+ * In a child of fork(), requests on VMs and vCPUs of the parent fail with EIO, as KVM's do.
+ */
+#define UMBRA_KIND_NONE	  0
+#define UMBRA_KIND_SYSTEM 1
+#define UMBRA_KIND_VM	  2
+#define UMBRA_KIND_VCPU	  3
+
+UMBRA_EXPORT int umbra_kind(int fd);
+UMBRA_EXPORT int umbra_next(int fd);
+UMBRA_EXPORT int umbra_dup(int fd, int newfd);
+UMBRA_EXPORT int umbra_forget(int fd);
 
 /* The version, "MAJOR.MINOR.PATCH". */
 UMBRA_EXPORT const char *umbra_version(void);

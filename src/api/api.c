@@ -11,6 +11,7 @@
 
 #include "api/api.h"
 #include "api/handle.h"
+#include "api/thread.h"
 #include "base/log.h"
 #include "base/uaccess.h"
 #include "umbra.h"
@@ -124,59 +125,79 @@ int um_vcpu_fd(struct um_vm *vm, u32 id)
 
 /* ---- umbra.h ---- */
 
-int umbra_open(void)
+/* -errno to the C library's convention. */
+static int result(long r)
+{
+	if (r >= 0)
+		return (int)r;
+	errno = (int)-r;
+	return -1;
+}
+
+static int open_system(void)
 {
 	struct um_system *s = calloc(1, sizeof(*s));
 	int err;
 
-	if (!s) {
-		errno = ENOMEM;
-		return -1;
-	}
+	if (!s)
+		return -ENOMEM;
 	err = um_uaccess_init();
 	if (!err)
 		err = read_environment(&s->cfg);
 	if (!err)
 		err = um_system_fd(s);
-	if (err < 0) {
+	if (err < 0)
 		free(s);
-		errno = -err;
-		return -1;
-	}
 	return err;
+}
+
+int umbra_open(void)
+{
+	int r;
+
+	um_thread_enter();
+	r = open_system();
+	um_thread_leave();
+	return result(r);
+}
+
+static long do_ioctl(const struct um_handle *h, int fd, u32 request, unsigned long arg)
+{
+	const struct um_trace *trace;
+	long r;
+
+	if (h->dead) /* KVM's answer to another process than the one that made the VM */
+		return -EIO;
+	switch (h->kind) {
+	case UM_HANDLE_SYSTEM:
+		trace = &((struct um_system *)h->obj)->cfg.trace;
+		r = um_system_ioctl(h->obj, request, arg);
+		break;
+	case UM_HANDLE_VM:
+		trace = &((struct um_vm *)h->obj)->cfg.trace;
+		r = um_vm_ioctl(h->obj, request, arg);
+		break;
+	default:
+		trace = &((struct um_vcpu *)h->obj)->vm->cfg.trace;
+		r = um_vcpu_ioctl(h->obj, request, arg);
+		break;
+	}
+	um_trace(trace, ioctl, "fd %d: request %#x arg %#lx = %ld", fd, request, arg, r);
+	return r;
 }
 
 int umbra_ioctl(int fd, unsigned long request, void *arg)
 {
-	const struct um_trace *trace;
 	struct um_handle h;
-	long r;
+	long r = -EBADF;
 
-	if (!um_handle_get(fd, &h)) {
-		errno = EBADF;
-		return -1;
+	um_thread_enter();
+	if (um_handle_get(fd, &h)) {
+		r = do_ioctl(&h, fd, (u32)request, (unsigned long)arg);
+		um_handle_put(&h);
 	}
-	switch (h.kind) {
-	case UM_HANDLE_SYSTEM:
-		trace = &((struct um_system *)h.obj)->cfg.trace;
-		r = um_system_ioctl(h.obj, (u32)request, (unsigned long)arg);
-		break;
-	case UM_HANDLE_VM:
-		trace = &((struct um_vm *)h.obj)->cfg.trace;
-		r = um_vm_ioctl(h.obj, (u32)request, (unsigned long)arg);
-		break;
-	default:
-		trace = &((struct um_vcpu *)h.obj)->vm->cfg.trace;
-		r = um_vcpu_ioctl(h.obj, (u32)request, (unsigned long)arg);
-		break;
-	}
-	um_trace(trace, ioctl, "fd %d: request %#x arg %p = %ld", fd, (u32)request, arg, r);
-	um_handle_put(fd);
-	if (r < 0) {
-		errno = (int)-r;
-		return -1;
-	}
-	return (int)r;
+	um_thread_leave();
+	return result(r);
 }
 
 void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
@@ -184,27 +205,76 @@ void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 	struct um_handle h;
 	void *p = MAP_FAILED;
 
+	um_thread_enter();
 	if (!um_handle_get(fd, &h)) {
 		errno = EBADF;
-		return MAP_FAILED;
+	} else {
+		if (h.kind == UM_HANDLE_VCPU)
+			p = mmap(addr, length, prot, flags, fd, offset);
+		else
+			errno = ENODEV;
+		um_handle_put(&h);
 	}
-	if (h.kind == UM_HANDLE_VCPU)
-		p = mmap(addr, length, prot, flags, fd, offset);
-	else
-		errno = ENODEV;
-	um_handle_put(fd);
+	um_thread_leave();
 	return p;
 }
 
 int umbra_close(int fd)
 {
-	int err = um_handle_close(fd);
+	int r;
 
-	if (err) {
-		errno = -err;
-		return -1;
+	um_thread_enter();
+	r = um_handle_close(fd);
+	um_thread_leave();
+	return result(r);
+}
+
+int umbra_forget(int fd)
+{
+	int r;
+
+	um_thread_enter();
+	r = um_handle_forget(fd);
+	um_thread_leave();
+	return result(r);
+}
+
+int umbra_dup(int fd, int newfd)
+{
+	int r;
+
+	um_thread_enter();
+	r = um_handle_dup(fd, newfd);
+	um_thread_leave();
+	return result(r);
+}
+
+int umbra_kind(int fd)
+{
+	switch (um_handle_kind(fd)) {
+	case UM_HANDLE_SYSTEM:
+		return UMBRA_KIND_SYSTEM;
+	case UM_HANDLE_VM:
+		return UMBRA_KIND_VM;
+	case UM_HANDLE_VCPU:
+		return UMBRA_KIND_VCPU;
 	}
-	return 0;
+	return UMBRA_KIND_NONE;
+}
+
+int umbra_next(int fd)
+{
+	return um_handle_next(fd);
+}
+
+int umbra_interrupt(void)
+{
+	return um_thread_interrupt();
+}
+
+int umbra_sigaction(int sig, const struct sigaction *act, struct sigaction *oldact)
+{
+	return result(um_uaccess_sigaction(sig, act, oldact));
 }
 
 const char *umbra_version(void)

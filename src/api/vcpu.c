@@ -7,13 +7,22 @@
 
 #include "api/api.h"
 #include "api/lists.h"
+#include "api/thread.h"
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
 #include "cpu/xsave.h"
 
 static long run(void *obj, unsigned long arg, void *data)
 {
-	return arg ? -EINVAL : um_vcpu_run(obj);
+	struct um_vcpu *v = obj;
+	long r;
+
+	if (arg)
+		return -EINVAL;
+	v->wanted_back = um_thread_set_vcpu(v);
+	r = um_vcpu_run(v);
+	um_thread_set_vcpu(NULL);
+	return r;
 }
 
 /* ---- registers ---- */

@@ -10,7 +10,9 @@
 #include <errno.h>
 #include <pthread.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 extern const struct um_extable_entry __start_um_extable[] __attribute__((visibility("hidden")));
 extern const struct um_extable_entry __stop_um_extable[] __attribute__((visibility("hidden")));
@@ -34,26 +36,57 @@ static uintptr_t find_fixup(uintptr_t pc)
 	return 0;
 }
 
-/* Hand a signal that is not ours to whoever had it before. */
-static void chain(int sig, siginfo_t *si, void *uc)
+/* Restore the default action, past libraries that wrap sigaction(3).  Async-signal-safe. */
+static void set_default(int sig)
 {
-	struct sigaction *old = NULL;
+	/* What the kernel takes: no restorer is needed for a default. */
+	struct {
+		void *handler;
+		unsigned long flags;
+		void *restorer;
+		u64 mask;
+	} dfl = { .handler = NULL };
 
+	syscall(SYS_rt_sigaction, sig, &dfl, NULL, sizeof(dfl.mask));
+}
+
+static struct sigaction *previous_of(int sig)
+{
 	for (size_t i = 0; i < ARRAY_SIZE(our_signals); i++) {
 		if (our_signals[i] == sig)
-			old = &previous[i];
+			return &previous[i];
 	}
-	if (old->sa_flags & SA_SIGINFO) {
-		old->sa_sigaction(sig, si, uc);
-	} else if (old->sa_handler == SIG_DFL || (old->sa_handler == SIG_IGN && si->si_code > 0)) {
-		/* Take the default action: the instruction faults again, or the signal is re-sent. */
-		struct sigaction dfl = { .sa_handler = SIG_DFL };
+	return NULL;
+}
 
-		sigaction(sig, &dfl, NULL);
+/* Hand a signal that is not ours to whoever had it before, or asked for it with um_uaccess_sigaction(). */
+static void chain(int sig, siginfo_t *si, void *uc)
+{
+	struct sigaction *old = previous_of(sig);
+	void (*fn)(int, siginfo_t *, void *);
+	sigset_t mask;
+	int flags;
+
+	if (!old)
+		return;
+	/* One form for both kinds of handlers: the plain one ignores two arguments. */
+	fn = __atomic_load_n(&old->sa_sigaction, __ATOMIC_ACQUIRE);
+	flags = __atomic_load_n(&old->sa_flags, __ATOMIC_RELAXED);
+	mask = old->sa_mask;
+
+	if ((void *)fn == (void *)SIG_DFL || ((void *)fn == (void *)SIG_IGN && si->si_code > 0)) {
+		/* Take the default action: the instruction faults again, or the signal is re-sent. */
+		set_default(sig);
 		if (si->si_code <= 0)
 			raise(sig);
-	} else if (old->sa_handler != SIG_IGN) {
-		old->sa_handler(sig);
+	} else if ((void *)fn != (void *)SIG_IGN) {
+		if (flags & SA_RESETHAND)
+			__atomic_store_n(&old->sa_handler, SIG_DFL, __ATOMIC_RELEASE);
+		/* The kernel restores the thread's mask when the handler returns. */
+		if (!(flags & SA_NODEFER))
+			sigaddset(&mask, sig);
+		pthread_sigmask(SIG_BLOCK, &mask, NULL);
+		fn(sig, si, uc);
 	}
 }
 
@@ -93,6 +126,34 @@ int um_uaccess_init(void)
 	}
 	installed = installed || !err;
 	pthread_mutex_unlock(&init_lock);
+	return err;
+}
+
+int um_uaccess_sigaction(int sig, const struct sigaction *act, struct sigaction *old)
+{
+	struct sigaction *prev = previous_of(sig);
+	sigset_t all, own;
+	int err = 0;
+
+	/* Also handlers may call this. */
+	sigfillset(&all);
+	pthread_sigmask(SIG_SETMASK, &all, &own);
+	pthread_mutex_lock(&init_lock);
+	if (!prev || !installed) {
+		err = sigaction(sig, act, old) < 0 ? -errno : 0;
+	} else {
+		struct sigaction was = *prev;
+
+		if (act) {
+			prev->sa_mask = act->sa_mask;
+			__atomic_store_n(&prev->sa_flags, act->sa_flags, __ATOMIC_RELAXED);
+			__atomic_store_n(&prev->sa_sigaction, act->sa_sigaction, __ATOMIC_RELEASE);
+		}
+		if (old)
+			*old = was;
+	}
+	pthread_mutex_unlock(&init_lock);
+	pthread_sigmask(SIG_SETMASK, &own, NULL);
 	return err;
 }
 

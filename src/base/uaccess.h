@@ -49,6 +49,12 @@ typedef uintptr_t (*um_fixup_fn)(uintptr_t pc, const siginfo_t *si, void *uc);
  */
 int um_uaccess_init(void);
 
+/*
+ * As sigaction(2), for programs in whose process the library lives: for its own signals it changes, or tells,
+ * to whom those are passed on that are not the library's.  0 or -errno.
+ */
+int um_uaccess_sigaction(int sig, const struct sigaction *act, struct sigaction *old);
+
 /* Register the fixups of generated code (one for each engine part; at most 4).  0 or -ENOSPC. */
 int um_uaccess_add_fixup(um_fixup_fn fn);
 

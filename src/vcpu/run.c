@@ -4,7 +4,7 @@
  *
  * The loop: act on requests; sleep while the processor is halted; inject events; run the engine; act on
  * its exit.  It ends when the VMM is needed, or when the VMM wants it back: by immediate_exit, which a
- * signal handler sets, or by a signal that KVM_SET_SIGNAL_MASK unblocks.
+ * signal handler sets, by umbra_interrupt(), or by a signal that KVM_SET_SIGNAL_MASK unblocks.
  *
  * Invariants:
  *  1. x.kick is cleared before requests are read, and set after they are written: no request waits
@@ -44,6 +44,13 @@ static bool signal_pending(const struct um_vcpu *v)
 			return true;
 	}
 	return false;
+}
+
+/* The VMM wants the thread back: invariants as of x.kick above. */
+static bool wanted_back(const struct um_vcpu *v)
+{
+	return READ_ONCE(v->run->immediate_exit) ||
+	       atomic_load_explicit(v->wanted_back, memory_order_relaxed) || signal_pending(v);
 }
 
 /* In the helper thread. */
@@ -119,7 +126,7 @@ static int block(struct um_vcpu *v)
 
 		atomic_store(&v->waiting, true);
 		word = __atomic_load_n((u32 *)v->run, __ATOMIC_SEQ_CST);
-		if (READ_ONCE(v->run->immediate_exit) || signal_pending(v))
+		if (wanted_back(v))
 			r = -EINTR;
 		else if (atomic_load(&v->requests) ||
 			 (v->mp_state == KVM_MP_STATE_HALTED && um_vcpu_runnable(v)))
@@ -226,7 +233,7 @@ static int loop(struct um_vcpu *v)
 
 		atomic_store(&x->kick, 0);
 		act_on_requests(v);
-		if (READ_ONCE(v->run->immediate_exit) || signal_pending(v))
+		if (wanted_back(v))
 			return interrupted(v);
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			if (v->mp_state == KVM_MP_STATE_HALTED && um_vcpu_runnable(v)) {
@@ -267,7 +274,7 @@ static int wait_for_init(struct um_vcpu *v)
 {
 	int r;
 
-	if (READ_ONCE(v->run->immediate_exit))
+	if (wanted_back(v))
 		return interrupted(v);
 	r = block(v);
 	if (r < 0)

@@ -121,6 +121,8 @@ struct um_vcpu {
 	atomic_bool running; /* in KVM_RUN */
 
 	/* --- under lock --- */
+	const atomic_bool *wanted_back; /* the thread's: a signal handler wants KVM_RUN to return */
+
 	u32 mp_state; /* KVM_MP_STATE_... */
 	bool pv_unhalted;
 
@@ -207,7 +209,7 @@ void um_vcpu_state_changed(struct um_vcpu *v);
 
 /* ---- running: run.c ---- */
 
-/* KVM_RUN, lock held.  0 with run->exit_reason, or -errno: -EINTR, -EAGAIN, -EFAULT, -EINVAL. */
+/* KVM_RUN; lock held, wanted_back set.  0 with run->exit_reason; -EINTR, -EAGAIN, -EFAULT, -EINVAL. */
 int um_vcpu_run(struct um_vcpu *v);
 
 /* Is there something for a halted vCPU to wake up for? */
