@@ -3,11 +3,8 @@
  * Guest memory as instructions see it (engine/access.h).
  *
  * Every access goes down the same path: offset -> um_linear() (segmentation) -> span_of() (paging,
- * one page at a time) -> host memory or MMIO.  An access that crosses a page first translates all
- * its pages, and moves data only then, so a fault on the second page finds nothing done.  (Another
- * processor may take the second page away between the two; then the access faults with its first
- * part stored, which is what the architecture permits for a store that is not a single atomic
- * access.)
+ * one page at a time) -> host memory or MMIO.  An access that crosses a page first translates both
+ * its pages, and moves data only then, so a fault on the second page finds nothing done.
  *
  * MMIO is by replay: the instruction is abandoned at its first unanswered access and run again when
  * the answer is in x->mmio (engine/exec.h).
@@ -264,57 +261,92 @@ static bool mmio_span(struct um_exec *x, gpa_t gpa, u8 *buf, unsigned len, bool 
 	return true;
 }
 
+/* Between @buf and the page piece @s.  False: an MMIO exit, or the host has no page. */
+static bool move(struct um_exec *x, const struct span *s, gva_t gva, u8 *buf, unsigned len,
+		 bool write)
+{
+	if (unlikely(!s->p))
+		return mmio_span(x, s->gpa, buf, len, write);
+	if (likely(!(write ? um_copy_to(s->p, buf, len) : um_copy_from(buf, s->p, len))))
+		return true;
+	return um_host_fault(x, gva, s->p);
+}
+
+/* Tell the MMU of a store to @s.  Host addresses from before are no good afterwards. */
+static void moved(struct um_exec *x, const struct span *s, unsigned len)
+{
+	if (unlikely(s->tracked)) {
+		um_mmu_written(x->mmu, s->gpa, len);
+		um_interp_sync_ctx(x);
+	}
+}
+
+static bool access_as(struct um_exec *x, struct who w, gva_t gva, u8 *buf, unsigned len,
+		      enum um_access acc);
+
+#define CROSSING_TRIES 64
+
+/*
+ * An access to two pages.  It needs both host addresses at once, and translating the second may have taken the
+ * first back (mmu/mmu.h): then again.  Devices come first, since an exit to them must find nothing done.
+ *
+ * If others take translations away as fast as we get them, the halves go one by one in the end: then the access
+ * may fault on its second page with its first part stored.
+ */
+static __attribute__((noinline)) bool access_crossing(struct um_exec *x, struct who w, gva_t gva,
+						      u8 *buf, unsigned len, enum um_access acc)
+{
+	const gva_t at[2] = { gva, (gva + to_page_end(gva)) & wrap(x, w) };
+	const unsigned n[2] = { to_page_end(gva), len - to_page_end(gva) };
+	u8 *const data[2] = { buf, buf + n[0] };
+	struct span s[2];
+	unsigned tries = 0;
+	u32 seq;
+
+	do {
+		if (tries++ == CROSSING_TRIES)
+			return access_as(x, w, at[0], data[0], n[0], acc) &&
+			       access_as(x, w, at[1], data[1], n[1], acc);
+		seq = x->tlb->seq;
+		if (!span_of(x, w, at[0], n[0], acc, &s[0]) ||
+		    !span_of(x, w, at[1], n[1], acc, &s[1]))
+			return false;
+	} while (unlikely(x->tlb->seq != seq));
+
+	for (unsigned k = 0; k < 2; k++) {
+		if (!s[k].p && !move(x, &s[k], at[k], data[k], n[k], acc == UM_WRITE))
+			return false;
+	}
+	for (unsigned k = 0; k < 2; k++) {
+		if (s[k].p && !move(x, &s[k], at[k], data[k], n[k], acc == UM_WRITE))
+			return false;
+	}
+	for (unsigned k = 0; k < 2; k++)
+		moved(x, &s[k], n[k]);
+	return true;
+}
+
+static bool access_as(struct um_exec *x, struct who w, gva_t gva, u8 *buf, unsigned len,
+		      enum um_access acc)
+{
+	struct span s;
+
+	if (unlikely(len > to_page_end(gva)))
+		return access_crossing(x, w, gva, buf, len, acc);
+	if (!span_of(x, w, gva, len, acc, &s) || !move(x, &s, gva, buf, len, acc == UM_WRITE))
+		return false;
+	moved(x, &s, len);
+	return true;
+}
+
 static bool read_as(struct um_exec *x, struct who w, gva_t gva, void *buf, unsigned len)
 {
-	u8 *to = buf;
-	struct span s = { .p = NULL };
-
-	if (unlikely(len > to_page_end(gva)) && !probe(x, w, gva, len, UM_READ))
-		return false;
-	while (len) {
-		unsigned n = um_min(len, to_page_end(gva));
-
-		if (!span_of(x, w, gva, n, UM_READ, &s))
-			return false;
-		if (!s.p) {
-			if (!mmio_span(x, s.gpa, to, n, false))
-				return false;
-		} else if (um_copy_from(to, s.p, n)) {
-			return um_host_fault(x, gva, s.p);
-		}
-		gva = (gva + n) & wrap(x, w);
-		to += n;
-		len -= n;
-	}
-	return true;
+	return access_as(x, w, gva, buf, len, UM_READ);
 }
 
 static bool write_as(struct um_exec *x, struct who w, gva_t gva, const void *buf, unsigned len)
 {
-	const u8 *from = buf;
-	struct span s = { .p = NULL };
-
-	if (unlikely(len > to_page_end(gva)) && !probe(x, w, gva, len, UM_WRITE))
-		return false;
-	while (len) {
-		unsigned n = um_min(len, to_page_end(gva));
-
-		if (!span_of(x, w, gva, n, UM_WRITE, &s))
-			return false;
-		if (!s.p) {
-			if (!mmio_span(x, s.gpa, (u8 *)from, n, true))
-				return false;
-		} else if (um_copy_to(s.p, from, n)) {
-			return um_host_fault(x, gva, s.p);
-		} else if (s.tracked) {
-			um_mmu_written(x->mmu, s.gpa, n);
-			um_interp_sync_ctx(x);
-		}
-		gva = (gva + n) & wrap(x, w);
-		from += n;
-		len -= n;
-	}
-	return true;
+	return access_as(x, w, gva, (u8 *)buf, len, UM_WRITE);
 }
 
 static struct who explicit(const struct um_exec *x)

@@ -33,6 +33,11 @@ enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)
 	m->accesses++;
 	if (m->kick_after && !--m->kick_after)
 		atomic_store(&m->x.kick, 1);
+	if (m->take_after && !--m->take_after) {
+		machine_prop(m, m->take_page, m->take_prop);
+		m->tlb.seq++;
+		prop = page < MEM_PAGES ? m->prop[page] : 0;
+	}
 	f->gpa = f->gva;
 	f->error_code = (f->acc == UM_WRITE ? PFERR_WRITE : 0) | (user ? PFERR_USER : 0) |
 			(f->acc == UM_FETCH ? PFERR_FETCH : 0);
@@ -178,6 +183,7 @@ struct machine *machine_new(void)
 	memset(m->prop, P_PRESENT | P_WRITE | P_USER, sizeof(m->prop));
 	m->x.cpu.rflags = RFLAGS_FIXED1;
 	m->x.cpu.gpr[UM_RSP] = STACK;
+	memset(m->x.cpu.features, 0xff, sizeof(m->x.cpu.features));
 	assert_int_equal(um_engine_init(&m->x), 0);
 	machine_mode(m, UM_MODE_64);
 	return m;

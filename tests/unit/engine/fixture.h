@@ -56,6 +56,9 @@ struct machine {
 	struct written written[64];
 	unsigned accesses;   /* calls of um_mmu_access() */
 	unsigned kick_after; /* set x.kick at that many further calls */
+	/* At that many further calls, another processor takes a page away: its properties change. */
+	unsigned take_after, take_page;
+	u8 take_prop;
 };
 
 /* A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable. */

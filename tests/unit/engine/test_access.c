@@ -92,6 +92,75 @@ static void test_crossing_fault(void **state)
 }
 
 /* Read-modify-write faults as a write, and the accumulator of a failing CMPXCHG stays. */
+/*
+ * Another processor takes a page away while an access that crosses into the next is under way, at each point
+ * where it can: all is stored or nothing, and what was taken is not stored to.
+ */
+static void test_crossing_taken(void **state)
+{
+	static const struct {
+		const u8 *code, *end;
+	} codes[] = { { store8, store8_end },
+		      { add8, add8_end },
+		      { lock_add8, lock_add8_end },
+		      { xchg8, xchg8_end } };
+	struct machine *m = *state;
+	const gva_t edge = DATA + UM_PAGE_SIZE - 4;
+	unsigned faults = 0, done = 0;
+
+	for (unsigned c = 0; c < ARRAY_SIZE(codes); c++) {
+		for (unsigned n = 0; n < 2 * 12 * 2; n++) {
+			m->take_after = 0;
+			m->no_tlb = n & 1;
+			machine_prop(m, 8, P_PRESENT | P_WRITE);
+			machine_prop(m, 9, P_PRESENT | P_WRITE);
+			poke(m, edge, 8, 0x1111111111111111);
+			machine_code(m, CODE, codes[c].code, codes[c].end);
+			m->x.cpu.gpr[UM_RDI] = edge;
+			m->x.cpu.gpr[UM_RAX] = 0x2222222222222222;
+			m->take_page = n & 2 ? 8 : 9;
+			m->take_prop = 0;
+			m->take_after = 1 + n / 4;
+			if (machine_run(m) == UM_EXIT_HLT) {
+				assert_int_not_equal(peek(m, edge, 8), 0x1111111111111111);
+				done++;
+				continue;
+			}
+			assert_int_equal(m->x.exit.kind, UM_EXIT_EXCEPTION);
+			assert_int_equal(m->x.exit.exc.vector, UM_VEC_PF);
+			assert_int_equal(peek(m, edge, 8), 0x1111111111111111);
+			assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x2222222222222222);
+			faults++;
+		}
+	}
+	assert_true(faults > 8 && done > 8);
+}
+
+/* A store to memory and a device at once: the exit to the device finds nothing stored yet. */
+static void test_crossing_mmio(void **state)
+{
+	struct machine *m = *state;
+	const gva_t edge = DATA + UM_PAGE_SIZE - 4;
+	u32 device = 0x00000007;
+
+	machine_prop(m, 9, P_PRESENT | P_WRITE | P_MMIO);
+	poke(m, edge, 4, 0xffffffff);
+	load_code(m, add8);
+	m->x.cpu.gpr[UM_RDI] = edge;
+	m->x.cpu.gpr[UM_RAX] = 1;
+	assert_int_equal(machine_run(m), UM_EXIT_MMIO);
+	assert_false(m->x.exit.mmio.write);
+	um_engine_mmio_done(&m->x, &device);
+	assert_int_equal(machine_run(m), UM_EXIT_MMIO);
+	assert_true(m->x.exit.mmio.write);
+	assert_int_equal(m->x.exit.mmio.len, 4);
+	assert_int_equal(m->x.exit.mmio.data[0], 8);
+	assert_int_equal(peek(m, edge, 4), 0xffffffff);
+	um_engine_mmio_done(&m->x, NULL);
+	run_to_hlt(m);
+	assert_int_equal(peek(m, edge, 4), 0);
+}
+
 static void test_read_only(void **state)
 {
 	struct machine *m = *state;
@@ -487,9 +556,10 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_crossing),   T(test_crossing_fault), T(test_read_only), T(test_user),
-		T(test_host_fault), T(test_mmio),	    T(test_tracked),   T(test_stack),
-		T(test_canonical),  T(test_limits),	    T(test_real_mode), T(test_alignment),
+		T(test_crossing),	T(test_crossing_fault), T(test_read_only), T(test_user),
+		T(test_host_fault),	T(test_mmio),		T(test_tracked),   T(test_stack),
+		T(test_crossing_taken), T(test_crossing_mmio),	T(test_canonical), T(test_limits),
+		T(test_real_mode),	T(test_alignment),
 	};
 
 	um_uaccess_init();
