@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /* Requests on a VM's descriptor (api.rst, "VM ioctls"). */
 #include <errno.h>
+#include <limits.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "api/api.h"
 
-#define MIN_MMU_PAGES 64 /* fewer than KVM would take */
+#define MIN_MMU_PAGES 64      /* fewer than KVM would take */
+#define MAX_MMU_PAGES INT_MAX /* what KVM_GET_NR_MMU_PAGES can return */
 
 /* ---- the VM itself ---- */
 
@@ -94,7 +96,7 @@ static long set_nr_mmu_pages(void *obj, unsigned long arg, void *data)
 
 	if (arg < MIN_MMU_PAGES)
 		return -EINVAL;
-	um_mmu_set_nr_pages(vm->mmu, arg);
+	um_mmu_set_nr_pages(vm->mmu, um_min(arg, (unsigned long)MAX_MMU_PAGES));
 	return 0;
 }
 
