@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* Requests: what the kernel answers to good and bad ones, per descriptor. */
+#include <limits.h>
+
 #include "guest.h"
 
 #include <dirent.h>
@@ -427,6 +429,9 @@ static void test_mmu_pages_and_addresses(void **state)
 	guest_open_vm(&g, NO_CHIP);
 	assert_int_equal(io(g.vm, KVM_SET_NR_MMU_PAGES, 1000), 0);
 	assert_int_equal(io(g.vm, KVM_GET_NR_MMU_PAGES, 0), 1000);
+	/* More than the answer has room for. */
+	assert_int_equal(io(g.vm, KVM_SET_NR_MMU_PAGES, 1ul << 63), 0);
+	assert_int_equal(io(g.vm, KVM_GET_NR_MMU_PAGES, 0), INT_MAX);
 	assert_int_equal(io(g.vm, KVM_SET_TSS_ADDR, 0xfffbd000), 0);
 	assert_int_equal(io(g.vm, KVM_SET_IDENTITY_MAP_ADDR, &addr), 0);
 	vcpu = io(g.vm, KVM_CREATE_VCPU, 0);
