@@ -135,7 +135,8 @@ int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d)
 	tsc = __rdtsc();
 	now = um_clock_at(vm, tsc);
 	pthread_mutex_lock(&vm->clock_lock);
-	vm->clock_offset += (s64)(want - now);
+	/* Unsigned: @want is whatever the VMM says. */
+	vm->clock_offset = (s64)((u64)vm->clock_offset + want - now);
 	pthread_mutex_unlock(&vm->clock_lock);
 	um_for_each_vcpu(vm, i, v) um_vcpu_request(v, UM_REQ_CLOCK);
 	return 0;
