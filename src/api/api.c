@@ -200,6 +200,30 @@ int umbra_ioctl(int fd, unsigned long request, void *arg)
 	return result(r);
 }
 
+/*
+ * A vCPU's memfd, but for the ring of coalesced writes, which all vCPUs of a VM have in common: it lies over
+ * its page.
+ */
+static void *map_vcpu(const struct um_vcpu *v, void *addr, size_t length, int prot, int flags,
+		      int fd, off_t offset)
+{
+	const off_t ring = UM_RING_PAGE * (off_t)UM_PAGE_SIZE;
+	void *p = mmap(addr, length, prot, flags, fd, offset), *at;
+
+	if (p == MAP_FAILED || offset > ring || length <= (size_t)(ring - offset))
+		return p;
+	at = (char *)p + (ring - offset);
+	flags = (flags & ~MAP_FIXED_NOREPLACE) | MAP_FIXED;
+	if (mmap(at, UM_PAGE_SIZE, prot, flags, v->vm->ring_fd, 0) == MAP_FAILED) {
+		int err = errno;
+
+		munmap(p, length);
+		errno = err;
+		return MAP_FAILED;
+	}
+	return p;
+}
+
 void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t offset)
 {
 	struct um_handle h;
@@ -210,7 +234,7 @@ void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 		errno = EBADF;
 	} else {
 		if (h.kind == UM_HANDLE_VCPU)
-			p = mmap(addr, length, prot, flags, fd, offset);
+			p = map_vcpu(h.obj, addr, length, prot, flags, fd, offset);
 		else
 			errno = ENODEV;
 		um_handle_put(&h);

@@ -93,6 +93,14 @@ static long xsave_size(void)
 	X(KVM_CAP_PIT_STATE2, 1)                        \
 	X(KVM_CAP_REINJECT_CONTROL, 1)                  \
 	X(KVM_CAP_TSC_DEADLINE_TIMER, 1)                \
+	X(KVM_CAP_IRQFD, 1)                             \
+	X(KVM_CAP_IRQFD_RESAMPLE, 1)                    \
+	/* writes that don't leave */                   \
+	X(KVM_CAP_IOEVENTFD, 1)                         \
+	X(KVM_CAP_IOEVENTFD_NO_LENGTH, 1)               \
+	X(KVM_CAP_IOEVENTFD_ANY_LENGTH, 1)              \
+	X(KVM_CAP_COALESCED_MMIO, UM_RING_PAGE)         \
+	X(KVM_CAP_COALESCED_PIO, 1)                     \
 	/* time */                                      \
 	X(KVM_CAP_ADJUST_CLOCK, CLOCK_FLAGS)            \
 	X(KVM_CAP_KVMCLOCK_CTRL, 1)                     \

@@ -166,6 +166,28 @@ static long set_gsi_routing(void *obj, unsigned long arg, void *data)
 	return r;
 }
 
+static long irqfd(void *obj, unsigned long arg, void *data)
+{
+	struct um_irqchip *chip = um_vm_irqchip(obj);
+
+	return chip ? um_irqchip_irqfd(chip, data) : -EINVAL;
+}
+
+static long ioeventfd(void *obj, unsigned long arg, void *data)
+{
+	return um_ioeventfds_set(((struct um_vm *)obj)->ioeventfds, data);
+}
+
+static long register_coalesced(void *obj, unsigned long arg, void *data)
+{
+	return um_coalesced_register(obj, data);
+}
+
+static long unregister_coalesced(void *obj, unsigned long arg, void *data)
+{
+	return um_coalesced_unregister(obj, data);
+}
+
 static long create_pit2(void *obj, unsigned long arg, void *data)
 {
 	struct um_irqchip *chip = um_vm_irqchip(obj);
@@ -275,6 +297,12 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_GET_IRQCHIP, INOUT, struct kvm_irqchip, get_irqchip),
 	UM_IOCTL(KVM_SET_IRQCHIP, IN, struct kvm_irqchip, set_irqchip),
 	UM_IOCTL(KVM_SET_GSI_ROUTING, IN, struct kvm_irq_routing, set_gsi_routing),
+	UM_IOCTL(KVM_IRQFD, IN, struct kvm_irqfd, irqfd),
+	UM_IOCTL(KVM_IOEVENTFD, IN, struct kvm_ioeventfd, ioeventfd),
+	UM_IOCTL(KVM_REGISTER_COALESCED_MMIO, IN, struct kvm_coalesced_mmio_zone,
+		 register_coalesced),
+	UM_IOCTL(KVM_UNREGISTER_COALESCED_MMIO, IN, struct kvm_coalesced_mmio_zone,
+		 unregister_coalesced),
 	UM_IOCTL(KVM_CREATE_PIT, VAL, char, create_pit),
 	UM_IOCTL(KVM_CREATE_PIT2, IN, struct kvm_pit_config, create_pit2),
 	UM_IOCTL(KVM_GET_PIT, OUT, struct kvm_pit_state, get_pit),

@@ -247,6 +247,7 @@ struct ioapic {
 
 struct pit;
 struct routing;
+struct irqfd;
 
 struct um_irqchip {
 	bool split;
@@ -270,6 +271,10 @@ struct um_irqchip {
 	struct routing *routing;
 	struct um_lapic *dead;
 	bool pit_kick; /* a PIT tick is to be sent before the lock is dropped */
+	struct irqfd *resamplers; /* irqfds with a resample descriptor */
+
+	pthread_mutex_t irqfds_lock; /* outside of lock */
+	struct irqfd *irqfds;
 };
 
 void chip_lock(struct um_irqchip *chip);
@@ -339,6 +344,8 @@ bool routing_level_vector(struct um_irqchip *chip, struct um_lapic *l, u8 vec);
  * mask: whoever drives the pin's GSI may care.
  */
 void chip_pin_acked(struct um_irqchip *chip, unsigned which, unsigned pin);
+/* Does someone care for acknowledgements of this pin even if it is edge-triggered? */
+bool chip_pin_watched(struct um_irqchip *chip, unsigned which, unsigned pin);
 void chip_pin_mask(struct um_irqchip *chip, unsigned which, unsigned pin, bool masked);
 
 /* pit.c; chip->lock held, but for create's failure-free parts and destroy. */
@@ -349,5 +356,10 @@ void pit_acked(struct um_irqchip *chip);
 void pit_unmasked(struct um_irqchip *chip);
 void pit_send_tick(struct um_irqchip *chip);
 void pit_destroy(struct um_irqchip *chip); /* without the lock */
+
+/* irqfd.c.  The first two with chip->lock held: an interrupt of @gsi was acknowledged; does it matter? */
+void irqfd_acked(struct um_irqchip *chip, u32 gsi);
+bool irqfd_wants_ack(struct um_irqchip *chip, u32 gsi);
+void irqfds_destroy(struct um_irqchip *chip); /* before the timers; without the lock */
 
 #endif

@@ -22,8 +22,7 @@ void ioapic_update_eoi_vectors(struct um_irqchip *chip)
 		u64 e = chip->ioapic.redir[pin];
 		u8 vec = e & REDIR_VECTOR;
 
-		if ((e & REDIR_LEVEL) ||
-		    (chip->pit && routing_gsi_of(chip, KVM_IRQCHIP_IOAPIC, pin) == 0))
+		if ((e & REDIR_LEVEL) || chip_pin_watched(chip, KVM_IRQCHIP_IOAPIC, pin))
 			vectors[vec >> 6] |= BIT(vec & 63);
 	}
 	for (unsigned i = 0; i < 4; i++)

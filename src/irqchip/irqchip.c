@@ -45,6 +45,7 @@ int um_irqchip_create(struct um_irqchip **out, const struct um_irqchip_config *c
 	chip->trace = cfg->trace ? cfg->trace : &no_trace;
 	chip->counters = cfg->counters;
 	pthread_mutex_init(&chip->lock, NULL);
+	pthread_mutex_init(&chip->irqfds_lock, NULL);
 	err = routing_init(chip);
 	if (err)
 		goto fail;
@@ -59,12 +60,14 @@ fail_routing:
 	free(chip->routing);
 fail:
 	pthread_mutex_destroy(&chip->lock);
+	pthread_mutex_destroy(&chip->irqfds_lock);
 	free(chip);
 	return err;
 }
 
 void um_irqchip_destroy(struct um_irqchip *chip)
 {
+	irqfds_destroy(chip);
 	pit_destroy(chip);
 	um_timers_destroy(chip->timers);
 	while (chip->dead) {
@@ -76,6 +79,7 @@ void um_irqchip_destroy(struct um_irqchip *chip)
 	}
 	free(chip->routing);
 	pthread_mutex_destroy(&chip->lock);
+	pthread_mutex_destroy(&chip->irqfds_lock);
 	free(chip);
 }
 
@@ -124,8 +128,21 @@ int um_irqchip_set_irq(struct um_irqchip *chip, enum um_irq_source source, u32 g
 /* The PIT sits on GSI 0, wherever that is routed. */
 void chip_pin_acked(struct um_irqchip *chip, unsigned which, unsigned pin)
 {
-	if (chip->pit && routing_gsi_of(chip, which, pin) == 0)
+	int gsi = routing_gsi_of(chip, which, pin);
+
+	if (gsi < 0)
+		return;
+	if (chip->pit && gsi == 0)
 		pit_acked(chip);
+	if (chip->resamplers)
+		irqfd_acked(chip, (u32)gsi);
+}
+
+bool chip_pin_watched(struct um_irqchip *chip, unsigned which, unsigned pin)
+{
+	int gsi = routing_gsi_of(chip, which, pin);
+
+	return gsi >= 0 && ((chip->pit && gsi == 0) || irqfd_wants_ack(chip, (u32)gsi));
 }
 
 void chip_pin_mask(struct um_irqchip *chip, unsigned which, unsigned pin, bool masked)

@@ -15,7 +15,8 @@
  * function may be called from any thread.
  *
  * Locks, outermost first (no other lock of the project is taken inside, but for leaves):
- *   chip->lock    PIC, IOAPIC, PIT, port 0x61, routing table
+ *   chip->irqfds_lock  the list of irqfds
+ *   chip->lock    PIC, IOAPIC, PIT, port 0x61, routing table, the list of resampling irqfds
  *   lapic->lock   all of one local APIC; never two at once
  *   timer set     leaf (timer.h)
  *   whatever the um_lapic_ops take: must be leaves
@@ -100,6 +101,16 @@ int um_irqchip_set_irq(struct um_irqchip *chip, enum um_irq_source source, u32 g
  * flags or address.
  */
 int um_irqchip_send_msi(struct um_irqchip *chip, const struct kvm_msi *msi);
+
+/*
+ * KVM_IRQFD: let an eventfd drive a GSI, or stop that.  The chip keeps a duplicate of the descriptors until
+ * then.  Each time the eventfd becomes non-zero, the helper thread takes its count and sends a pulse on the
+ * GSI; with a resample descriptor it raises the GSI, and when the guest acknowledges the interrupt, lowers
+ * it and signals all resample descriptors of this GSI.  After deassignment no pulse follows.
+ * 0; -EINVAL: flags, not an eventfd, resampling without an IOAPIC; -EBADF; -EBUSY: the eventfd has an irqfd;
+ * -ENOMEM, -EMFILE.  Deassigning what was not assigned is no error, as in KVM.
+ */
+int um_irqchip_irqfd(struct um_irqchip *chip, const struct kvm_irqfd *args);
 
 /*
  * KVM_SET_GSI_ROUTING: replace the table.  0; -EINVAL as KVM: too many entries, flags, GSI or pin

@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * The helper thread and its timers.
+ * The helper thread, its timers and its descriptors.
  *
  * Armed timers stand in a binary heap by deadline.  One timerfd carries the nearest of them; the
- * helper thread sleeps in epoll, which is also where other descriptors (irqfds) can be served.
+ * helper thread sleeps in epoll, where it also waits for other descriptors (irqfds).
  *
  *   I1  heap[0..n) is a heap by deadline, and heap[t->slot] == t for each of its timers.
  *   I2  cap >= nr_timers, so arming never allocates.
@@ -11,6 +11,8 @@
  *       is awake and will look at the heap again.  It may be earlier (a timer was cancelled or put
  *       off): then the thread wakes, finds nothing due and sets it anew, which is cheaper than a
  *       system call for each change.
+ *   I4  What epoll reports names a watch by its place in a table and the generation of that place, never by
+ *       its address: a report may be older than the removal of the watch.
  */
 #include "irqchip/timer.h"
 
@@ -28,18 +30,32 @@
 
 #define NSEC_PER_SEC 1000000000ull
 #define NEVER	     UINT64_MAX
-/* Timers served before the descriptors get their turn. */
+/* Timers served before the descriptors get their turn, and the other way round. */
 #define BATCH 64
+
+/* What epoll reports: these two, or a watch as place and generation. */
+#define EVENT_TIMER 0ull
+#define EVENT_STOP  1ull
+#define EVENT_WATCH BIT(63)
+
+struct place {
+	struct um_watch *watch; /* NULL: free */
+	u32 generation;		/* below 2^31 */
+};
 
 struct um_timers {
 	pthread_mutex_t lock;
-	pthread_cond_t idle; /* `running` became NULL */
+	pthread_cond_t idle; /* `running` or `watching` became NULL */
 	pthread_t thread;
 	int epfd, timerfd, stopfd;
 	struct um_timer **heap;
 	int n, cap, nr_timers;
 	u64 programmed;
 	struct um_timer *running; /* whose function the helper thread is in */
+
+	struct place *places;
+	u32 nr_places;
+	struct um_watch *watching; /* whose function the helper thread is in */
 };
 
 u64 um_timer_now(void)
@@ -150,26 +166,47 @@ static void serve_timers(struct um_timers *s)
 	pthread_mutex_unlock(&s->lock);
 }
 
+static void serve_watch(struct um_timers *s, u64 event)
+{
+	u32 slot = (u32)event, generation = event >> 32 & 0x7fffffff;
+	struct um_watch *w = NULL;
+
+	pthread_mutex_lock(&s->lock);
+	if (slot < s->nr_places && s->places[slot].generation == generation)
+		w = s->places[slot].watch;
+	if (w) {
+		s->watching = w;
+		pthread_mutex_unlock(&s->lock);
+		w->fn(w->opaque);
+		pthread_mutex_lock(&s->lock);
+		s->watching = NULL;
+		pthread_cond_broadcast(&s->idle);
+	}
+	pthread_mutex_unlock(&s->lock);
+}
+
 static void *helper(void *arg)
 {
 	struct um_timers *s = arg;
 
 	for (;;) {
-		struct epoll_event ev[2];
+		struct epoll_event ev[BATCH];
 		int n = epoll_wait(s->epfd, ev, ARRAY_SIZE(ev), -1);
 
 		for (int i = 0; i < n; i++) {
-			if (ev[i].data.fd == s->stopfd)
+			if (ev[i].data.u64 == EVENT_STOP)
 				return NULL;
-			if (ev[i].data.fd == s->timerfd)
+			if (ev[i].data.u64 == EVENT_TIMER)
 				serve_timers(s);
+			else
+				serve_watch(s, ev[i].data.u64);
 		}
 	}
 }
 
-static int watch(struct um_timers *s, int fd)
+static int watch(struct um_timers *s, int fd, u64 event)
 {
-	struct epoll_event ev = { .events = EPOLLIN, .data.fd = fd };
+	struct epoll_event ev = { .events = EPOLLIN, .data.u64 = event };
 
 	return epoll_ctl(s->epfd, EPOLL_CTL_ADD, fd, &ev) < 0 ? -errno : 0;
 }
@@ -200,6 +237,7 @@ static void free_set(struct um_timers *s)
 	pthread_cond_destroy(&s->idle);
 	pthread_mutex_destroy(&s->lock);
 	free(s->heap);
+	free(s->places);
 	free(s);
 }
 
@@ -223,9 +261,9 @@ int um_timers_create(struct um_timers **set)
 	if (s->stopfd < 0 && !err)
 		err = -errno;
 	if (!err)
-		err = watch(s, s->timerfd);
+		err = watch(s, s->timerfd, EVENT_TIMER);
 	if (!err)
-		err = watch(s, s->stopfd);
+		err = watch(s, s->stopfd, EVENT_STOP);
 	if (!err)
 		err = start_thread(s);
 	if (err) {
@@ -309,5 +347,66 @@ void um_timer_destroy(struct um_timer *t)
 	}
 	s->nr_timers--;
 	t->set = NULL;
+	pthread_mutex_unlock(&s->lock);
+}
+
+/* ---- Descriptors ---- */
+
+/* A free place in the table, which grows as needed; -ENOMEM. */
+static int find_place(struct um_timers *s, u32 *slot)
+{
+	struct place *places;
+	u32 i = 0, n;
+
+	while (i < s->nr_places && s->places[i].watch)
+		i++;
+	if (i == s->nr_places) {
+		n = i ? 2 * i : 16;
+		places = realloc(s->places, n * sizeof(*places));
+		if (!places)
+			return -ENOMEM;
+		for (u32 k = i; k < n; k++)
+			places[k] = (struct place){ 0 };
+		s->places = places;
+		s->nr_places = n;
+	}
+	*slot = i;
+	return 0;
+}
+
+int um_watch_add(struct um_watch *w, struct um_timers *s, int fd, um_timer_fn fn, void *opaque)
+{
+	struct place *p;
+	u32 slot;
+	int err;
+
+	pthread_mutex_lock(&s->lock);
+	err = find_place(s, &slot);
+	if (!err) {
+		p = &s->places[slot];
+		p->generation = (p->generation + 1) & 0x7fffffff;
+		err = watch(s, fd, EVENT_WATCH | (u64)p->generation << 32 | slot);
+	}
+	if (!err) {
+		*w = (struct um_watch){ .set = s, .fn = fn, .opaque = opaque, .fd = fd, .slot = slot };
+		/* The helper thread finds it once the lock is released; the report waits, if there is one. */
+		s->places[slot].watch = w;
+	}
+	pthread_mutex_unlock(&s->lock);
+	return err;
+}
+
+void um_watch_remove(struct um_watch *w)
+{
+	struct um_timers *s = w->set;
+
+	if (!s)
+		return;
+	pthread_mutex_lock(&s->lock);
+	epoll_ctl(s->epfd, EPOLL_CTL_DEL, w->fd, NULL);
+	s->places[w->slot].watch = NULL;
+	while (s->watching == w)
+		pthread_cond_wait(&s->idle, &s->lock);
+	w->set = NULL;
 	pthread_mutex_unlock(&s->lock);
 }

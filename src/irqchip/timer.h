@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Timers, and the one helper thread of a VM that serves them.
+ * Timers and watched descriptors, and the one helper thread of a VM that serves them.
  *
  * A timer has an absolute deadline on CLOCK_MONOTONIC, in nanoseconds.  When it has passed, the
  * helper thread disarms the timer and calls its function, with no lock held; the function may arm
@@ -58,5 +58,29 @@ void um_timer_cancel(struct um_timer *t);
  * lock that the function takes, and not from a timer function.  A zeroed timer is left alone.
  */
 void um_timer_destroy(struct um_timer *t);
+
+/* ---- Descriptors ---- */
+
+/* Embed one; the fields are timer.c's. */
+struct um_watch {
+	struct um_timers *set;
+	um_timer_fn fn;
+	void *opaque;
+	int fd;
+	u32 slot; /* in the set's table of watches */
+};
+
+/*
+ * Call @fn in the helper thread whenever @fd is readable, until it is removed; @fn must read what makes
+ * it so.  At once if it is readable already.  @fd stays the caller's, who must not close it before
+ * removing the watch.  0 or -errno (ENOMEM, ENOSPC, EPERM: not a descriptor that can be waited for).
+ */
+int um_watch_add(struct um_watch *w, struct um_timers *set, int fd, um_timer_fn fn, void *opaque);
+
+/*
+ * Stop, and wait until the function is not running; afterwards it will not run again.  The rules of
+ * um_timer_destroy(); a zeroed watch is left alone.
+ */
+void um_watch_remove(struct um_watch *w);
 
 #endif

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Port and memory-mapped I/O: to a controller in the library, else to the VMM through struct kvm_run,
- * whose answer is taken when it calls KVM_RUN again.
+ * Port and memory-mapped I/O: to a controller in the library, writes also to an eventfd or to the ring of
+ * coalesced writes, else to the VMM through struct kvm_run, whose answer is taken when it calls KVM_RUN again.
  *
  * The engine stands at the instruction meanwhile, and completes it with the answer (engine/exec.h).
  */
@@ -18,31 +18,45 @@ static u8 *pio_data(struct um_vcpu *v)
 	return (u8 *)v->run + PIO_OFFSET;
 }
 
-/* The whole batch goes to one port, hence to one device. */
-static bool library_pio(struct um_vcpu *v)
+/* One write that leaves no trace in the vCPU: to a controller, an eventfd, or the coalesced ring. */
+static bool library_write(struct um_vcpu *v, enum um_io_space space, u64 addr, unsigned len,
+			  const void *data)
+{
+	return um_ioeventfds_write(v->vm->ioeventfds, space, addr, len, data) ||
+	       um_coalesced_write(v->vm, space, addr, len, data);
+}
+
+static bool library_port(struct um_vcpu *v, const struct um_pio *p, u8 *data)
 {
 	struct um_irqchip *chip = um_vm_irqchip(v->vm);
+
+	if (!p->write)
+		return chip && um_irqchip_pio_read(chip, p->port, p->size, data);
+	return (chip && um_irqchip_pio_write(chip, p->port, p->size, data)) ||
+	       library_write(v, UM_IO_PIO, p->port, p->size, data);
+}
+
+/*
+ * How many accesses of the batch are served here.  They go to one port, hence to one device, but for
+ * eventfds that want one value, and a ring that becomes full: what follows is the VMM's.
+ */
+static unsigned library_pio(struct um_vcpu *v)
+{
 	struct um_pio *p = &v->x.pio;
+	unsigned i = 0;
 
-	if (!chip)
-		return false;
-	for (unsigned i = 0; i < p->count; i++) {
-		u8 *data = p->data + i * p->size;
-		bool mine = p->write ? um_irqchip_pio_write(chip, p->port, p->size, data)
-				     : um_irqchip_pio_read(chip, p->port, p->size, data);
-
-		if (!mine)
-			return false;
-	}
-	return true;
+	while (i < p->count && library_port(v, p, p->data + i * p->size))
+		i++;
+	return i;
 }
 
 int um_vcpu_pio(struct um_vcpu *v)
 {
 	struct um_pio *p = &v->x.pio;
 	struct kvm_run *run = v->run;
+	unsigned done = library_pio(v);
 
-	if (library_pio(v)) {
+	if (done == p->count) {
 		um_count(v->counters, kernel_io);
 		p->state = UM_PIO_DONE;
 		return 1;
@@ -52,10 +66,10 @@ int um_vcpu_pio(struct um_vcpu *v)
 	run->io.direction = p->write ? KVM_EXIT_IO_OUT : KVM_EXIT_IO_IN;
 	run->io.size = p->size;
 	run->io.port = p->port;
-	run->io.count = p->count;
+	run->io.count = p->count - done;
 	run->io.data_offset = PIO_OFFSET;
 	if (p->write)
-		memcpy(pio_data(v), p->data, (size_t)p->size * p->count);
+		memcpy(pio_data(v), p->data + done * p->size, (size_t)p->size * run->io.count);
 	v->user_io = UM_USER_PIO;
 	return 0;
 }
@@ -65,13 +79,14 @@ static bool library_mmio(struct um_vcpu *v)
 	struct um_irqchip *chip = um_vm_irqchip(v->vm);
 	struct um_exit *e = &v->x.exit;
 
-	if (!v->lapic)
-		return false;
-	if (e->mmio.write)
-		return um_lapic_mmio_write(v->lapic, e->mmio.gpa, e->mmio.len, e->mmio.data) ||
-		       um_irqchip_mmio_write(chip, e->mmio.gpa, e->mmio.len, e->mmio.data);
-	return um_lapic_mmio_read(v->lapic, e->mmio.gpa, e->mmio.len, e->mmio.data) ||
-	       um_irqchip_mmio_read(chip, e->mmio.gpa, e->mmio.len, e->mmio.data);
+	if (!e->mmio.write)
+		return v->lapic &&
+		       (um_lapic_mmio_read(v->lapic, e->mmio.gpa, e->mmio.len, e->mmio.data) ||
+			um_irqchip_mmio_read(chip, e->mmio.gpa, e->mmio.len, e->mmio.data));
+	if (v->lapic && (um_lapic_mmio_write(v->lapic, e->mmio.gpa, e->mmio.len, e->mmio.data) ||
+			 um_irqchip_mmio_write(chip, e->mmio.gpa, e->mmio.len, e->mmio.data)))
+		return true;
+	return library_write(v, UM_IO_MMIO, e->mmio.gpa, e->mmio.len, e->mmio.data);
 }
 
 int um_vcpu_mmio(struct um_vcpu *v)

@@ -16,7 +16,7 @@
  *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
  *   the irqchip's locks (irqchip/irqchip.h)
- *   vm->clock_lock, vm->timers_lock (leaves)
+ *   vm->clock_lock, vm->timers_lock, vm->coalesced_lock, that of the ioeventfds (leaves)
  * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
  */
 #ifndef UM_VCPU_VCPU_H
@@ -30,6 +30,7 @@
 #include "base/counters.h"
 #include "base/trace.h"
 #include "engine/engine.h"
+#include "irqchip/ioeventfd.h"
 #include "irqchip/irqchip.h"
 #include "irqchip/lapic.h"
 #include "irqchip/timer.h"
@@ -40,6 +41,7 @@
 #define UM_TSC_KHZ_MIN 1000u /* that KVM_SET_TSC_KHZ takes */
 #define UM_TSC_KHZ_MAX 100000000u
 #define UM_RUN_PAGES   3 /* KVM_GET_VCPU_MMAP_SIZE: struct kvm_run, port data, coalesced ring */
+#define UM_RING_PAGE   2 /* KVM_CAP_COALESCED_MMIO: which of them the ring is; one for the whole VM */
 
 struct um_vcpu;
 
@@ -61,6 +63,15 @@ struct um_vm {
 	_Atomic(struct um_irqchip *) irqchip; /* NULL: the VMM's own; set once */
 	pthread_mutex_t timers_lock;	      /* leaf: poll_timers */
 	struct um_timers *poll_timers;	      /* see um_vcpu.poll_timer; made when first needed */
+
+	struct um_ioeventfds *ioeventfds;
+
+	/* Coalesced writes (coalesced.c) */
+	int ring_fd; /* one page, to be mapped as page UM_RING_PAGE of each vCPU */
+	struct kvm_coalesced_mmio_ring *ring;
+	pthread_mutex_t coalesced_lock; /* leaf: zones, and adding to the ring */
+	struct um_coalesced_zone *zones;
+	atomic_uint nr_zones;
 
 	int stat_fd;
 	struct um_stat_page *stat;
@@ -240,6 +251,11 @@ int um_vcpu_inject(struct um_vcpu *v);
 
 /* Deliver exception @ev through the guest's IDT, combining double faults.  As um_vcpu_inject(). */
 int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev);
+/*
+ * The delivery of @first raised x.exit.exc: make pending what comes of the two, in v->exc.  False: a triple fault is
+ * pending instead.
+ */
+bool um_vcpu_next_exception(struct um_vcpu *v, struct um_event first);
 
 /* An exception that an engine reported: to the debugger (0), or pending for the guest (1). */
 int um_vcpu_exception(struct um_vcpu *v, const struct um_event *ev);
@@ -274,6 +290,20 @@ int um_vcpu_pio(struct um_vcpu *v);
 int um_vcpu_mmio(struct um_vcpu *v);
 /* The VMM has called KVM_RUN again: take its answer from struct kvm_run. */
 void um_vcpu_complete_user_io(struct um_vcpu *v);
+/*
+ * KVM_REGISTER_COALESCED_MMIO, KVM_UNREGISTER_COALESCED_MMIO: writes to a zone wait in the ring until the VMM
+ * looks.  0; -EINVAL (neither MMIO nor ports); -ENOSPC, -ENOMEM.  Unregistering takes out the zones that
+ * contain the given range; none is no error.
+ */
+int um_coalesced_register(struct um_vm *vm, const struct kvm_coalesced_mmio_zone *zone);
+int um_coalesced_unregister(struct um_vm *vm, const struct kvm_coalesced_mmio_zone *zone);
+/* True: the write is in the ring.  False: not in a zone, or the ring is full. */
+bool um_coalesced_write(struct um_vm *vm, enum um_io_space space, u64 addr, unsigned len,
+			const void *data);
+/* At creation and at the end of a VM.  0 or -errno. */
+int um_coalesced_init(struct um_vm *vm);
+void um_coalesced_destroy(struct um_vm *vm);
+
 /* Split irqchip: an EOI that the VMM's IOAPIC must see.  1: none; 0: exit. */
 int um_vcpu_ioapic_eoi(struct um_vcpu *v);
 

@@ -20,6 +20,9 @@ static void destroy(struct um_vm *vm)
 		um_timers_destroy(vm->poll_timers);
 	if (chip)
 		um_irqchip_destroy(chip);
+	if (vm->ioeventfds)
+		um_ioeventfds_destroy(vm->ioeventfds);
+	um_coalesced_destroy(vm);
 	if (vm->mmu)
 		um_mmu_vm_destroy(vm->mmu);
 	if (vm->mem)
@@ -32,6 +35,7 @@ static void destroy(struct um_vm *vm)
 	pthread_mutex_destroy(&vm->split_lock);
 	pthread_mutex_destroy(&vm->clock_lock);
 	pthread_mutex_destroy(&vm->timers_lock);
+	pthread_mutex_destroy(&vm->coalesced_lock);
 	free(vm);
 }
 
@@ -49,6 +53,8 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	pthread_mutex_init(&vm->split_lock, NULL);
 	pthread_mutex_init(&vm->clock_lock, NULL);
 	pthread_mutex_init(&vm->timers_lock, NULL);
+	pthread_mutex_init(&vm->coalesced_lock, NULL);
+	vm->ring_fd = -1;
 	vm->default_tsc_khz = cfg->tsc_khz;
 	vm->stat_fd = um_stat_create(&vm->stat);
 	if (vm->stat_fd < 0) {
@@ -56,6 +62,13 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 		vm->stat = NULL;
 		goto fail;
 	}
+	vm->ioeventfds = um_ioeventfds_create();
+	if (!vm->ioeventfds)
+		goto fail;
+	err = um_coalesced_init(vm);
+	if (err)
+		goto fail;
+	err = -ENOMEM;
 	vm->mem = um_mem_create(&vm->cfg.trace);
 	if (!vm->mem)
 		goto fail;
