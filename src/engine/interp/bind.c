@@ -6,6 +6,7 @@
  * that has the instruction.  A mnemonic without a row is not an integer instruction of ours: the
  * system's, a native stub's, or #UD.
  */
+#include "cpu/cpuid.h"
 #include "engine/interp/ops.h"
 
 const struct um_insn *um_op_ud(struct um_exec *x, const struct um_insn *i)
@@ -171,6 +172,36 @@ static um_insn_fn (*const binders[])(const struct um_insn *i) = {
 	[M(ENDBR64)] = um_bind_misc,
 };
 
+/*
+ * Instructions that came with a CPUID bit, as a processor without it takes them: TZCNT and LZCNT ignore their prefix
+ * and are BSF and BSR (SDM vol. 2), the others are not there: false.
+ */
+static bool offered(const struct um_cpu *c, struct um_insn *i)
+{
+	switch (i->op) {
+	case M(TZCNT):
+		if (!um_cpu_has(c, UM_F_BMI1))
+			i->op = M(BSF);
+		return true;
+	case M(LZCNT):
+		if (!um_cpu_has(c, UM_F_ABM))
+			i->op = M(BSR);
+		return true;
+	case M(POPCNT):
+		return um_cpu_has(c, UM_F_POPCNT);
+	case M(MOVBE):
+		return um_cpu_has(c, UM_F_MOVBE);
+	case M(CMPXCHG8B):
+		return um_cpu_has(c, UM_F_CX8);
+	case M(CMPXCHG16B):
+		return um_cpu_has(c, UM_F_CX16);
+	case M(LAHF):
+	case M(SAHF):
+		return i->mode != UM_MODE_64 || um_cpu_has(c, UM_F_LAHF_LM);
+	}
+	return true;
+}
+
 um_insn_fn um_core_bind(const struct um_insn *i)
 {
 	if (i->op >= ARRAY_SIZE(binders) || !binders[i->op])
@@ -180,7 +211,7 @@ um_insn_fn um_core_bind(const struct um_insn *i)
 
 void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 {
-	if (i->flags & UM_INSN_UD) {
+	if ((i->flags & UM_INSN_UD) || !offered(&x->cpu, i)) {
 		i->fn = um_op_ud;
 		return;
 	}

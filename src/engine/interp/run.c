@@ -157,7 +157,7 @@ static void step(struct um_exec *x)
 		x->cpu.int_shadow |= shadow;
 		x->cpu.rflags |= rf;
 	} else if (x->cpu.rip == rip && (b->insn[0].flags & (UM_INSN_REP | UM_INSN_REPNE))) {
-		x->cpu.rflags |= rf; /* between two iterations */
+		x->cpu.rflags |= RFLAGS_RF; /* between two iterations: SDM vol. 3 17.3.1.1 */
 	}
 	/*
 	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n, which

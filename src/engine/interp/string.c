@@ -193,7 +193,10 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 		if (since >= KICK_INTERVAL)
 			since = 0;
 	}
+	/* What comes in between two iterations finds RF set (SDM vol. 3 17.3.1.1). */
 	x->cpu.rip = um_rip(x, i);
+	x->cpu.rflags |= RFLAGS_RF;
+	um_sync_special(x);
 	return NULL;
 }
 

@@ -5,6 +5,7 @@
 #include <sys/mman.h>
 
 #include "engine/interp/block.h"
+#include "cpu/cpuid.h"
 #include "fixture.h"
 
 static int setup(void **state)
@@ -307,6 +308,54 @@ static void test_features(void **state)
 	assert_true(m->counters.v[UM_CNT_blocks_decoded] > decoded);
 }
 
+CODE64(count_tz, "tzcnt rax, rdx\n hlt");
+CODE64(count_lz, "lzcnt rax, rdx\n hlt");
+CODE64(count_ones, "popcnt rax, rdx\n hlt");
+CODE64(load_swapped, "movbe rax, [rdi]\n hlt");
+CODE64(exchange_8, "cmpxchg8b [rdi]\n hlt");
+CODE64(exchange_16, "cmpxchg16b [rdi]\n hlt");
+CODE64(load_flags, "lahf\n hlt");
+
+/* Instructions that are executed in C are there if CPUID says so; without, two of them mean something else. */
+static void test_instruction_features(void **state)
+{
+	static const struct {
+		const u8 *code, *end;
+		enum um_feature f;
+		u64 with, without; /* rax; 0: #UD */
+	} rows[] = {
+#define ROW(name, feature, ...) { name, name##_end, UM_F_##feature, __VA_ARGS__ }
+		ROW(count_tz, BMI1, 64, 7),	    ROW(count_lz, ABM, 64, 7),
+		ROW(count_ones, POPCNT, 0, 0),	    ROW(load_swapped, MOVBE, 0x0102030405060708, 0),
+		ROW(exchange_8, CX8, 7, 0),	    ROW(exchange_16, CX16, 7, 0),
+		ROW(load_flags, LAHF_LM, 0x207, 0),
+	};
+	struct machine *m = *state;
+
+	for (unsigned n = 0; n < 2 * ARRAY_SIZE(rows); n++) {
+		enum um_feature f = rows[n / 2].f;
+
+		memset(m->x.cpu.features, 0xff, sizeof(m->x.cpu.features));
+		if (n & 1)
+			m->x.cpu.features[f / 64] &= ~BIT(f % 64);
+		poke(m, DATA, 8, f == UM_F_MOVBE ? 0x0807060504030201 : 7);
+		poke(m, DATA + 8, 8, 0);
+		machine_code(m, CODE, rows[n / 2].code, rows[n / 2].end);
+		m->x.cpu.gpr[UM_RDI] = DATA;
+		m->x.cpu.gpr[UM_RAX] = 7;
+		m->x.cpu.gpr[UM_RDX] = 0;
+		m->x.cpu.rflags = RFLAGS_FIXED1;
+		if ((n & 1) && !rows[n / 2].without) {
+			expect_fault(m, UM_VEC_UD);
+			assert_int_equal(m->x.cpu.rip, CODE);
+			continue;
+		}
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX],
+				 n & 1 ? rows[n / 2].without : rows[n / 2].with);
+	}
+}
+
 CODE64(fault_inside, "mov eax, 1\n inc ebx\n mov [rdi], eax\n inc ebx\n hlt");
 
 /* A fault in the middle of a block: what was before is done, and the count of instructions is right. */
@@ -335,7 +384,7 @@ int main(void)
 		T(test_self_modifying), T(test_foreign_write), T(test_verify_every_byte),
 		T(test_crossing),	T(test_fetch_faults),  T(test_faults),
 		T(test_code_limit),	T(test_kick),	       T(test_arena_full),
-		T(test_features),	T(test_fault_inside),
+		T(test_features),	T(test_fault_inside),  T(test_instruction_features),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

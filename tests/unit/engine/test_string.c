@@ -297,8 +297,28 @@ static void test_kick(void **state)
 	assert_int_equal(m->x.cpu.rip, CODE);
 	assert_true(m->x.cpu.gpr[UM_RDI] > DATA && m->x.cpu.gpr[UM_RDI] < MEM_BASE + MEM_SIZE);
 	assert_int_equal(~m->x.cpu.gpr[UM_RCX], m->x.cpu.gpr[UM_RDI] - DATA);
+	assert_true(m->x.cpu.rflags & RFLAGS_RF); /* as an interrupt that comes now must save it */
 	atomic_store(&m->x.kick, 0);
 	expect_fault(m, UM_VEC_PF); /* and it goes on, to the end of memory */
+	load_code(m, repne_scasb);
+	m->x.cpu.gpr[UM_RDI] = DATA;
+	m->x.cpu.gpr[UM_RCX] = 3;
+	run_to_hlt(m);
+	assert_false(m->x.cpu.rflags & RFLAGS_RF);
+	/* A trap after an iteration that isn't the last. */
+	load_code(m, repne_scasb);
+	m->x.cpu.gpr[UM_RCX] = 2;
+	m->x.cpu.rflags |= RFLAGS_TF;
+	for (unsigned left = 2; left--;) {
+		expect_fault(m, UM_VEC_DB);
+		assert_int_equal(m->x.cpu.gpr[UM_RCX], left);
+		assert_int_equal(!!(m->x.cpu.rflags & RFLAGS_RF), left != 0);
+	}
+	m->x.cpu.rflags &= ~(u64)RFLAGS_TF;
+	load_code(m, repne_scasb);
+	m->x.cpu.gpr[UM_RDI] = MEM_BASE + MEM_SIZE;
+	m->x.cpu.gpr[UM_RCX] = 1;
+	expect_fault(m, UM_VEC_PF);
 	assert_int_equal(m->x.exit.exc.payload, MEM_BASE + MEM_SIZE);
 }
 
