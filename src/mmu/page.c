@@ -228,6 +228,25 @@ static bool maps_nothing(const struct um_shadow_page *sp)
 	return !sp->nr_present;
 }
 
+/*
+ * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it.  Page by page where that is
+ * possible: a process that unmaps one page of a table should not lose the rest of its TLB.
+ */
+static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i,
+			 const struct um_shadow_page *child)
+{
+	if (child->role.level > 1 || !child->gva_known || child->gva_multi) {
+		if (!maps_nothing(child))
+			um_flush_note(v, sp, i);
+		return;
+	}
+	for (unsigned k = 0, left = child->nr_present; left && k < SPTES_PER_PAGE; k++) {
+		left -= child->spt[k] != 0;
+		if (spte_leaf(child->spt[k], 1) && (child->spt[k] & SPTE_ACCESSED))
+			um_flush_note(v, child, k);
+	}
+}
+
 void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 {
 	u64 old = sp->spt[i];
@@ -242,8 +261,7 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 			um_unsync_child_clear(sp, i);
 		WRITE_ONCE(sp->spt[i], 0);
 		um_ptelist_del(v, &child->parents, &sp->spt[i]);
-		if (!maps_nothing(child))
-			um_flush_note(v, sp, i);
+		note_subtree(v, sp, i, child);
 	} else if (spte_leaf(old, level)) {
 		struct um_ptelist *l = um_rmap(v, um_sp_gfn(sp, i), level);
 

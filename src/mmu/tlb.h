@@ -37,7 +37,9 @@
 
 #define UM_TLB_BITS    12
 #define UM_TLB_ENTRIES (1u << UM_TLB_BITS)
-#define UM_TLB_NR_CTX  4095 /* context numbers 1..4094; 0 never matches */
+#define UM_TLB_NR_CTX  4095 /* context numbers 4..4094; 0 never matches */
+#define UM_TLB_SPREAD \
+	5 /* low bits of a context number that the index depends on; bits 0-1 are the privilege */
 /* The tag of an empty entry: of no context that is ever used, and not of context 0 either. */
 #define UM_TLB_EMPTY 0xfffull
 
@@ -82,16 +84,22 @@ struct um_tlb {
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
-static inline unsigned um_tlb_index(gva_t gva)
+/*
+ * Where the translation of @gva in context @ctx is kept.  The low bits of the context number spread contexts over
+ * the table: a page that the kernel and the user take turns at (a system call's buffers, a signal's frame), or that
+ * two processes share (the kernel), has an entry for each.
+ */
+static inline unsigned um_tlb_index(gva_t gva, unsigned ctx)
 {
-	return (gva >> UM_PAGE_SHIFT) & (UM_TLB_ENTRIES - 1);
+	return ((gva >> UM_PAGE_SHIFT) ^ (ctx << (UM_TLB_BITS - UM_TLB_SPREAD))) &
+	       (UM_TLB_ENTRIES - 1);
 }
 
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
 static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc,
 				  unsigned ctx)
 {
-	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
+	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva, ctx)];
 
 	if (likely(e->tag[acc] == ((gva & UM_PAGE_MASK) | ctx)))
 		return (void *)(gva + e->addend);
@@ -105,7 +113,7 @@ static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_acc
 static inline void *um_tlb_lookup_sized(const struct um_tlb *t, gva_t gva, unsigned size,
 					enum um_access acc, unsigned ctx)
 {
-	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva)];
+	const struct um_tlb_entry *e = &t->e[um_tlb_index(gva, ctx)];
 	u64 tag = e->tag[acc];
 
 	if (likely(tag == ((gva & UM_PAGE_MASK) | ctx) &&

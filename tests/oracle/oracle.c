@@ -406,7 +406,7 @@ static void exec_init(void)
 	x.tlb = &tlb;
 	for (unsigned p = 0; p < UM_NR_PRIVS; p++)
 		tlb.ctx[p] = 1;
-	tlb.e[um_tlb_index((gva_t)page)] =
+	tlb.e[um_tlb_index((gva_t)page, x.ctx)] =
 		(struct um_tlb_entry){ .tag = { (u64)page | 1, (u64)page | 1, (u64)page | 1 },
 				       .addend = 0 };
 }

@@ -84,7 +84,7 @@ UM_INLINE enum um_addr um_addr_of(const struct um_insn *i)
  */
 UM_INLINE void *um_fast_lin(const struct um_exec *x, gva_t gva, unsigned size, enum um_access acc)
 {
-	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva)];
+	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva, x->ctx)];
 	hva_t p;
 
 	if (unlikely(e->tag[acc] != (((gva + size - 1) & UM_PAGE_MASK) | x->ctx)))

@@ -14,7 +14,7 @@ static struct machine *machine_of(struct um_mmu *mmu)
 
 static void fill(struct machine *m, gva_t gva, unsigned ctx, u8 *host, unsigned allowed)
 {
-	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva)];
+	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva, ctx)];
 	u64 page = gva & UM_PAGE_MASK;
 
 	for (unsigned a = 0; a < 3; a++)

@@ -21,7 +21,7 @@ static double now(void)
 
 static void warm(struct machine *m, gva_t gva, enum um_tlb_priv priv)
 {
-	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva)];
+	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva, m->tlb.ctx[priv])];
 
 	for (unsigned acc = UM_READ; acc <= UM_FETCH; acc++)
 		e->tag[acc] = (gva & UM_PAGE_MASK) | m->tlb.ctx[priv];

@@ -300,12 +300,12 @@ static void fill_tlb(struct machine *m)
 				   at == ISTACK - UM_PAGE_SIZE);
 		gva_t gva = (upper ? 0xffff800000000000ull : 0) + at;
 		bool user = m->x.cpu.cpl == 3 && (at == STACK3 - UM_PAGE_SIZE || at == STACK3);
-		struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva)];
+		unsigned ctx = m->tlb.ctx[user ? UM_PRIV_USER : UM_PRIV_KERNEL];
+		struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva, ctx)];
 
 		if (m->absent[at >> 12] || (m->mmio && m->mmio == at))
 			continue;
-		e->tag[UM_READ] = e->tag[UM_FETCH] =
-			gva | m->tlb.ctx[user ? UM_PRIV_USER : UM_PRIV_KERNEL];
+		e->tag[UM_READ] = e->tag[UM_FETCH] = gva | ctx;
 		if (!m->readonly[at >> 12])
 			e->tag[UM_WRITE] = e->tag[UM_READ];
 		e->addend = (u64)m->mem + at - gva;
