@@ -131,36 +131,47 @@ static bool double_fault(const struct um_event *first, const struct um_event *se
 	return contributory(first) && contributory(second);
 }
 
+bool um_vcpu_next_exception(struct um_vcpu *v, struct um_event first)
+{
+	const struct um_event *second = &v->x.exit.exc;
+
+	if (first.vector == UM_VEC_DF && is_exception(&first)) {
+		v->exc_pending = false;
+		v->triple_fault = true;
+		return false;
+	}
+	if (double_fault(&first, second)) {
+		/* The page fault that was under way has loaded CR2 (SDM vol. 3 6.15, #PF). */
+		if (second->vector == UM_VEC_PF)
+			v->x.cpu.cr2 = second->payload;
+		else if (first.vector == UM_VEC_PF)
+			v->x.cpu.cr2 = first.payload;
+		v->exc = (struct um_event){ .vector = UM_VEC_DF,
+					    .kind = UM_EVENT_FAULT,
+					    .has_error = true };
+	} else {
+		v->exc = *second;
+	}
+	v->exc_pending = true;
+	return true;
+}
+
 int um_vcpu_deliver_exception(struct um_vcpu *v, struct um_event ev)
 {
+	v->exc = ev;
+	v->exc_pending = true;
 	/* Benign exceptions could follow each other for ever if a guest arranged it. */
 	for (unsigned attempts = 0; attempts < 8; attempts++) {
-		const struct um_event *second = &v->x.exit.exc;
-
+		ev = v->exc;
 		um_count(v->counters, exceptions);
 		if (deliver(v, &ev)) {
 			v->exc_pending = false;
 			return 1;
 		}
-		if (v->x.exit.kind != UM_EXIT_EXCEPTION) {
-			v->exc = ev;
-			v->exc_pending = true;
+		if (v->x.exit.kind != UM_EXIT_EXCEPTION)
 			return um_vcpu_handle_exit(v, v->x.exit.kind);
-		}
-		if (ev.vector == UM_VEC_DF && is_exception(&ev))
+		if (!um_vcpu_next_exception(v, ev))
 			break;
-		if (double_fault(&ev, second)) {
-			/* The page fault that was under way has loaded CR2 (SDM vol. 3 6.15, #PF). */
-			if (second->vector == UM_VEC_PF)
-				v->x.cpu.cr2 = second->payload;
-			else if (ev.vector == UM_VEC_PF)
-				v->x.cpu.cr2 = ev.payload;
-			ev = (struct um_event){ .vector = UM_VEC_DF,
-						.kind = UM_EVENT_FAULT,
-						.has_error = true };
-		} else {
-			ev = *second;
-		}
 	}
 	return um_vcpu_shutdown(v);
 }
@@ -225,8 +236,16 @@ int um_vcpu_inject(struct um_vcpu *v)
 		return 1;
 	if (um_engine_io_pending(x)) {
 		r = um_vcpu_finish_io(v);
-		if (r <= 0 || um_engine_io_pending(x))
+		if (r <= 0)
 			return r;
+		if (um_engine_io_pending(x)) {
+			/*
+			 * It got the next of several answers.  The engine finishes it; and leaves then, for what
+			 * waits here has not asked for its window.
+			 */
+			atomic_store(&x->kick, 1);
+			return 1;
+		}
 	}
 	if (v->triple_fault)
 		return um_vcpu_shutdown(v);

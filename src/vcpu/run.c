@@ -200,8 +200,11 @@ static enum um_exit_kind run_engine(struct um_vcpu *v)
 		um_trace_event(v, &x->exit.exc);
 		v->exc = x->exit.exc;
 		if (!um_engine_deliver(x, &v->exc)) {
-			/* The slow way combines faults; it starts with the first again. */
+			/* Not the first again: a task gate may have changed the task already. */
 			v->exc_pending = true;
+			if (x->exit.kind != UM_EXIT_EXCEPTION)
+				return x->exit.kind;
+			um_vcpu_next_exception(v, v->exc);
 			return UM_EXIT_KICK;
 		}
 		kind = um_engine_run(x);

@@ -464,6 +464,54 @@ static void test_halt_woken_by_irq(void **state)
 	guest_stop(&g);
 }
 
+/*
+ * An interrupt that comes while an instruction with accesses to the VMM's devices and to the LAPIC is under
+ * way gets in right behind it, though the guest never exits again: FXSAVE to both.
+ */
+static void test_irq_during_many_accesses(void **state)
+{
+	static const uint8_t code[] = {
+		0xb0, 0x11, 0xe6, 0x20, 0xb0, 0x20, 0xe6, 0x21, 0xb0, 0x04,
+		0xe6, 0x21, 0xb0, 0x01, 0xe6, 0x21, 0xb0, 0xef, 0xe6, 0x21, /* 8259, as above */
+		0xfb,							    /* sti */
+		0x0f, 0xae, 0x06, 0xf0, 0xfe,				    /* fxsave 0xfef0 */
+		0xeb, 0xfe,						    /* jmp . */
+	};
+	static const uint8_t handler[] = { 0xe6, 0x81, 0xcf };
+	struct kvm_irq_level line = { .irq = 4, .level = 1 };
+	struct sigaction sa = { .sa_handler = on_signal };
+	struct kvm_sregs sregs;
+	unsigned writes = 0;
+	struct guest g;
+
+	guest_start(&g, FULL_CHIP, code, sizeof(code));
+	memcpy(g.mem + 0x2000, handler, sizeof(handler));
+	((uint16_t *)g.mem)[0x24 * 2] = 0x2000;
+	assert_int_equal(io(g.vcpu, KVM_GET_SREGS, &sregs), 0);
+	sregs.ds.base = 0xfedf0000;
+	sregs.ds.limit = 0xffffffff;
+	sregs.cr4 |= 1 << 9; /* OSFXSR: the XMM registers are saved too */
+	assert_int_equal(io(g.vcpu, KVM_SET_SREGS, &sregs), 0);
+	signalled = g.run;
+	assert_int_equal(sigaction(SIGALRM, &sa, NULL), 0);
+	alarm(10);
+	for (;;) {
+		assert_int_equal(io(g.vcpu, KVM_RUN, 0), 0);
+		if (g.run->exit_reason != KVM_EXIT_MMIO)
+			break;
+		assert_true(g.run->mmio.phys_addr < 0xfee00000);
+		writes++;
+		/* The last: what is left goes to the LAPIC. */
+		if (g.run->mmio.phys_addr == 0xfee00000 - 8)
+			assert_int_equal(io(g.vm, KVM_IRQ_LINE, &line), 0);
+	}
+	alarm(0);
+	assert_int_equal(writes, 272 / 8);
+	assert_int_equal(g.run->exit_reason, KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x81);
+	guest_stop(&g);
+}
+
 static void test_ap_waits_for_sipi(void **state)
 {
 	/* The BSP sends INIT and SIPI 03 to APIC id 1 through the LAPIC's page, in unreal mode. */
@@ -525,6 +573,7 @@ int main(void)
 		cmocka_unit_test(test_signal_stops_a_halted_vcpu),
 		cmocka_unit_test(test_signal_mask),
 		cmocka_unit_test(test_halt_woken_by_irq),
+		cmocka_unit_test(test_irq_during_many_accesses),
 		cmocka_unit_test(test_ap_waits_for_sipi),
 		cmocka_unit_test(test_exception_and_rdmsr),
 	};
