@@ -5,6 +5,7 @@
 
 #include "base/bits.h"
 #include "check.h"
+#include "exec.h"
 #include "msg.h"
 #include "run.h"
 #include "stat.h"
@@ -16,6 +17,7 @@ static const struct {
 	const char *help;
 } commands[] = {
 	{ "run", cmd_run, "boot a kernel" },
+	{ "exec", cmd_exec, "run a program that uses /dev/kvm" },
 	{ "stat", cmd_stat, "show the counters of running VMs" },
 	{ "check", cmd_check, "tell what this host offers" },
 };

@@ -183,8 +183,7 @@ static int parse_word(const char *option, const char *word, const char *const *w
 	return -1;
 }
 
-/* Are these classes of base/trace.h?  The library parses them again, from the environment. */
-static bool check_trace(const char *list)
+bool options_check_trace(const char *list)
 {
 	static const char *const classes[] = { "all",
 #define X(name, text) #name,
@@ -243,7 +242,7 @@ static bool set_option(struct run_options *o, int c, char *arg)
 		return n >= 0;
 	case OPT_TRACE:
 		o->trace = arg;
-		return check_trace(arg);
+		return options_check_trace(arg);
 	case OPT_CONSOLE:
 		n = parse_word("--console", arg, consoles);
 		o->virtio_console = n == 1;

@@ -40,4 +40,10 @@ void options_free(struct run_options *o);
 /* A size: a number with K, M, G or T behind it, or of MiB.  False if it is none. */
 bool parse_size(const char *s, u64 *bytes);
 
+/*
+ * Are these classes of base/trace.h?  A message and false if not.  The library parses them again, from the
+ * environment.
+ */
+bool options_check_trace(const char *list);
+
 #endif

@@ -1,0 +1,447 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The name /dev/kvm: opening it, and all questions about it.
+ *
+ * Answers are those for a character device 10:232 that everybody may read and write, whether or not the host
+ * has such a node; the host's is never opened.  Other spellings of the name (relative ones, "/dev//kvm",
+ * symbolic links on the way) are resolved if the last component is "kvm".
+ */
+#include <fcntl.h>
+#include <limits.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/sysmacros.h>
+#include <sys/xattr.h>
+#include <unistd.h>
+
+#include "shim.h"
+
+#define KVM_PATH  "/dev/kvm"
+#define KVM_MAJOR 10 /* the kernel's list of devices: misc ... */
+#define KVM_MINOR 232
+
+/* ---- is it the one? ---- */
+
+/* @path ends in "/kvm", or is "kvm": does it lie in /dev? */
+static bool resolves_to_kvm(int dirfd, const char *path, size_t len)
+{
+	char dir[PATH_MAX], resolved[PATH_MAX];
+	int saved_errno = errno;
+	bool is;
+	int n;
+
+	len -= 3;
+	if (*path == '/' || dirfd == AT_FDCWD)
+		n = snprintf(dir, sizeof(dir), "%.*s", len ? (int)len : 1, len ? path : ".");
+	else
+		n = snprintf(dir, sizeof(dir), "/proc/self/fd/%d/%.*s", dirfd, (int)len, path);
+	is = n < (int)sizeof(dir) && um_next()->realpath(dir, resolved) &&
+	     !strcmp(resolved, "/dev");
+	errno = saved_errno;
+	return is;
+}
+
+static bool is_kvm(int dirfd, const char *path)
+{
+	size_t len;
+
+	if (!path || um_shim_in)
+		return false;
+	if (!strcmp(path, KVM_PATH))
+		return true;
+	len = strlen(path);
+	if (len < 3 || len >= PATH_MAX || strcmp(path + len - 3, "kvm") ||
+	    (len > 3 && path[len - 4] != '/'))
+		return false;
+	return resolves_to_kvm(dirfd, path, len);
+}
+
+/* ---- open ---- */
+
+int um_shim_open(int flags)
+{
+	int fd;
+
+	if ((flags & O_CREAT) && (flags & O_EXCL)) {
+		errno = EEXIST;
+		return -1;
+	}
+	if (flags & O_DIRECTORY) {
+		errno = ENOTDIR;
+		return -1;
+	}
+	um_shim_enter();
+	fd = umbra_open();
+	um_shim_leave();
+	if (fd >= 0 && !(flags & O_CLOEXEC))
+		um_next()->fcntl(fd, F_SETFD, 0);
+	return fd;
+}
+
+UM_SHIM int open(const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	if (is_kvm(AT_FDCWD, path))
+		return um_shim_open(flags);
+	va_start(ap, flags);
+	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return um_next()->open(path, flags, mode);
+}
+
+UM_SHIM int openat(int dirfd, const char *path, int flags, ...)
+{
+	va_list ap;
+	mode_t mode;
+
+	if (is_kvm(dirfd, path))
+		return um_shim_open(flags);
+	va_start(ap, flags);
+	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
+	va_end(ap);
+	return um_next()->openat(dirfd, path, flags, mode);
+}
+
+int open64(const char *path, int flags, ...) UM_SHIM_ALIAS(open);
+int __open(const char *path, int flags, ...) UM_SHIM_ALIAS(open);
+int __open64(const char *path, int flags, ...) UM_SHIM_ALIAS(open);
+int openat64(int dirfd, const char *path, int flags, ...) UM_SHIM_ALIAS(openat);
+
+/* The forms that _FORTIFY_SOURCE makes of calls without a mode. */
+int __open_2(const char *path, int flags);
+int __open64_2(const char *path, int flags);
+int __openat_2(int dirfd, const char *path, int flags);
+int __openat64_2(int dirfd, const char *path, int flags);
+
+UM_SHIM int __open_2(const char *path, int flags)
+{
+	return is_kvm(AT_FDCWD, path) ? um_shim_open(flags) : um_next()->open(path, flags, 0);
+}
+
+int __open64_2(const char *path, int flags) UM_SHIM_ALIAS(__open_2);
+
+UM_SHIM int __openat_2(int dirfd, const char *path, int flags)
+{
+	return is_kvm(dirfd, path) ? um_shim_open(flags) : um_next()->openat(dirfd, path, flags, 0);
+}
+
+int __openat64_2(int dirfd, const char *path, int flags) UM_SHIM_ALIAS(__openat_2);
+
+UM_SHIM FILE *fopen(const char *path, const char *mode)
+{
+	FILE *f;
+	int fd;
+
+	if (!is_kvm(AT_FDCWD, path))
+		return um_next()->fopen(path, mode);
+	fd = um_shim_open((strchr(mode, 'e') ? O_CLOEXEC : 0) |
+			  (strchr(mode, 'x') ? O_CREAT | O_EXCL : 0));
+	if (fd < 0)
+		return NULL;
+	f = fdopen(fd, mode);
+	if (!f)
+		umbra_close(fd);
+	return f;
+}
+
+FILE *fopen64(const char *path, const char *mode) UM_SHIM_ALIAS(fopen);
+
+/* ---- access ---- */
+
+static int kvm_access(int mode)
+{
+	if (mode & ~(R_OK | W_OK | X_OK)) {
+		errno = EINVAL;
+		return -1;
+	}
+	if (mode & X_OK) { /* nobody has it, not even root */
+		errno = EACCES;
+		return -1;
+	}
+	return 0;
+}
+
+UM_SHIM int access(const char *path, int mode)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->access(path, mode);
+}
+
+UM_SHIM int faccessat(int dirfd, const char *path, int mode, int flags)
+{
+	return is_kvm(dirfd, path) ? kvm_access(mode)
+				   : um_next()->faccessat(dirfd, path, mode, flags);
+}
+
+UM_SHIM int euidaccess(const char *path, int mode)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->euidaccess(path, mode);
+}
+
+int eaccess(const char *path, int mode) UM_SHIM_ALIAS(euidaccess);
+
+/* ---- stat ---- */
+
+/* Time stamps and the file system from what is there: the node itself, or its neighbour. */
+static int kvm_stat(struct stat *st)
+{
+	int saved_errno = errno;
+
+	if (um_next()->stat(KVM_PATH, st) < 0 && um_next()->stat("/dev/null", st) < 0) {
+		memset(st, 0, sizeof(*st));
+		st->st_ino = KVM_MINOR;
+		st->st_blksize = 4096;
+	}
+	errno = saved_errno;
+	st->st_mode = S_IFCHR | 0666;
+	st->st_rdev = makedev(KVM_MAJOR, KVM_MINOR);
+	st->st_nlink = 1;
+	st->st_size = 0;
+	st->st_blocks = 0;
+	return 0;
+}
+
+/* What the kernel tells of a descriptor of ours; @st is what it tells of the memfd. */
+static void descriptor_stat(int kind, struct stat *st)
+{
+	if (kind == UMBRA_KIND_SYSTEM) {
+		kvm_stat(st);
+		return;
+	}
+	st->st_mode = 0600; /* an anonymous inode has no type */
+	st->st_size = 0;
+	st->st_blocks = 0;
+	st->st_nlink = 1;
+	st->st_rdev = 0;
+}
+
+UM_SHIM int stat(const char *path, struct stat *st)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->stat(path, st);
+}
+
+UM_SHIM int lstat(const char *path, struct stat *st)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->lstat(path, st);
+}
+
+UM_SHIM int fstat(int fd, struct stat *st)
+{
+	int kind = um_shim_kind(fd), r = um_next()->fstat(fd, st);
+
+	if (!r && kind)
+		descriptor_stat(kind, st);
+	return r;
+}
+
+UM_SHIM int fstatat(int dirfd, const char *path, struct stat *st, int flags)
+{
+	if (path && !*path && (flags & AT_EMPTY_PATH) && um_shim_kind(dirfd))
+		return fstat(dirfd, st);
+	return is_kvm(dirfd, path) ? kvm_stat(st) : um_next()->fstatat(dirfd, path, st, flags);
+}
+
+/* clang-format off */
+int stat64(const char *path, struct stat64 *st) UM_SHIM_ALIAS(stat);
+int lstat64(const char *path, struct stat64 *st) UM_SHIM_ALIAS(lstat);
+int fstat64(int fd, struct stat64 *st) UM_SHIM_ALIAS(fstat);
+int fstatat64(int dirfd, const char *path, struct stat64 *st, int flags) UM_SHIM_ALIAS(fstatat);
+/* clang-format on */
+
+/* What programs call that were built against a C library before 2.33. */
+int __xstat(int ver, const char *path, struct stat *st);
+int __lxstat(int ver, const char *path, struct stat *st);
+int __fxstat(int ver, int fd, struct stat *st);
+int __fxstatat(int ver, int dirfd, const char *path, struct stat *st, int flags);
+int __xstat64(int ver, const char *path, struct stat *st);
+int __lxstat64(int ver, const char *path, struct stat *st);
+int __fxstat64(int ver, int fd, struct stat *st);
+int __fxstatat64(int ver, int dirfd, const char *path, struct stat *st, int flags);
+
+UM_SHIM int __xstat(int ver, const char *path, struct stat *st)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__xstat(ver, path, st);
+}
+
+UM_SHIM int __lxstat(int ver, const char *path, struct stat *st)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__lxstat(ver, path, st);
+}
+
+UM_SHIM int __fxstat(int ver, int fd, struct stat *st)
+{
+	int kind = um_shim_kind(fd), r = um_next()->__fxstat(ver, fd, st);
+
+	if (!r && kind)
+		descriptor_stat(kind, st);
+	return r;
+}
+
+UM_SHIM int __fxstatat(int ver, int dirfd, const char *path, struct stat *st, int flags)
+{
+	return is_kvm(dirfd, path) ? kvm_stat(st)
+				   : um_next()->__fxstatat(ver, dirfd, path, st, flags);
+}
+
+int __xstat64(int ver, const char *path, struct stat *st) UM_SHIM_ALIAS(__xstat);
+int __lxstat64(int ver, const char *path, struct stat *st) UM_SHIM_ALIAS(__lxstat);
+int __fxstat64(int ver, int fd, struct stat *st) UM_SHIM_ALIAS(__fxstat);
+int __fxstatat64(int ver, int dirfd, const char *path, struct stat *st, int flags)
+	UM_SHIM_ALIAS(__fxstatat);
+
+static struct statx_timestamp timestamp(struct timespec t)
+{
+	return (struct statx_timestamp){ .tv_sec = t.tv_sec, .tv_nsec = (__u32)t.tv_nsec };
+}
+
+UM_SHIM int statx(int dirfd, const char *path, int flags, unsigned mask, struct statx *sx)
+{
+	struct stat st;
+
+	if (path && !*path && (flags & AT_EMPTY_PATH) && um_shim_kind(dirfd)) {
+		if (fstat(dirfd, &st) < 0)
+			return -1;
+	} else if (is_kvm(dirfd, path)) {
+		kvm_stat(&st);
+	} else {
+		return um_next()->statx(dirfd, path, flags, mask, sx);
+	}
+	memset(sx, 0, sizeof(*sx));
+	sx->stx_mask = STATX_BASIC_STATS;
+	sx->stx_blksize = (__u32)st.st_blksize;
+	sx->stx_nlink = (__u32)st.st_nlink;
+	sx->stx_uid = st.st_uid;
+	sx->stx_gid = st.st_gid;
+	sx->stx_mode = (__u16)st.st_mode;
+	sx->stx_ino = st.st_ino;
+	sx->stx_size = (__u64)st.st_size;
+	sx->stx_blocks = (__u64)st.st_blocks;
+	sx->stx_atime = timestamp(st.st_atim);
+	sx->stx_mtime = timestamp(st.st_mtim);
+	sx->stx_ctime = timestamp(st.st_ctim);
+	sx->stx_rdev_major = major(st.st_rdev);
+	sx->stx_rdev_minor = minor(st.st_rdev);
+	sx->stx_dev_major = major(st.st_dev);
+	sx->stx_dev_minor = minor(st.st_dev);
+	return 0;
+}
+
+/* ---- names ---- */
+
+static char *kvm_realpath(char *resolved)
+{
+	return resolved ? strcpy(resolved, KVM_PATH) : strdup(KVM_PATH);
+}
+
+UM_SHIM char *realpath(const char *path, char *resolved)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
+				      : um_next()->realpath(path, resolved);
+}
+
+char *__realpath_chk(const char *path, char *resolved, size_t size);
+
+UM_SHIM char *__realpath_chk(const char *path, char *resolved, size_t size)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
+				      : um_next()->__realpath_chk(path, resolved, size);
+}
+
+UM_SHIM char *canonicalize_file_name(const char *path)
+{
+	return is_kvm(AT_FDCWD, path) ? kvm_realpath(NULL)
+				      : um_next()->canonicalize_file_name(path);
+}
+
+/* The name of a descriptor of ours, if @path is its link in /proc; else NULL. */
+static const char *descriptor_name(const char *path)
+{
+	static const char dir[] = "/proc/self/fd/";
+	char *end;
+	long fd;
+
+	if (!path || strncmp(path, dir, sizeof(dir) - 1) || path[sizeof(dir) - 1] < '0' ||
+	    path[sizeof(dir) - 1] > '9')
+		return NULL;
+	fd = strtol(path + sizeof(dir) - 1, &end, 10);
+	if (*end || fd > INT_MAX)
+		return NULL;
+	switch (um_shim_kind((int)fd)) {
+	case UMBRA_KIND_SYSTEM:
+		return KVM_PATH;
+	case UMBRA_KIND_VM:
+		return "anon_inode:kvm-vm";
+	case UMBRA_KIND_VCPU:
+		return "anon_inode:kvm-vcpu";
+	}
+	return NULL;
+}
+
+static ssize_t answer_link(const char *name, char *buf, size_t size)
+{
+	size_t len = strlen(name);
+
+	if (!size) {
+		errno = EINVAL;
+		return -1;
+	}
+	len = len < size ? len : size;
+	memcpy(buf, name, len);
+	return (ssize_t)len;
+}
+
+static ssize_t not_a_link(void)
+{
+	errno = EINVAL;
+	return -1;
+}
+
+UM_SHIM ssize_t readlink(const char *path, char *buf, size_t size)
+{
+	const char *name = descriptor_name(path);
+
+	if (name)
+		return answer_link(name, buf, size);
+	return is_kvm(AT_FDCWD, path) ? not_a_link() : um_next()->readlink(path, buf, size);
+}
+
+UM_SHIM ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
+{
+	const char *name = descriptor_name(path);
+
+	if (name)
+		return answer_link(name, buf, size);
+	return is_kvm(dirfd, path) ? not_a_link() : um_next()->readlinkat(dirfd, path, buf, size);
+}
+
+/* ---- extended attributes: it has none (`ls -l` asks for access lists) ---- */
+
+static ssize_t no_attribute(void)
+{
+	errno = ENODATA;
+	return -1;
+}
+
+UM_SHIM ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
+{
+	return is_kvm(AT_FDCWD, path) ? no_attribute()
+				      : um_next()->getxattr(path, name, value, size);
+}
+
+UM_SHIM ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)
+{
+	return is_kvm(AT_FDCWD, path) ? no_attribute()
+				      : um_next()->lgetxattr(path, name, value, size);
+}
+
+UM_SHIM ssize_t listxattr(const char *path, char *list, size_t size)
+{
+	return is_kvm(AT_FDCWD, path) ? 0 : um_next()->listxattr(path, list, size);
+}
+
+UM_SHIM ssize_t llistxattr(const char *path, char *list, size_t size)
+{
+	return is_kvm(AT_FDCWD, path) ? 0 : um_next()->llistxattr(path, list, size);
+}
