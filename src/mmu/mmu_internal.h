@@ -4,7 +4,7 @@
  *
  * vm->lock protects everything here that says nothing else.  Sptes are written only under it, and read
  * without it by vCPUs that are between um_mmu_enter() and um_mmu_leave(): so a shadow page is reused only after
- * a flush has made sure that nobody walks it any more (flush.c).  Order of locks: slots mutex of
+ * a flush has made sure that nobody walks it any more (lock.c).  Order of locks: slots mutex of
  * struct um_mem, then vm->lock.  A vCPU that waits for vm->lock has left.  Guest page tables are read
  * under the lock; whoever resolves host faults on them (userfaultfd) must not need the lock.
  */

@@ -235,6 +235,8 @@ static bool maps_nothing(const struct um_shadow_page *sp)
 static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i,
 			 const struct um_shadow_page *child)
 {
+	if (child->zapped)
+		return; /* its own sptes are dropped, and noted, next: um_sp_zap() */
 	if (child->role.level > 1 || !child->gva_known || child->gva_multi) {
 		if (!maps_nothing(child))
 			um_flush_note(v, sp, i);

@@ -25,7 +25,7 @@
  *  3. No entry for a page with an enabled data breakpoint (DR7), for MMIO, or with context 0.
  *
  * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush, through
- * `flush`; um_mmu_enter() and um_mmu_leave() (mmu/mmu.h) are the owner's side, mmu/flush.c has the other.
+ * `flush`; um_mmu_enter() and um_mmu_leave() (mmu/mmu.h) are the owner's side, mmu/lock.c has the other.
  */
 #ifndef UM_MMU_TLB_H
 #define UM_MMU_TLB_H
