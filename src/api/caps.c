@@ -25,6 +25,8 @@
 
 #define X2APIC_FLAGS (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 
+#define DIRTY_LOG_FLAGS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
+
 static long online_cpus(void)
 {
 	return um_min(sysconf(_SC_NPROCESSORS_ONLN), (long)UM_MAX_VCPUS);
@@ -37,81 +39,82 @@ static long xsave_size(void)
 }
 
 /* X(capability, value) */
-#define UM_CAPS(X)                                      \
-	/* memory */                                    \
-	X(KVM_CAP_USER_MEMORY, 1)                       \
-	X(KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1)       \
-	X(KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1)         \
-	X(KVM_CAP_NR_MEMSLOTS, UM_NR_SLOTS)             \
-	X(KVM_CAP_READONLY_MEM, 1)                      \
-	X(KVM_CAP_SYNC_MMU, 1)                          \
-	X(KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1)          \
-	X(KVM_CAP_SMALLER_MAXPHYADDR, 1)                \
-	/* vCPUs */                                     \
-	X(KVM_CAP_NR_VCPUS, online_cpus())              \
-	X(KVM_CAP_MAX_VCPUS, UM_MAX_VCPUS)              \
-	X(KVM_CAP_MAX_VCPU_ID, UM_MAX_VCPU_IDS)         \
-	X(KVM_CAP_HLT, 1)                               \
-	X(KVM_CAP_IMMEDIATE_EXIT, 1)                    \
-	X(KVM_CAP_INTERNAL_ERROR_DATA, 1)               \
-	X(KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS) \
-	X(KVM_CAP_MP_STATE, 1)                          \
-	X(KVM_CAP_VCPU_EVENTS, 1)                       \
-	X(KVM_CAP_INTR_SHADOW, 1)                       \
-	X(KVM_CAP_EXCEPTION_PAYLOAD, 1)                 \
-	X(KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1)            \
-	X(KVM_CAP_DEBUGREGS, 1)                         \
-	X(KVM_CAP_SET_GUEST_DEBUG, 1)                   \
-	X(KVM_CAP_SET_GUEST_DEBUG2, GUESTDBG_FLAGS)     \
-	X(KVM_CAP_X86_ROBUST_SINGLESTEP, 1)             \
-	X(KVM_CAP_XSAVE, 1)                             \
-	X(KVM_CAP_XSAVE2, xsave_size())                 \
-	X(KVM_CAP_XCRS, 1)                              \
-	X(KVM_CAP_SREGS2, 1)                            \
-	X(KVM_CAP_USER_NMI, 1)                          \
-	X(KVM_CAP_MCE, UM_MAX_MCE_BANKS)                \
-	X(KVM_CAP_SET_BOOT_CPU_ID, 1)                   \
-	X(KVM_CAP_SET_TSS_ADDR, 1)                      \
-	X(KVM_CAP_SET_IDENTITY_MAP_ADDR, 1)             \
-	/* CPUID and MSRs */                            \
-	X(KVM_CAP_EXT_CPUID, 1)                         \
-	X(KVM_CAP_EXT_EMUL_CPUID, 1)                    \
-	X(KVM_CAP_GET_MSR_FEATURES, 1)                  \
-	X(KVM_CAP_MSR_PLATFORM_INFO, 1)                 \
-	X(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1)          \
-	X(KVM_CAP_NOP_IO_DELAY, 1)                      \
-	/* interrupt controllers */                     \
-	X(KVM_CAP_IRQCHIP, 1)                           \
-	X(KVM_CAP_SPLIT_IRQCHIP, 1)                     \
-	X(KVM_CAP_IRQ_ROUTING, UM_MAX_IRQ_ROUTES)       \
-	X(KVM_CAP_IRQ_INJECT_STATUS, 1)                 \
-	X(KVM_CAP_SIGNAL_MSI, 1)                        \
-	X(KVM_CAP_IOAPIC_POLARITY_IGNORED, 1)           \
-	X(KVM_CAP_X2APIC_API, X2APIC_FLAGS)             \
-	X(KVM_CAP_PIT, 1)                               \
-	X(KVM_CAP_PIT2, 1)                              \
-	X(KVM_CAP_PIT_STATE2, 1)                        \
-	X(KVM_CAP_REINJECT_CONTROL, 1)                  \
-	X(KVM_CAP_TSC_DEADLINE_TIMER, 1)                \
-	X(KVM_CAP_IRQFD, 1)                             \
-	X(KVM_CAP_IRQFD_RESAMPLE, 1)                    \
-	/* writes that don't leave */                   \
-	X(KVM_CAP_IOEVENTFD, 1)                         \
-	X(KVM_CAP_IOEVENTFD_NO_LENGTH, 1)               \
-	X(KVM_CAP_IOEVENTFD_ANY_LENGTH, 1)              \
-	X(KVM_CAP_COALESCED_MMIO, UM_RING_PAGE)         \
-	X(KVM_CAP_COALESCED_PIO, 1)                     \
-	/* time */                                      \
-	X(KVM_CAP_ADJUST_CLOCK, CLOCK_FLAGS)            \
-	X(KVM_CAP_KVMCLOCK_CTRL, 1)                     \
-	X(KVM_CAP_GET_TSC_KHZ, 1)                       \
-	X(KVM_CAP_TSC_CONTROL, 1)                       \
-	X(KVM_CAP_VM_TSC_CONTROL, 1)                    \
-	/* the interface itself */                      \
-	X(KVM_CAP_CHECK_EXTENSION_VM, 1)                \
-	X(KVM_CAP_ENABLE_CAP, 1)                        \
-	X(KVM_CAP_ENABLE_CAP_VM, 1)                     \
-	X(KVM_CAP_DISABLE_QUIRKS, 1)                    \
+#define UM_CAPS(X)                                            \
+	/* memory */                                          \
+	X(KVM_CAP_USER_MEMORY, 1)                             \
+	X(KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1)             \
+	X(KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1)               \
+	X(KVM_CAP_NR_MEMSLOTS, UM_NR_SLOTS)                   \
+	X(KVM_CAP_READONLY_MEM, 1)                            \
+	X(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_FLAGS) \
+	X(KVM_CAP_SYNC_MMU, 1)                                \
+	X(KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1)                \
+	X(KVM_CAP_SMALLER_MAXPHYADDR, 1)                      \
+	/* vCPUs */                                           \
+	X(KVM_CAP_NR_VCPUS, online_cpus())                    \
+	X(KVM_CAP_MAX_VCPUS, UM_MAX_VCPUS)                    \
+	X(KVM_CAP_MAX_VCPU_ID, UM_MAX_VCPU_IDS)               \
+	X(KVM_CAP_HLT, 1)                                     \
+	X(KVM_CAP_IMMEDIATE_EXIT, 1)                          \
+	X(KVM_CAP_INTERNAL_ERROR_DATA, 1)                     \
+	X(KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS)       \
+	X(KVM_CAP_MP_STATE, 1)                                \
+	X(KVM_CAP_VCPU_EVENTS, 1)                             \
+	X(KVM_CAP_INTR_SHADOW, 1)                             \
+	X(KVM_CAP_EXCEPTION_PAYLOAD, 1)                       \
+	X(KVM_CAP_X86_TRIPLE_FAULT_EVENT, 1)                  \
+	X(KVM_CAP_DEBUGREGS, 1)                               \
+	X(KVM_CAP_SET_GUEST_DEBUG, 1)                         \
+	X(KVM_CAP_SET_GUEST_DEBUG2, GUESTDBG_FLAGS)           \
+	X(KVM_CAP_X86_ROBUST_SINGLESTEP, 1)                   \
+	X(KVM_CAP_XSAVE, 1)                                   \
+	X(KVM_CAP_XSAVE2, xsave_size())                       \
+	X(KVM_CAP_XCRS, 1)                                    \
+	X(KVM_CAP_SREGS2, 1)                                  \
+	X(KVM_CAP_USER_NMI, 1)                                \
+	X(KVM_CAP_MCE, UM_MAX_MCE_BANKS)                      \
+	X(KVM_CAP_SET_BOOT_CPU_ID, 1)                         \
+	X(KVM_CAP_SET_TSS_ADDR, 1)                            \
+	X(KVM_CAP_SET_IDENTITY_MAP_ADDR, 1)                   \
+	/* CPUID and MSRs */                                  \
+	X(KVM_CAP_EXT_CPUID, 1)                               \
+	X(KVM_CAP_EXT_EMUL_CPUID, 1)                          \
+	X(KVM_CAP_GET_MSR_FEATURES, 1)                        \
+	X(KVM_CAP_MSR_PLATFORM_INFO, 1)                       \
+	X(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1)                \
+	X(KVM_CAP_NOP_IO_DELAY, 1)                            \
+	/* interrupt controllers */                           \
+	X(KVM_CAP_IRQCHIP, 1)                                 \
+	X(KVM_CAP_SPLIT_IRQCHIP, 1)                           \
+	X(KVM_CAP_IRQ_ROUTING, UM_MAX_IRQ_ROUTES)             \
+	X(KVM_CAP_IRQ_INJECT_STATUS, 1)                       \
+	X(KVM_CAP_SIGNAL_MSI, 1)                              \
+	X(KVM_CAP_IOAPIC_POLARITY_IGNORED, 1)                 \
+	X(KVM_CAP_X2APIC_API, X2APIC_FLAGS)                   \
+	X(KVM_CAP_PIT, 1)                                     \
+	X(KVM_CAP_PIT2, 1)                                    \
+	X(KVM_CAP_PIT_STATE2, 1)                              \
+	X(KVM_CAP_REINJECT_CONTROL, 1)                        \
+	X(KVM_CAP_TSC_DEADLINE_TIMER, 1)                      \
+	X(KVM_CAP_IRQFD, 1)                                   \
+	X(KVM_CAP_IRQFD_RESAMPLE, 1)                          \
+	/* writes that don't leave */                         \
+	X(KVM_CAP_IOEVENTFD, 1)                               \
+	X(KVM_CAP_IOEVENTFD_NO_LENGTH, 1)                     \
+	X(KVM_CAP_IOEVENTFD_ANY_LENGTH, 1)                    \
+	X(KVM_CAP_COALESCED_MMIO, UM_RING_PAGE)               \
+	X(KVM_CAP_COALESCED_PIO, 1)                           \
+	/* time */                                            \
+	X(KVM_CAP_ADJUST_CLOCK, CLOCK_FLAGS)                  \
+	X(KVM_CAP_KVMCLOCK_CTRL, 1)                           \
+	X(KVM_CAP_GET_TSC_KHZ, 1)                             \
+	X(KVM_CAP_TSC_CONTROL, 1)                             \
+	X(KVM_CAP_VM_TSC_CONTROL, 1)                          \
+	/* the interface itself */                            \
+	X(KVM_CAP_CHECK_EXTENSION_VM, 1)                      \
+	X(KVM_CAP_ENABLE_CAP, 1)                              \
+	X(KVM_CAP_ENABLE_CAP_VM, 1)                           \
+	X(KVM_CAP_DISABLE_QUIRKS, 1)                          \
 	X(KVM_CAP_DISABLE_QUIRKS2, QUIRKS)
 
 long um_check_extension(const struct um_vm *vm, unsigned long cap)
@@ -154,6 +157,15 @@ static long x2apic_api(struct um_vm *vm, u64 flags)
 	return um_irqchip_set_x2apic_api(chip, flags);
 }
 
+static long manual_dirty_log(struct um_vm *vm, u64 flags)
+{
+	/* The second flag only together with the first. */
+	if (flags & ~(u64)DIRTY_LOG_FLAGS || flags == KVM_DIRTY_LOG_INITIALLY_SET)
+		return -EINVAL;
+	um_mem_set_manual_dirty_log(vm->mem, flags);
+	return 0;
+}
+
 long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -171,6 +183,8 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 		return um_vm_create_irqchip(vm, true, (u32)arg);
 	case KVM_CAP_X2APIC_API:
 		return x2apic_api(vm, arg);
+	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
+		return manual_dirty_log(vm, arg);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		vm->exception_payload = arg;
 		return 0;

@@ -90,6 +90,11 @@ static long get_dirty_log(void *obj, unsigned long arg, void *data)
 	return um_mem_get_dirty_log(vm->mem, log->slot, log->dirty_bitmap);
 }
 
+static long clear_dirty_log(void *obj, unsigned long arg, void *data)
+{
+	return um_mem_clear_dirty_log(((struct um_vm *)obj)->mem, data);
+}
+
 static long set_nr_mmu_pages(void *obj, unsigned long arg, void *data)
 {
 	struct um_vm *vm = obj;
@@ -291,6 +296,7 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_SET_USER_MEMORY_REGION, IN, struct kvm_userspace_memory_region,
 		 set_user_memory_region),
 	UM_IOCTL(KVM_GET_DIRTY_LOG, IN, struct kvm_dirty_log, get_dirty_log),
+	UM_IOCTL(KVM_CLEAR_DIRTY_LOG, IN, struct kvm_clear_dirty_log, clear_dirty_log),
 	UM_IOCTL(KVM_SET_NR_MMU_PAGES, VAL, char, set_nr_mmu_pages),
 	UM_IOCTL(KVM_GET_NR_MMU_PAGES, VAL, char, get_nr_mmu_pages),
 	UM_IOCTL(KVM_CREATE_IRQCHIP, VAL, char, create_irqchip),

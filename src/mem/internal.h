@@ -13,6 +13,7 @@ struct um_mem {
 
 	pthread_mutex_t slots_mutex;
 	struct um_slot **by_id; /* UM_NR_SLOTS pointers; under slots_mutex */
+	u64 manual_dirty;	/* KVM_DIRTY_LOG_...; under slots_mutex */
 
 	_Atomic(struct um_slots *) slots;
 	_Atomic u64 generation; /* of the newest table */

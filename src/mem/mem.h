@@ -101,8 +101,24 @@ void um_mem_remove_listener(struct um_mem *m, struct um_mem_listener *l);
  */
 int um_mem_set_region(struct um_mem *m, const struct kvm_userspace_memory_region *r);
 
-/* KVM_GET_DIRTY_LOG (copy and clear; one bit a page).  0, -ENOENT (no such slot or not logged), -EFAULT. */
+/*
+ * KVM_GET_DIRTY_LOG: one bit a page.  Copies, and clears unless that is done by hand (below).
+ * 0; -EINVAL (slot number); -ENOENT (no such slot, or not logged); -EFAULT; -ENOMEM.
+ */
 int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap);
+
+/*
+ * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, flags KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE (KVM_GET_DIRTY_LOG does not
+ * clear) and KVM_DIRTY_LOG_INITIALLY_SET (a log begins with all pages dirty).
+ */
+void um_mem_set_manual_dirty_log(struct um_mem *m, u64 flags);
+
+/*
+ * KVM_CLEAR_DIRTY_LOG: clear the bits given, so that the next write to these pages is logged.  The VMM
+ * does so before it copies them.  0; -EINVAL (slot number; pages that don't begin at a multiple of 64, end
+ * beyond the slot, or end at neither a multiple of 64 nor its end); -ENOENT; -EFAULT; -ENOMEM.
+ */
+int um_mem_clear_dirty_log(struct um_mem *m, const struct kvm_clear_dirty_log *log);
 
 /*
  * Look-ups, lock-free: to be called inside a read-side section, between um_mem_read_lock() and

@@ -207,6 +207,11 @@ static int prepare(struct um_mem *m, struct um_slot *new, const struct um_slot *
 		new->dirty = calloc(um_dirty_words(new), sizeof(u64));
 		if (!new->dirty)
 			return -ENOMEM;
+		if (m->manual_dirty & KVM_DIRTY_LOG_INITIALLY_SET) {
+			memset(new->dirty, 0xff, um_dirty_words(new) * sizeof(u64));
+			if (new->npages % 64)
+				new->dirty[new->npages / 64] = BIT(new->npages % 64) - 1;
+		}
 	}
 	um_for_each_listener(l, m)
 	{

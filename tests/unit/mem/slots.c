@@ -157,6 +157,93 @@ static void dirty_log(void **state)
 	assert_int_equal(log[1], 0);
 }
 
+static int clear(struct fixture *f, u32 slot, u64 first, u32 npages, void *bitmap)
+{
+	struct kvm_clear_dirty_log log = {
+		.slot = slot, .first_page = first, .num_pages = npages, .dirty_bitmap = bitmap
+	};
+
+	return um_mem_clear_dirty_log(f->m, &log);
+}
+
+/* Pages that the listener was told to protect again. */
+struct protector {
+	struct um_mem_listener l;
+	u64 pages[4];
+};
+
+static void on_cleared(struct um_mem_listener *l, struct um_slot *slot, u64 first, const u64 *mask,
+		       size_t nwords)
+{
+	struct protector *p = (struct protector *)l;
+
+	for (size_t i = 0; i < nwords; i++)
+		p->pages[first / 64 + i] |= mask[i];
+}
+
+static void dirty_log_by_hand(void **state)
+{
+	struct fixture *f = *state;
+	struct protector p = { .l.dirty_cleared = on_cleared };
+	u64 log[4], all[4] = { ~0ull, ~0ull, ~0ull, ~0ull }, mask[4] = { 0 };
+	const u64 size = 200 * 4096;
+
+	sigaction(SIGSEGV, &handler, NULL);
+	um_mem_add_listener(f->m, &p.l);
+	um_mem_set_manual_dirty_log(f->m, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
+	assert_int_equal(set(f, 3, 0, size, f->ram, 0), 0);
+	assert_int_equal(clear(f, 3, 0, 64, mask), -ENOENT);
+	assert_int_equal(clear(f, 4, 0, 64, mask), -ENOENT);
+	assert_int_equal(clear(f, 1u << 16, 0, 64, mask), -EINVAL);
+	assert_int_equal(set(f, 3, 0, size, f->ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	assert_int_equal(clear(f, 3, 1, 64, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, 64, 63, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, 0, 201, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, 64, 137, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, 256, 0, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, ~63ull, 64, mask), -EINVAL);
+	assert_int_equal(clear(f, 3, 0, 64, (void *)8), -EFAULT);
+	assert_int_equal(clear(f, 3, 0, 0, mask), 0);
+
+	/* Fetching changes nothing. */
+	for (u64 page = 60; page < 70; page++)
+		assert_int_equal(um_mem_write(f->m, page * 4096, "x", 1), 0);
+	assert_int_equal(um_mem_write(f->m, 199 * 4096, "x", 1), 0);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
+		assert_int_equal(log[0], GENMASK(63, 60));
+		assert_int_equal(log[1], GENMASK(5, 0));
+		assert_int_equal(log[2], 0);
+		assert_int_equal(log[3], BIT(7));
+		assert_int_equal(p.pages[0] | p.pages[1] | p.pages[3], 0);
+	}
+	/* What is cleared and was dirty is protected; nothing else. */
+	mask[0] = GENMASK(61, 58); /* of pages 64 on */
+	mask[0] |= BIT(1);
+	assert_int_equal(clear(f, 3, 64, 64, mask), 0);
+	assert_int_equal(p.pages[0], 0);
+	assert_int_equal(p.pages[1], BIT(1));
+	assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
+	assert_int_equal(log[0], GENMASK(63, 60));
+	assert_int_equal(log[1], GENMASK(5, 0) & ~BIT(1));
+	assert_int_equal(clear(f, 3, 64, 136, all), 0); /* to the end, which is no multiple of 64 */
+	assert_int_equal(p.pages[1], GENMASK(5, 0));
+	assert_int_equal(p.pages[3], BIT(7));
+	assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
+	assert_int_equal(log[0], GENMASK(63, 60));
+	assert_int_equal(log[1] | log[2] | log[3], 0);
+
+	/* A log that begins full. */
+	um_mem_set_manual_dirty_log(f->m, KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE |
+						  KVM_DIRTY_LOG_INITIALLY_SET);
+	assert_int_equal(set(f, 3, 0, size, f->ram, 0), 0);
+	assert_int_equal(set(f, 3, 0, size, f->ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
+	assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
+	assert_memory_equal(log, all, 24);
+	assert_int_equal(log[3], 0xff);
+	um_mem_remove_listener(f->m, &p.l);
+}
+
 struct reader {
 	struct fixture *f;
 	atomic_bool stop;
@@ -212,6 +299,7 @@ int main(void)
 		cmocka_unit_test_setup_teardown(lookups, setup, teardown),
 		cmocka_unit_test_setup_teardown(copies, setup, teardown),
 		cmocka_unit_test_setup_teardown(dirty_log, setup, teardown),
+		cmocka_unit_test_setup_teardown(dirty_log_by_hand, setup, teardown),
 		cmocka_unit_test_setup_teardown(readers, setup, teardown),
 	};
 
