@@ -554,6 +554,84 @@ static void test_exception_and_rdmsr(void **state)
 	guest_stop(&g);
 }
 
+static void put32(struct guest *g, unsigned at, uint32_t v)
+{
+	memcpy(g->mem + at, &v, 4);
+}
+
+static void put_descriptor(struct guest *g, unsigned at, uint32_t base, uint32_t limit,
+			   uint32_t type)
+{
+	put32(g, at, (base & 0xffff) << 16 | (limit & 0xffff));
+	put32(g, at + 4, (base & 0xff000000) | (limit & 0xf0000) | type << 8 | (base >> 16 & 0xff));
+}
+
+/*
+ * An exception goes to a task, whose DS is not present: #NP comes in the new task, and it alone.  (A second try
+ * at the first exception would find the task busy: #GP.)
+ */
+static void test_fault_behind_a_task_gate(void **state)
+{
+	enum {
+		GDT = 0x3000,
+		IDT = 0x3100,
+		TSS = 0x3400,
+		NEW_TSS = 0x3500,
+		NP = 0x2000,
+		GP = 0x2100
+	};
+	static const uint8_t code[] = { 0x0f, 0x0b }; /* ud2 */
+	static const uint8_t np[] = { 0xe6, 0x81 }, gp[] = { 0xe6, 0x82 };
+	struct kvm_segment flat = { .limit = 0xffffffff, .present = 1, .db = 1, .s = 1, .g = 1 };
+	struct kvm_sregs sregs;
+	struct guest g;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	memcpy(g.mem + NP, np, sizeof(np));
+	memcpy(g.mem + GP, gp, sizeof(gp));
+	put_descriptor(&g, GDT + 0x08, 0, 0xcffff, 0x9b);
+	put_descriptor(&g, GDT + 0x10, 0, 0xcffff, 0x93);
+	put_descriptor(&g, GDT + 0x18, TSS, 103, 0x8b);
+	put_descriptor(&g, GDT + 0x20, NEW_TSS, 103, 0x89);
+	put_descriptor(&g, GDT + 0x28, 0, 0xcffff, 0x13); /* data, not present */
+	/* The granularity and size bits stand among the limit's. */
+	for (unsigned at = GDT + 0x08; at <= GDT + 0x10; at += 8)
+		g.mem[at + 6] = 0xcf;
+	g.mem[GDT + 0x28 + 6] = 0xcf;
+	put32(&g, IDT + 6 * 8, 0x20 << 16);
+	put32(&g, IDT + 6 * 8 + 4, 0x8500); /* #UD: task gate */
+	put32(&g, IDT + 11 * 8, 0x08 << 16 | NP);
+	put32(&g, IDT + 11 * 8 + 4, 0x8e00);
+	put32(&g, IDT + 13 * 8, 0x08 << 16 | GP);
+	put32(&g, IDT + 13 * 8 + 4, 0x8e00);
+	put32(&g, NEW_TSS + 0x24, 2);	   /* EFLAGS */
+	put32(&g, NEW_TSS + 0x38, 0x7000); /* ESP */
+	put32(&g, NEW_TSS + 0x48, 0x10);   /* ES, CS, SS, DS */
+	put32(&g, NEW_TSS + 0x4c, 0x08);
+	put32(&g, NEW_TSS + 0x50, 0x10);
+	put32(&g, NEW_TSS + 0x54, 0x28);
+
+	assert_int_equal(io(g.vcpu, KVM_GET_SREGS, &sregs), 0);
+	flat.type = 3;
+	flat.selector = 0x10;
+	sregs.ds = sregs.es = sregs.fs = sregs.gs = sregs.ss = flat;
+	flat.type = 11;
+	flat.selector = 0x08;
+	sregs.cs = flat;
+	sregs.tr = (struct kvm_segment){
+		.base = TSS, .limit = 103, .selector = 0x18, .type = 11, .present = 1
+	};
+	sregs.gdt = (struct kvm_dtable){ .base = GDT, .limit = 0x2f };
+	sregs.idt = (struct kvm_dtable){ .base = IDT, .limit = 0xff };
+	sregs.cr0 |= 1;
+	assert_int_equal(io(g.vcpu, KVM_SET_SREGS, &sregs), 0);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x81);
+	assert_int_equal(guest_regs(&g).rsp, 0x7000 - 16);
+	assert_int_equal(*(uint32_t *)(g.mem + 0x7000 - 16), 0x28 | 1); /* the selector, and EXT */
+	guest_stop(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -576,6 +654,7 @@ int main(void)
 		cmocka_unit_test(test_irq_during_many_accesses),
 		cmocka_unit_test(test_ap_waits_for_sipi),
 		cmocka_unit_test(test_exception_and_rdmsr),
+		cmocka_unit_test(test_fault_behind_a_task_gate),
 	};
 
 	guest_save_signals();
