@@ -323,6 +323,18 @@ static long set_lapic(void *obj, unsigned long arg, void *data)
 	return v->lapic ? um_lapic_set_state(v->lapic, data) : -EINVAL;
 }
 
+/*
+ * Where an option ROM of QEMU's keeps a copy of TPR, for guests that it patches because their accesses to TPR
+ * were slow on old VT-x.  They are not slow here: QEMU says 0, "nowhere", which must work; a guest is patched
+ * only after KVM_EXIT_TPR_ACCESS, which never comes.
+ */
+static long set_vapic_addr(void *obj, unsigned long arg, void *data)
+{
+	struct um_vcpu *v = obj;
+
+	return v->lapic && !((struct kvm_vapic_addr *)data)->vapic_addr ? 0 : -EINVAL;
+}
+
 static long setup_mce(void *obj, unsigned long arg, void *data)
 {
 	return um_msr_setup_mce(&((struct um_vcpu *)obj)->x.cpu, *(u64 *)data);
@@ -390,6 +402,36 @@ static long set_tsc_khz(void *obj, unsigned long arg, void *data)
 	return um_vcpu_set_tsc_khz(obj, (u32)arg);
 }
 
+/* The one attribute: what is added to the host's TSC, scaled. */
+static long has_device_attr(void *obj, unsigned long arg, void *data)
+{
+	const struct kvm_device_attr *a = data;
+
+	return a->group != KVM_VCPU_TSC_CTRL || a->attr != KVM_VCPU_TSC_OFFSET ? -ENXIO : 0;
+}
+
+static long get_device_attr(void *obj, unsigned long arg, void *data)
+{
+	const struct kvm_device_attr *a = data;
+	u64 offset = ((struct um_vcpu *)obj)->x.cpu.tsc_offset;
+	long err = has_device_attr(obj, arg, data);
+
+	return err ? err : um_copy_out_user(a->addr, &offset, sizeof(offset));
+}
+
+static long set_device_attr(void *obj, unsigned long arg, void *data)
+{
+	const struct kvm_device_attr *a = data;
+	long err = has_device_attr(obj, arg, data);
+	u64 offset;
+
+	if (!err)
+		err = um_copy_in_user(&offset, a->addr, sizeof(offset));
+	if (!err)
+		um_tsc_set_offset(obj, offset);
+	return err;
+}
+
 static long kvmclock_ctrl(void *obj, unsigned long arg, void *data)
 {
 	return um_pv_guest_stopped(obj);
@@ -431,12 +473,16 @@ static const struct um_ioctl vcpu_ioctls[] = {
 	UM_IOCTL(KVM_NMI, VAL, char, nmi),
 	UM_IOCTL(KVM_GET_LAPIC, OUT, struct kvm_lapic_state, get_lapic),
 	UM_IOCTL(KVM_SET_LAPIC, IN, struct kvm_lapic_state, set_lapic),
+	UM_IOCTL(KVM_SET_VAPIC_ADDR, IN, struct kvm_vapic_addr, set_vapic_addr),
 	UM_IOCTL(KVM_X86_SETUP_MCE, IN, u64, setup_mce),
 	UM_IOCTL(KVM_X86_SET_MCE, IN, struct kvm_x86_mce, set_mce),
 	UM_IOCTL(KVM_SET_SIGNAL_MASK, RAW, char, set_signal_mask),
 	UM_IOCTL(KVM_TRANSLATE, INOUT, struct kvm_translation, translate),
 	UM_IOCTL(KVM_GET_TSC_KHZ, VAL, char, get_tsc_khz),
 	UM_IOCTL(KVM_SET_TSC_KHZ, VAL, char, set_tsc_khz),
+	UM_IOCTL(KVM_HAS_DEVICE_ATTR, IN, struct kvm_device_attr, has_device_attr),
+	UM_IOCTL(KVM_GET_DEVICE_ATTR, IN, struct kvm_device_attr, get_device_attr),
+	UM_IOCTL(KVM_SET_DEVICE_ATTR, IN, struct kvm_device_attr, set_device_attr),
 	UM_IOCTL(KVM_KVMCLOCK_CTRL, VAL, char, kvmclock_ctrl),
 	UM_IOCTL(KVM_ENABLE_CAP, IN, struct kvm_enable_cap, enable_cap),
 };
