@@ -82,7 +82,9 @@ static int do_hlt(struct um_vcpu *v)
 
 	um_count(v->counters, halt_exits);
 	r = um_vcpu_retire(v);
-	if (v->lapic) {
+	if (v->lapic || READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT) {
+		/* An offer that still stands would let interrupts of any priority wake it. */
+		um_lapic_pv_eoi_exit(v->lapic);
 		/* Also if a debugger is told of the step (0): it halts afterwards. */
 		v->mp_state = KVM_MP_STATE_HALTED;
 		return r;

@@ -554,6 +554,63 @@ static void test_exception_and_rdmsr(void **state)
 	guest_stop(&g);
 }
 
+static void msi(struct guest *g, uint32_t vector)
+{
+	struct kvm_msi m = { .address_lo = 0xfee00000, .data = vector };
+
+	assert_int_equal(io(g->vm, KVM_SIGNAL_MSI, &m), 1);
+}
+
+struct low_irq {
+	struct guest *g;
+	pthread_t thread;
+};
+
+static void *send_low_irq(void *opaque)
+{
+	struct low_irq *l = opaque;
+
+	usleep(50000);
+	msi(l->g, 0x40);
+	usleep(100000);
+	pthread_kill(l->thread, SIGUSR1);
+	return NULL;
+}
+
+/* HLT in a handler: an interrupt of lower priority does not end it, though the guest uses PV EOI. */
+static void test_halt_in_handler(void **state)
+{
+	static const uint8_t code[] = { 0xfb, 0xe6, 0x80, 0xeb, 0xfe }; /* sti; out; jmp . */
+	static const uint8_t handler[] = { 0xfb, 0xf4, 0xe6, 0x81 };	/* sti; hlt; out */
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e;
+	} eoi = { .head = { .nmsrs = 1 }, .e = { .index = 0x4b564d04, .data = 0x5000 | 1 } };
+	struct sigaction sa = { .sa_handler = on_signal };
+	struct kvm_lapic_state lapic;
+	struct low_irq low;
+	struct guest g;
+	pthread_t other;
+
+	guest_start(&g, FULL_CHIP, code, sizeof(code));
+	memcpy(g.mem + 0x2000, handler, sizeof(handler));
+	((uint16_t *)g.mem)[0x50 * 2] = 0x2000;
+	assert_int_equal(io(g.vcpu, KVM_GET_LAPIC, &lapic), 0);
+	lapic.regs[0xf1] |= 1; /* spurious-interrupt vector register: enable */
+	assert_int_equal(io(g.vcpu, KVM_SET_LAPIC, &lapic), 0);
+	assert_int_equal(io(g.vcpu, KVM_SET_MSRS, &eoi), 1);
+	assert_exit(&g, KVM_EXIT_IO);
+	signalled = g.run;
+	assert_int_equal(sigaction(SIGUSR1, &sa, NULL), 0);
+	msi(&g, 0x50);
+	low = (struct low_irq){ &g, pthread_self() };
+	assert_int_equal(pthread_create(&other, NULL, send_low_irq, &low), 0);
+	assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+	pthread_join(other, NULL);
+	assert_int_equal(guest_regs(&g).rip, 0x2002);
+	guest_stop(&g);
+}
+
 static void put32(struct guest *g, unsigned at, uint32_t v)
 {
 	memcpy(g->mem + at, &v, 4);
@@ -655,6 +712,7 @@ int main(void)
 		cmocka_unit_test(test_ap_waits_for_sipi),
 		cmocka_unit_test(test_exception_and_rdmsr),
 		cmocka_unit_test(test_fault_behind_a_task_gate),
+		cmocka_unit_test(test_halt_in_handler),
 	};
 
 	guest_save_signals();
