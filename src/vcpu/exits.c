@@ -82,7 +82,7 @@ static int do_hlt(struct um_vcpu *v)
 
 	um_count(v->counters, halt_exits);
 	r = um_vcpu_retire(v);
-	if (v->lapic || READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT) {
+	if (v->lapic) {
 		/* An offer that still stands would let interrupts of any priority wake it. */
 		um_lapic_pv_eoi_exit(v->lapic);
 		/* Also if a debugger is told of the step (0): it halts afterwards. */
