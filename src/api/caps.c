@@ -27,6 +27,13 @@
 
 #define DIRTY_LOG_FLAGS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
+#define MSR_REASONS \
+	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)
+
+/* MWAIT never waits (vcpu/exits.c), so there is no exit to do without. */
+#define DISABLED_EXITS \
+	(KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE | KVM_X86_DISABLE_EXITS_CSTATE)
+
 static long online_cpus(void)
 {
 	return um_min(sysconf(_SC_NPROCESSORS_ONLN), (long)UM_MAX_VCPUS);
@@ -55,6 +62,7 @@ static long xsave_size(void)
 	X(KVM_CAP_MAX_VCPUS, UM_MAX_VCPUS)                    \
 	X(KVM_CAP_MAX_VCPU_ID, UM_MAX_VCPU_IDS)               \
 	X(KVM_CAP_HLT, 1)                                     \
+	X(KVM_CAP_X86_DISABLE_EXITS, DISABLED_EXITS)          \
 	X(KVM_CAP_IMMEDIATE_EXIT, 1)                          \
 	X(KVM_CAP_INTERNAL_ERROR_DATA, 1)                     \
 	X(KVM_CAP_SYNC_REGS, KVM_SYNC_X86_VALID_FIELDS)       \
@@ -81,6 +89,8 @@ static long xsave_size(void)
 	X(KVM_CAP_EXT_EMUL_CPUID, 1)                          \
 	X(KVM_CAP_GET_MSR_FEATURES, 1)                        \
 	X(KVM_CAP_MSR_PLATFORM_INFO, 1)                       \
+	X(KVM_CAP_X86_USER_SPACE_MSR, MSR_REASONS)            \
+	X(KVM_CAP_X86_MSR_FILTER, 1)                          \
 	X(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1)                \
 	X(KVM_CAP_NOP_IO_DELAY, 1)                            \
 	/* interrupt controllers */                           \
@@ -110,9 +120,11 @@ static long xsave_size(void)
 	X(KVM_CAP_GET_TSC_KHZ, 1)                             \
 	X(KVM_CAP_TSC_CONTROL, 1)                             \
 	X(KVM_CAP_VM_TSC_CONTROL, 1)                          \
+	X(KVM_CAP_VCPU_ATTRIBUTES, 1)                         \
 	/* the interface itself */                            \
 	X(KVM_CAP_CHECK_EXTENSION_VM, 1)                      \
 	X(KVM_CAP_ENABLE_CAP, 1)                              \
+	X(KVM_CAP_SYS_ATTRIBUTES, 1)                          \
 	X(KVM_CAP_ENABLE_CAP_VM, 1)                           \
 	X(KVM_CAP_DISABLE_QUIRKS, 1)                          \
 	X(KVM_CAP_DISABLE_QUIRKS2, QUIRKS)
@@ -166,6 +178,22 @@ static long manual_dirty_log(struct um_vm *vm, u64 flags)
 	return 0;
 }
 
+/* Before the first vCPU.  KVM takes the bits of exits that it can't do without, too. */
+static long disable_exits(struct um_vm *vm, u64 exits)
+{
+	long r = -EINVAL;
+
+	if (exits & ~(u64)(DISABLED_EXITS | KVM_X86_DISABLE_EXITS_MWAIT))
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	if (!atomic_load(&vm->nvcpus)) {
+		vm->disabled_exits |= (u32)exits & DISABLED_EXITS;
+		r = 0;
+	}
+	pthread_mutex_unlock(&vm->lock);
+	return r;
+}
+
 long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -185,6 +213,13 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 		return x2apic_api(vm, arg);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return manual_dirty_log(vm, arg);
+	case KVM_CAP_X86_USER_SPACE_MSR:
+		if (arg & ~(u64)MSR_REASONS)
+			return -EINVAL;
+		WRITE_ONCE(vm->user_msr_reasons, (u32)arg);
+		return 0;
+	case KVM_CAP_X86_DISABLE_EXITS:
+		return disable_exits(vm, arg);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		vm->exception_payload = arg;
 		return 0;

@@ -7,6 +7,7 @@
 #include "api/lists.h"
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
+#include "cpu/xsave.h"
 
 static long get_api_version(void *obj, unsigned long arg, void *data)
 {
@@ -104,6 +105,23 @@ static long get_mce_cap(void *obj, unsigned long arg, void *data)
 	return 0;
 }
 
+/* The one attribute: which components of XSAVE a guest may be given. */
+static long has_device_attr(void *obj, unsigned long arg, void *data)
+{
+	const struct kvm_device_attr *a = data;
+
+	return a->group || a->attr != KVM_X86_XCOMP_GUEST_SUPP ? -ENXIO : 0;
+}
+
+static long get_device_attr(void *obj, unsigned long arg, void *data)
+{
+	const struct kvm_device_attr *a = data;
+	u64 supported = um_xsave_layout()->supported;
+	long err = has_device_attr(obj, arg, data);
+
+	return err ? err : um_copy_out_user(a->addr, &supported, sizeof(supported));
+}
+
 static const struct um_ioctl system_ioctls[] = {
 	UM_IOCTL(KVM_GET_API_VERSION, VAL, char, get_api_version),
 	UM_IOCTL(KVM_CREATE_VM, VAL, char, create_vm),
@@ -114,6 +132,8 @@ static const struct um_ioctl system_ioctls[] = {
 	UM_IOCTL(KVM_GET_MSRS, RAW, char, get_msrs),
 	UM_IOCTL(KVM_GET_SUPPORTED_CPUID, RAW, char, get_supported_cpuid),
 	UM_IOCTL(KVM_GET_EMULATED_CPUID, RAW, char, get_emulated_cpuid),
+	UM_IOCTL(KVM_HAS_DEVICE_ATTR, IN, struct kvm_device_attr, has_device_attr),
+	UM_IOCTL(KVM_GET_DEVICE_ATTR, IN, struct kvm_device_attr, get_device_attr),
 	UM_IOCTL(KVM_X86_GET_MCE_CAP_SUPPORTED, OUT, u64, get_mce_cap),
 };
 

@@ -90,6 +90,11 @@ static long get_dirty_log(void *obj, unsigned long arg, void *data)
 	return um_mem_get_dirty_log(vm->mem, log->slot, log->dirty_bitmap);
 }
 
+static long set_msr_filter(void *obj, unsigned long arg, void *data)
+{
+	return um_vm_set_msr_filter(obj, data);
+}
+
 static long clear_dirty_log(void *obj, unsigned long arg, void *data)
 {
 	return um_mem_clear_dirty_log(((struct um_vm *)obj)->mem, data);
@@ -296,6 +301,7 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_SET_USER_MEMORY_REGION, IN, struct kvm_userspace_memory_region,
 		 set_user_memory_region),
 	UM_IOCTL(KVM_GET_DIRTY_LOG, IN, struct kvm_dirty_log, get_dirty_log),
+	UM_IOCTL(KVM_X86_SET_MSR_FILTER, IN, struct kvm_msr_filter, set_msr_filter),
 	UM_IOCTL(KVM_CLEAR_DIRTY_LOG, IN, struct kvm_clear_dirty_log, clear_dirty_log),
 	UM_IOCTL(KVM_SET_NR_MMU_PAGES, VAL, char, set_nr_mmu_pages),
 	UM_IOCTL(KVM_GET_NR_MMU_PAGES, VAL, char, get_nr_mmu_pages),

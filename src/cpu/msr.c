@@ -404,6 +404,11 @@ static const struct row *find(u32 msr)
 	return NULL;
 }
 
+bool um_msr_exists(u32 msr)
+{
+	return find(msr);
+}
+
 static u64 *field(const struct um_cpu *c, const struct row *r, u32 msr)
 {
 	return (u64 *)((char *)(uintptr_t)c + r->where) + (msr - r->first);

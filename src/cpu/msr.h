@@ -17,6 +17,9 @@ enum um_msr_result {
 	UM_MSR_ELSEWHERE, /* exists; the vCPU layer knows */
 };
 
+/* Is there a rule for it at all?  If not, KVM calls it unknown, rather than invalid. */
+bool um_msr_exists(u32 msr);
+
 /* What a write changed that others have derived things from. */
 #define UM_MSR_PAGING  BIT(0) /* EFER.NXE, LMA: um_mmu_reset_context() */
 #define UM_MSR_SEGMENT BIT(1) /* FS or GS base: um_exec_sync() if an engine holds the state */

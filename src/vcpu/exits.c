@@ -29,36 +29,6 @@ static int raise_ud(struct um_vcpu *v)
 	return 1;
 }
 
-static int do_rdmsr(struct um_vcpu *v)
-{
-	u64 *gpr = v->x.cpu.gpr;
-	u32 msr = (u32)gpr[UM_RCX];
-	u64 val = 0;
-	bool ok = um_vcpu_get_msr(v, msr, false, &val);
-
-	um_count(v->counters, msr_accesses);
-	um_trace(&v->vm->cfg.trace, msr, "vcpu %u: rdmsr %#x = %#llx%s", v->id, msr,
-		 (unsigned long long)val, ok ? "" : " #GP");
-	if (!ok)
-		return raise_gp(v);
-	gpr[UM_RAX] = (u32)val;
-	gpr[UM_RDX] = val >> 32;
-	return um_vcpu_retire(v);
-}
-
-static int do_wrmsr(struct um_vcpu *v)
-{
-	const u64 *gpr = v->x.cpu.gpr;
-	u32 msr = (u32)gpr[UM_RCX];
-	u64 val = gpr[UM_RDX] << 32 | (u32)gpr[UM_RAX];
-	bool ok = um_vcpu_set_msr(v, msr, false, val);
-
-	um_count(v->counters, msr_accesses);
-	um_trace(&v->vm->cfg.trace, msr, "vcpu %u: wrmsr %#x = %#llx%s", v->id, msr,
-		 (unsigned long long)val, ok ? "" : " #GP");
-	return ok ? um_vcpu_retire(v) : raise_gp(v);
-}
-
 static int do_cr8_write(struct um_vcpu *v)
 {
 	u8 before = (u8)um_vcpu_get_cr8(v);
@@ -82,9 +52,10 @@ static int do_hlt(struct um_vcpu *v)
 
 	um_count(v->counters, halt_exits);
 	r = um_vcpu_retire(v);
-	if (v->lapic) {
+	if (v->lapic || READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT) {
 		/* An offer that still stands would let interrupts of any priority wake it. */
-		um_lapic_pv_eoi_exit(v->lapic);
+		if (v->lapic)
+			um_lapic_pv_eoi_exit(v->lapic);
 		/* Also if a debugger is told of the step (0): it halts afterwards. */
 		v->mp_state = KVM_MP_STATE_HALTED;
 		return r;
@@ -162,9 +133,9 @@ int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind)
 	case UM_EXIT_HLT:
 		return do_hlt(v);
 	case UM_EXIT_RDMSR:
-		return do_rdmsr(v);
+		return um_vcpu_rdmsr(v);
 	case UM_EXIT_WRMSR:
-		return do_wrmsr(v);
+		return um_vcpu_wrmsr(v);
 	case UM_EXIT_CR8_READ:
 		v->x.cpu.gpr[v->x.exit.reg] = um_vcpu_get_cr8(v);
 		return um_vcpu_retire(v);

@@ -110,14 +110,16 @@ int um_vcpu_mmio(struct um_vcpu *v)
 	return 0;
 }
 
-void um_vcpu_complete_user_io(struct um_vcpu *v)
+int um_vcpu_complete_user_io(struct um_vcpu *v)
 {
+	enum um_user_io what = v->user_io;
 	struct um_pio *p = &v->x.pio;
 	u8 data[8];
 
-	switch (v->user_io) {
+	v->user_io = UM_USER_NONE;
+	switch (what) {
 	case UM_USER_NONE:
-		return;
+		break;
 	case UM_USER_PIO:
 		if (!p->write)
 			memcpy(p->data, pio_data(v), (size_t)p->size * p->count);
@@ -127,8 +129,11 @@ void um_vcpu_complete_user_io(struct um_vcpu *v)
 		memcpy(data, v->run->mmio.data, sizeof(data));
 		um_engine_mmio_done(&v->x, data);
 		break;
+	case UM_USER_RDMSR:
+	case UM_USER_WRMSR:
+		return um_vcpu_complete_msr(v, what == UM_USER_WRMSR);
 	}
-	v->user_io = UM_USER_NONE;
+	return 1;
 }
 
 int um_vcpu_ioapic_eoi(struct um_vcpu *v)

@@ -203,6 +203,24 @@ void um_tsc_host_write(struct um_vcpu *v, u64 val)
 	um_vcpu_request(v, UM_REQ_CLOCK);
 }
 
+void um_tsc_set_offset(struct um_vcpu *v, u64 offset)
+{
+	struct um_vm *vm = v->vm;
+	struct um_cpu *c = &v->x.cpu;
+
+	pthread_mutex_lock(&vm->clock_lock);
+	/* Later writes of the TSC itself are compared with this one. */
+	vm->tsc_offset = offset;
+	vm->tsc_last_write_host = __rdtsc();
+	vm->tsc_last_write = um_tsc_scale(vm->tsc_last_write_host, c->tsc_ratio) + offset;
+	vm->tsc_written = true;
+	c->tsc_offset = offset;
+	pthread_mutex_unlock(&vm->clock_lock);
+	if (v->lapic)
+		um_lapic_tsc_changed(v->lapic);
+	um_vcpu_request(v, UM_REQ_CLOCK);
+}
+
 /* ---- kvmclock pages ---- */
 
 /* ns = ((ticks << shift) * mul) >> 32, with mul in [2^31, 2^32) for precision. */

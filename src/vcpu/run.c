@@ -108,6 +108,9 @@ bool um_vcpu_runnable(struct um_vcpu *v)
 		return true;
 	if (v->nmi_pending && um_vcpu_nmi_allowed(v))
 		return true;
+	/* Halted here without a LAPIC (KVM_CAP_X86_DISABLE_EXITS): the window is open during HLT. */
+	if (!v->lapic && v->run->request_interrupt_window && um_vcpu_ready_for_injection(v))
+		return true;
 	return um_vcpu_irq_allowed(v) && um_vcpu_has_interrupt(v);
 }
 
@@ -259,7 +262,9 @@ static int loop(struct um_vcpu *v)
 		if (r)
 			return r;
 		/* Spinning is only worth it while whom it waits for may be running. */
-		x->exit_on_pause = atomic_load(&v->vm->nvcpus) > 1;
+		x->exit_on_pause =
+			atomic_load(&v->vm->nvcpus) > 1 &&
+			!(READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_PAUSE);
 		kind = run_engine(v);
 		um_mmu_leave(v->mmu);
 		um_trace(&v->vm->cfg.trace, engine, "vcpu %u: %s at %#llx", v->id,
@@ -303,7 +308,9 @@ static int enter_guest(struct um_vcpu *v)
 	if (!v->lapic && !um_vcpu_set_cr8(v, run->cr8))
 		return -EINVAL;
 	v->ran = true;
-	um_vcpu_complete_user_io(v);
+	r = um_vcpu_complete_user_io(v);
+	if (r <= 0)
+		return r;
 	if (um_engine_io_pending(&v->x)) {
 		r = um_vcpu_finish_io(v);
 		if (r <= 0)

@@ -16,7 +16,7 @@
  *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
  *   the irqchip's locks (irqchip/irqchip.h)
- *   vm->clock_lock, vm->timers_lock, vm->coalesced_lock, that of the ioeventfds (leaves)
+ *   vm->clock_lock, vm->timers_lock, vm->coalesced_lock, vm->msr_filter_lock, that of the ioeventfds (leaves)
  * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
  */
 #ifndef UM_VCPU_VCPU_H
@@ -84,6 +84,11 @@ struct um_vm {
 	/* Set by the VMM, read back, of no consequence: there is no real mode under VT-x to serve. */
 	u64 tss_addr, identity_map_addr;
 
+	pthread_rwlock_t msr_filter_lock; /* leaf: what msr_filter points at (msr_exits.c) */
+	_Atomic(struct um_msr_filter *) msr_filter;
+	u32 user_msr_reasons; /* KVM_MSR_EXIT_REASON_...: KVM_CAP_X86_USER_SPACE_MSR */
+	u32 disabled_exits;   /* KVM_X86_DISABLE_EXITS_... */
+
 	u64 quirks_disabled; /* KVM_X86_QUIRK_... */
 	u64 x2apic_flags;    /* KVM_CAP_X2APIC_API, until there is an irqchip */
 	bool exception_payload, triple_fault_event, platform_info_hidden;
@@ -110,7 +115,7 @@ struct um_vm {
 #define UM_REQ_EVENT  BIT(5) /* look for interrupts */
 
 /* What the instruction that left for the VMM is waiting for. */
-enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO };
+enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO, UM_USER_RDMSR, UM_USER_WRMSR };
 
 struct um_vcpu {
 	struct um_exec x; /* first: the engines' address arithmetic */
@@ -146,6 +151,7 @@ struct um_vcpu {
 	bool triple_fault;
 
 	enum um_user_io user_io;
+	u8 user_insn_len; /* RDMSR, WRMSR: of the instruction */
 	u64 cr8, apic_base; /* without a LAPIC */
 
 	struct kvm_guest_debug debug;
@@ -288,8 +294,8 @@ int um_vcpu_retire(struct um_vcpu *v);
 
 int um_vcpu_pio(struct um_vcpu *v);
 int um_vcpu_mmio(struct um_vcpu *v);
-/* The VMM has called KVM_RUN again: take its answer from struct kvm_run. */
-void um_vcpu_complete_user_io(struct um_vcpu *v);
+/* The VMM has called KVM_RUN again: take its answer from struct kvm_run.  As um_vcpu_handle_exit(). */
+int um_vcpu_complete_user_io(struct um_vcpu *v);
 /*
  * KVM_REGISTER_COALESCED_MMIO, KVM_UNREGISTER_COALESCED_MMIO: writes to a zone wait in the ring until the VMM
  * looks.  0; -EINVAL (neither MMIO nor ports); -ENOSPC, -ENOMEM.  Unregistering takes out the zones that
@@ -306,6 +312,15 @@ void um_coalesced_destroy(struct um_vm *vm);
 
 /* Split irqchip: an EOI that the VMM's IOAPIC must see.  1: none; 0: exit. */
 int um_vcpu_ioapic_eoi(struct um_vcpu *v);
+
+/* ---- the guest's RDMSR and WRMSR: msr_exits.c.  As um_vcpu_handle_exit(). ---- */
+
+int um_vcpu_rdmsr(struct um_vcpu *v);
+int um_vcpu_wrmsr(struct um_vcpu *v);
+int um_vcpu_complete_msr(struct um_vcpu *v, bool write);
+/* KVM_X86_SET_MSR_FILTER.  0; -EINVAL: flags, bitmap too large, nothing allowed; -EFAULT; -ENOMEM. */
+int um_vm_set_msr_filter(struct um_vm *vm, const struct kvm_msr_filter *args);
+void um_vm_free_msr_filter(struct um_vm *vm); /* at its end */
 
 /* ---- MSRs and control registers: msrs.c ---- */
 
@@ -355,6 +370,8 @@ int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d);
 void um_tsc_init(struct um_vcpu *v);
 /* Do all vCPUs read the same TSC at the same moment? */
 bool um_tsc_in_step(struct um_vm *vm);
+/* KVM_VCPU_TSC_OFFSET. */
+void um_tsc_set_offset(struct um_vcpu *v, u64 offset);
 /* KVM_SET_MSRS of the TSC: values that mean the same moment get the same offset. */
 void um_tsc_host_write(struct um_vcpu *v, u64 val);
 

@@ -23,6 +23,7 @@ static void destroy(struct um_vm *vm)
 	if (vm->ioeventfds)
 		um_ioeventfds_destroy(vm->ioeventfds);
 	um_coalesced_destroy(vm);
+	um_vm_free_msr_filter(vm);
 	if (vm->mmu)
 		um_mmu_vm_destroy(vm->mmu);
 	if (vm->mem)
@@ -36,6 +37,7 @@ static void destroy(struct um_vm *vm)
 	pthread_mutex_destroy(&vm->clock_lock);
 	pthread_mutex_destroy(&vm->timers_lock);
 	pthread_mutex_destroy(&vm->coalesced_lock);
+	pthread_rwlock_destroy(&vm->msr_filter_lock);
 	free(vm);
 }
 
@@ -54,6 +56,7 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	pthread_mutex_init(&vm->clock_lock, NULL);
 	pthread_mutex_init(&vm->timers_lock, NULL);
 	pthread_mutex_init(&vm->coalesced_lock, NULL);
+	pthread_rwlock_init(&vm->msr_filter_lock, NULL);
 	vm->ring_fd = -1;
 	vm->default_tsc_khz = cfg->tsc_khz;
 	vm->stat_fd = um_stat_create(&vm->stat);

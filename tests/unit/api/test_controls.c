@@ -80,10 +80,301 @@ static void test_manual_dirty_log(void **state)
 	guest_stop(&g);
 }
 
+/* ---- MSRs ---- */
+
+/* mov $msr, %ecx; mov $0x11223344, %eax; xor %edx, %edx; in real mode */
+#define MSR_ARGS(msr)                                                                           \
+	0x66, 0xb9, (msr)&0xff, (msr) >> 8 & 0xff, (msr) >> 16 & 0xff, (msr) >> 24, 0x66, 0xb8, \
+		0x44, 0x33, 0x22, 0x11, 0x66, 0x31, 0xd2
+#define RDMSR 0x0f, 0x32
+#define WRMSR 0x0f, 0x30
+
+#define STAR	   0xc0000081u
+#define LSTAR	   0xc0000082u
+#define PAT	   0x277u
+#define UNKNOWN	   0x12345678u
+#define GP_HANDLER 0x4000
+
+/* #GP: write port 0x99 and stop. */
+static void catch_gp(struct guest *g)
+{
+	static const uint8_t handler[] = { 0xe6, 0x99, 0xf4 };
+
+	memcpy(g->mem + GP_HANDLER, handler, sizeof(handler));
+	memcpy(g->mem + 4 * 13, &(uint16_t[]){ GP_HANDLER, 0 }, 4);
+}
+
+static void assert_gp(struct guest *g, uint64_t rip)
+{
+	uint16_t pushed;
+
+	assert_exit(g, KVM_EXIT_IO);
+	assert_int_equal(g->run->io.port, 0x99);
+	memcpy(&pushed, g->mem + 0x8000 - 6, sizeof(pushed));
+	assert_int_equal(pushed, rip);
+}
+
+static void assert_msr_exit(struct guest *g, uint32_t exit, uint32_t reason, uint32_t msr)
+{
+	assert_exit(g, exit);
+	assert_int_equal(g->run->msr.reason, reason);
+	assert_int_equal(g->run->msr.index, msr);
+	assert_int_equal(g->run->msr.error, 0);
+}
+
+static void test_user_space_msrs(void **state)
+{
+	static const uint8_t code[] = {
+		MSR_ARGS(UNKNOWN),
+		RDMSR, /* at 15 */
+		0xe6,
+		0x80, /* out %al, $0x80 */
+		MSR_ARGS(UNKNOWN),
+		WRMSR,
+		MSR_ARGS(PAT),
+		WRMSR, /* 0x44 is no memory type */
+	};
+	const uint64_t bad_pat = GUEST_CODE + 2 * 17 + 2 + 15;
+	struct kvm_regs regs;
+	struct guest g;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	catch_gp(&g);
+	assert_int_equal(io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_X86_USER_SPACE_MSR), 7);
+	assert_int_equal(io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_X86_MSR_FILTER), 1);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_X86_USER_SPACE_MSR, 8));
+	assert_int_equal(enable(g.vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_UNKNOWN), 0);
+
+	assert_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, UNKNOWN);
+	assert_int_equal(guest_regs(&g).rip, GUEST_CODE + 15);
+	g.run->msr.data = 0x5566778899aabbccull;
+	/* Completed before KVM_RUN returns, whatever for. */
+	g.run->immediate_exit = 1;
+	assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+	g.run->immediate_exit = 0;
+	regs = guest_regs(&g);
+	assert_int_equal(regs.rip, GUEST_CODE + 17);
+	assert_int_equal(regs.rax, 0x99aabbcc);
+	assert_int_equal(regs.rdx, 0x55667788);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x80);
+
+	assert_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, UNKNOWN);
+	assert_int_equal(g.run->msr.data, 0x11223344);
+	/* A value that the MSR can't have: not asked for, so it is the guest's. */
+	assert_gp(&g, bad_pat);
+	guest_stop(&g);
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	catch_gp(&g);
+	assert_int_equal(enable(g.vm, KVM_CAP_X86_USER_SPACE_MSR,
+				KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_INVAL),
+			 0);
+	assert_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_UNKNOWN, UNKNOWN);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_UNKNOWN, UNKNOWN);
+	assert_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_INVAL, PAT);
+	g.run->msr.error = 1;
+	assert_gp(&g, bad_pat);
+	guest_stop(&g);
+
+	/* Without the capability: #GP. */
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	catch_gp(&g);
+	assert_gp(&g, GUEST_CODE + 15);
+	guest_stop(&g);
+}
+
+static void set_bit(uint8_t *bitmap, unsigned n)
+{
+	bitmap[n / 8] |= (uint8_t)(1 << n % 8);
+}
+
+static void test_msr_filter(void **state)
+{
+	static const uint8_t code[] = {
+		MSR_ARGS(STAR),
+		WRMSR, /* allowed by its bit */
+		MSR_ARGS(LSTAR),
+		RDMSR, /* reading is not filtered */
+		MSR_ARGS(LSTAR),
+		WRMSR, /* writing is forbidden */
+		MSR_ARGS(PAT),
+		RDMSR, /* in no range */
+		0xe6,
+		0x80,
+		MSR_ARGS(STAR),
+		RDMSR,
+		0xe6,
+		0x80,
+	};
+	static uint8_t bitmap[0x700];
+	struct kvm_msr_filter f = { 0 };
+	struct guest g;
+
+	guest_start(&g, SPLIT_CHIP, code, sizeof(code));
+	catch_gp(&g);
+	/* Refused. */
+	f.flags = KVM_MSR_FILTER_DEFAULT_DENY;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f)); /* nothing would be left */
+	f.flags = 2;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.flags = 0;
+	f.ranges[3] = (struct kvm_msr_filter_range){
+		.flags = KVM_MSR_FILTER_WRITE, .nmsrs = 2, .base = STAR, .bitmap = (uint8_t *)8
+	};
+	assert_errno(EFAULT, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.ranges[3].bitmap = bitmap;
+	f.ranges[3].flags = 4;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.ranges[3].flags = 0;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.ranges[3].flags = KVM_MSR_FILTER_WRITE;
+	f.ranges[3].nmsrs = 0x600 * 8 + 1;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.ranges[3].nmsrs = ~0u;
+	assert_errno(EINVAL, io(g.vm, KVM_X86_SET_MSR_FILTER, &f));
+	f.ranges[3].nmsrs = 2;
+	set_bit(bitmap, 0);
+	assert_int_equal(io(g.vm, KVM_X86_SET_MSR_FILTER, &f), 0);
+	memset(bitmap, 0, sizeof(bitmap)); /* it was copied */
+
+	assert_int_equal(enable(g.vm, KVM_CAP_X86_USER_SPACE_MSR, KVM_MSR_EXIT_REASON_FILTER), 0);
+	assert_msr_exit(&g, KVM_EXIT_X86_WRMSR, KVM_MSR_EXIT_REASON_FILTER, LSTAR);
+	assert_int_equal(guest_regs(&g).rip, GUEST_CODE + 2 * 17 + 15);
+	assert_exit(&g, KVM_EXIT_IO);
+	/* Another filter while the guest runs: nothing but PAT. */
+	f.flags = KVM_MSR_FILTER_DEFAULT_DENY;
+	f.ranges[3].base = PAT;
+	f.ranges[3].nmsrs = 1;
+	set_bit(bitmap, 0);
+	assert_int_equal(io(g.vm, KVM_X86_SET_MSR_FILTER, &f), 0);
+	assert_msr_exit(&g, KVM_EXIT_X86_RDMSR, KVM_MSR_EXIT_REASON_FILTER, STAR);
+	g.run->msr.error = 1;
+	assert_gp(&g, GUEST_CODE + 4 * 17 + 2 + 15);
+
+	/* The VMM's own accesses are not filtered; no filter at all again. */
+	{
+		struct {
+			struct kvm_msrs head;
+			struct kvm_msr_entry e;
+		} m = { .head = { .nmsrs = 1 }, .e = { .index = STAR } };
+		struct kvm_regs regs = { .rip = GUEST_CODE + 4 * 17 + 2,
+					 .rflags = 2,
+					 .rsp = 0x8000 };
+
+		assert_int_equal(io(g.vcpu, KVM_GET_MSRS, &m), 1);
+		assert_int_equal(m.e.data, 0x11223344);
+		memset(&f, 0, sizeof(f));
+		assert_int_equal(io(g.vm, KVM_X86_SET_MSR_FILTER, &f), 0);
+		assert_int_equal(io(g.vcpu, KVM_SET_REGS, &regs), 0);
+		assert_exit(&g, KVM_EXIT_IO);
+		assert_int_equal(g.run->io.port, 0x80);
+		assert_int_equal(guest_regs(&g).rax, 0x11223344);
+	}
+	guest_stop(&g);
+}
+
+/* ---- exits that a VMM does without ---- */
+
+static void test_hlt_without_exit(void **state)
+{
+	static const uint8_t code[] = {
+		0xfb,	    /* sti */
+		0xf4,	    /* hlt */
+		0xe6, 0x80, /* out %al, $0x80 */
+	};
+	static const uint8_t handler[] = { 0xcf }; /* iret */
+	struct kvm_userspace_memory_region region = { .memory_size = GUEST_MEM };
+	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2, .rsp = 0x8000 };
+	struct kvm_interrupt irq = { .irq = 0x40 };
+	struct kvm_sregs sregs;
+	struct guest g;
+
+	guest_open_vm(&g, NO_CHIP);
+	assert_int_equal(io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_X86_DISABLE_EXITS),
+			 KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE |
+				 KVM_X86_DISABLE_EXITS_CSTATE);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_X86_DISABLE_EXITS, 16));
+	assert_int_equal(enable(g.vm, KVM_CAP_X86_DISABLE_EXITS,
+				KVM_X86_DISABLE_EXITS_HLT | KVM_X86_DISABLE_EXITS_PAUSE),
+			 0);
+	g.mem = mmap(NULL, GUEST_MEM, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	memcpy(g.mem + GUEST_CODE, code, sizeof(code));
+	memcpy(g.mem + 0x3000, handler, sizeof(handler));
+	memcpy(g.mem + 4 * 0x40, &(uint16_t[]){ 0x3000, 0 }, 4);
+	region.userspace_addr = (uintptr_t)g.mem;
+	assert_int_equal(io(g.vm, KVM_SET_USER_MEMORY_REGION, &region), 0);
+	g.vcpu = io(g.vm, KVM_CREATE_VCPU, 0);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_X86_DISABLE_EXITS, 2)); /* too late */
+	g.run = umbra_mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, g.vcpu, 0);
+	guest_set_cpuid(g.sys, g.vcpu);
+	assert_int_equal(io(g.vcpu, KVM_GET_SREGS, &sregs), 0);
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	assert_int_equal(io(g.vcpu, KVM_SET_SREGS, &sregs), 0);
+	assert_int_equal(io(g.vcpu, KVM_SET_REGS, &regs), 0);
+
+	/* HLT waits in KVM_RUN: for the window that the VMM asks for, ... */
+	g.run->request_interrupt_window = 1;
+	assert_exit(&g, KVM_EXIT_IRQ_WINDOW_OPEN);
+	g.run->request_interrupt_window = 0;
+	/* ... and the interrupt. */
+	assert_int_equal(io(g.vcpu, KVM_INTERRUPT, &irq), 0);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(g.run->io.port, 0x80);
+	guest_stop(&g);
+}
+
+/* ---- attributes ---- */
+
+static void test_attributes(void **state)
+{
+	static const uint8_t code[] = { 0x0f, 0x31, 0xe6, 0x80 }; /* rdtsc; out %al, $0x80 */
+	uint64_t val = 0;
+	struct kvm_device_attr a = { .group = 0, .attr = KVM_X86_XCOMP_GUEST_SUPP };
+	struct kvm_regs regs;
+	struct guest g;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	assert_int_equal(io(g.sys, KVM_CHECK_EXTENSION, KVM_CAP_SYS_ATTRIBUTES), 1);
+	assert_int_equal(io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_VCPU_ATTRIBUTES), 1);
+	a.addr = (uintptr_t)&val;
+	assert_int_equal(io(g.sys, KVM_HAS_DEVICE_ATTR, &a), 0);
+	assert_int_equal(io(g.sys, KVM_GET_DEVICE_ATTR, &a), 0);
+	assert_int_equal(val & 3, 3);
+	assert_errno(EINVAL, io(g.sys, KVM_SET_DEVICE_ATTR, &a));
+	a.addr = 8;
+	assert_errno(EFAULT, io(g.sys, KVM_GET_DEVICE_ATTR, &a));
+	a.attr = 1;
+	assert_errno(ENXIO, io(g.sys, KVM_HAS_DEVICE_ATTR, &a));
+	a.attr = 0;
+	a.group = 1;
+	assert_errno(ENXIO, io(g.sys, KVM_GET_DEVICE_ATTR, &a));
+
+	assert_errno(ENXIO, io(g.vcpu, KVM_HAS_DEVICE_ATTR, &a));
+	a = (struct kvm_device_attr){ .group = KVM_VCPU_TSC_CTRL, .attr = KVM_VCPU_TSC_OFFSET };
+	assert_int_equal(io(g.vcpu, KVM_HAS_DEVICE_ATTR, &a), 0);
+	assert_errno(EFAULT, io(g.vcpu, KVM_GET_DEVICE_ATTR, &a));
+	assert_errno(EFAULT, io(g.vcpu, KVM_SET_DEVICE_ATTR, &a));
+	a.addr = (uintptr_t)&val;
+	val = 1ull << 62;
+	assert_int_equal(io(g.vcpu, KVM_SET_DEVICE_ATTR, &a), 0);
+	val = 0;
+	assert_int_equal(io(g.vcpu, KVM_GET_DEVICE_ATTR, &a), 0);
+	assert_true(val == 1ull << 62);
+	assert_exit(&g, KVM_EXIT_IO);
+	regs = guest_regs(&g);
+	assert_int_equal(regs.rdx >> 30, 1); /* the offset is in what the guest reads */
+	guest_stop(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_manual_dirty_log),
+		cmocka_unit_test(test_manual_dirty_log), cmocka_unit_test(test_user_space_msrs),
+		cmocka_unit_test(test_msr_filter),	 cmocka_unit_test(test_hlt_without_exit),
+		cmocka_unit_test(test_attributes),
 	};
 
 	guest_save_signals();
