@@ -84,8 +84,9 @@ static inline unsigned guest_out(struct guest *g)
 
 /* inc al; out 0x10, al; jmp back */
 static const uint8_t code_count[] = { 0xfe, 0xc0, 0xe6, 0x10, 0xeb, 0xfa };
-/* jmp to itself */
-static const uint8_t code_busy[] = { 0xeb, 0xfe };
+/* inc word [COUNTER]; jmp back */
+#define COUNTER 0x500
+static const uint8_t code_busy[] = { 0xff, 0x06, COUNTER & 0xff, COUNTER >> 8, 0xeb, 0xfa };
 /* cli; hlt */
 static const uint8_t code_halt[] = { 0xfa, 0xf4 };
 

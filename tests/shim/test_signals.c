@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
 /* Under the preload library: signals end KVM_RUN, and their handlers run outside of it. */
+#include <sched.h>
+#include <stdbool.h>
+
 #include "guest.h"
 
 #define LIMIT_MS 50 /* within which a signal has to end KVM_RUN */
@@ -56,26 +59,49 @@ static void install_use(int sig, int flags)
 	assert_int_equal(sigaction(sig, &sa, NULL), 0);
 }
 
+/*
+ * Sends a signal to a thread that is in KVM_RUN: one that came before would not end it.  A busy guest shows by
+ * its counter that it runs.  One that halts does not: for it, the signal is sent again if nothing happens, which
+ * may be rarely needed.
+ */
 struct sender {
 	pthread_t thread, target;
 	int sig, delay_us;
-	uint64_t sent;
+	bool halted, done; /* done: atomic */
+	int resent;
+	uint64_t sent; /* atomic */
 };
+
+static uint16_t counter(void)
+{
+	return *(volatile uint16_t *)(guest.mem + COUNTER);
+}
 
 static void *send_thread(void *arg)
 {
 	struct sender *s = arg;
+	uint16_t start = counter();
 
+	while (!s->halted && counter() == start)
+		sched_yield();
 	usleep((useconds_t)s->delay_us);
-	__atomic_store_n(&s->sent, now_us(), __ATOMIC_SEQ_CST);
-	pthread_kill(s->target, s->sig);
+	for (s->resent = -1; !__atomic_load_n(&s->done, __ATOMIC_SEQ_CST); s->resent++) {
+		__atomic_store_n(&s->sent, now_us(), __ATOMIC_SEQ_CST);
+		pthread_kill(s->target, s->sig);
+		for (int i = 0; i < 200 && !__atomic_load_n(&s->done, __ATOMIC_SEQ_CST); i++)
+			usleep(1000);
+		if (!s->halted)
+			break;
+	}
 	return NULL;
 }
 
-/* Send @sig to this thread from another one while the guest runs: EINTR, in time. */
-static void run_until_signal(int sig, int delay_us)
+/* KVM_RUN ends with EINTR, in time.  Returns how often the signal had to be sent again. */
+static int run_until_signal(int sig, int delay_us, bool halted)
 {
-	struct sender s = { .target = pthread_self(), .sig = sig, .delay_us = delay_us };
+	struct sender s = {
+		.target = pthread_self(), .sig = sig, .delay_us = delay_us, .halted = halted
+	};
 	int before = calls, r, err;
 	uint64_t end;
 
@@ -83,12 +109,16 @@ static void run_until_signal(int sig, int delay_us)
 	r = ioctl(guest.vcpu, KVM_RUN, 0);
 	err = errno;
 	end = now_us();
+	__atomic_store_n(&s.done, true, __ATOMIC_SEQ_CST);
 	pthread_join(s.thread, NULL);
 	assert_int_equal(r, -1);
 	assert_int_equal(err, EINTR);
 	assert_int_equal(guest.run->exit_reason, KVM_EXIT_INTR);
-	assert_int_equal(calls, before + 1);
+	assert_true(calls >= before + 1);
+	if (!halted)
+		assert_int_equal(calls, before + 1);
 	assert_true(end - s.sent < LIMIT_MS * 1000);
+	return s.resent > 0 ? s.resent : 0;
 }
 
 static void repeat(const uint8_t *code, size_t size)
@@ -96,7 +126,7 @@ static void repeat(const uint8_t *code, size_t size)
 	guest_open(&guest, code, size);
 	install(SIGUSR1, on_signal, SA_RESTART);
 	for (int i = 0; i < 200; i++)
-		run_until_signal(SIGUSR1, i < 20 ? 1000 * (i % 5) : i % 97);
+		run_until_signal(SIGUSR1, i < 20 ? 1000 * (i % 5) : i % 97, false);
 	guest_close(&guest);
 }
 
@@ -110,6 +140,7 @@ static void test_busy(void **state)
 static void test_halted(void **state)
 {
 	struct guest *g = &guest;
+	int resent = 0;
 
 	(void)state;
 	/* The same as guest_open(), with KVM_CREATE_IRQCHIP before the vCPU. */
@@ -142,7 +173,8 @@ static void test_halted(void **state)
 	}
 	install(SIGUSR1, on_signal, SA_RESTART);
 	for (int i = 0; i < 200; i++)
-		run_until_signal(SIGUSR1, i < 20 ? 1000 * (i % 5) : i % 97);
+		resent += run_until_signal(SIGUSR1, 1000 * (i % 5) + i % 97, true);
+	assert_true(resent < 20); /* of 200 */
 	guest_close(g);
 }
 
@@ -153,7 +185,7 @@ static void test_handler_uses_vcpu(void **state)
 	install_use(SIGUSR2, 0);
 	for (int i = 0; i < 50; i++) {
 		in_handler_ioctl = 0;
-		run_until_signal(SIGUSR2, 200 + i);
+		run_until_signal(SIGUSR2, 200 + i, false);
 		assert_int_equal(in_handler_ioctl, 1);
 		/* It still tells who sent it. */
 		assert_int_equal(last.si_signo, SIGUSR2);
@@ -165,7 +197,8 @@ static void test_handler_uses_vcpu(void **state)
 
 static void test_jump_out(void **state)
 {
-	struct itimerval t = { .it_value.tv_usec = 3000 };
+	struct itimerval t = { .it_value.tv_usec = 3000, .it_interval.tv_usec = 3000 };
+	struct itimerval off = { .it_value.tv_usec = 0 };
 	struct kvm_regs regs;
 
 	(void)state;
@@ -177,8 +210,9 @@ static void test_jump_out(void **state)
 			for (;;)
 				ioctl(guest.vcpu, KVM_RUN, 0);
 		}
+		setitimer(ITIMER_REAL, &off, NULL);
 		assert_int_equal(ioctl(guest.vcpu, KVM_GET_REGS, &regs), 0);
-		assert_int_equal(regs.rip, CODE);
+		assert_in_range(regs.rip, CODE, CODE + sizeof(code_busy));
 	}
 	guest_close(&guest);
 }
@@ -238,7 +272,7 @@ static void test_mask_restored(void **state)
 	pthread_sigmask(SIG_BLOCK, &set, NULL);
 	pthread_sigmask(SIG_SETMASK, NULL, &before);
 	for (int i = 0; i < 20; i++)
-		run_until_signal(SIGUSR1, 100 * i);
+		run_until_signal(SIGUSR1, 100 * i, false);
 	pthread_sigmask(SIG_SETMASK, NULL, &after);
 	for (int s = 1; s <= SIGRTMAX; s++)
 		assert_int_equal(sigismember(&before, s), sigismember(&after, s));
@@ -253,7 +287,9 @@ static void test_signal_mask(void **state)
 		struct kvm_signal_mask head;
 		uint64_t bits;
 	} __attribute__((packed)) mask = { .head.len = 8 };
-	struct sender s = { .target = pthread_self(), .sig = SIGUSR1, .delay_us = 5000 };
+	struct sender s = {
+		.target = pthread_self(), .sig = SIGUSR1, .delay_us = 5000, .done = false
+	};
 	struct timespec none = { 0 };
 	int before = calls;
 	sigset_t set;
@@ -366,7 +402,8 @@ static void test_cancel(void **state)
 	guest_open(&guest, code_busy, sizeof(code_busy));
 	install(SIGUSR1, on_signal, 0);
 	assert_int_equal(pthread_create(&t, NULL, cancelled, NULL), 0);
-	usleep(10000);
+	while (!counter())
+		sched_yield();
 	assert_int_equal(pthread_cancel(t), 0);
 	pthread_kill(t, SIGUSR1);
 	assert_int_equal(pthread_join(t, &r), 0);
