@@ -375,15 +375,17 @@ enum stop_reason machine_run(struct machine *m, int *code)
 	return reason;
 }
 
-void machine_free(struct machine *m)
+bool machine_free(struct machine *m)
 {
+	bool complete = true;
+
 	for (unsigned i = 0; i < m->nvcpus; i++)
 		vcpu_free(m->vcpu[i]);
 	/* Disks first: their threads use the memory and the interrupts. */
 	for (unsigned i = 0; i < m->ndisks; i++)
 		virtio_blk_free(m->disk[i]);
 	if (m->term)
-		term_close(m->term);
+		complete = term_close(m->term);
 	virtio_rng_free(m->rng);
 	virtio_console_free(m->console);
 	for (unsigned i = 0; i < m->ntransports; i++)
@@ -401,6 +403,7 @@ void machine_free(struct machine *m)
 	loop_fini(&m->loop);
 	pthread_mutex_destroy(&m->stop_lock);
 	free(m);
+	return complete;
 }
 
 struct loop *machine_loop(struct machine *m)

@@ -30,8 +30,11 @@ int machine_new(struct machine **m, const struct accel *accel, const struct run_
  */
 enum stop_reason machine_run(struct machine *m, int *code);
 
-/* Write out what the guest has still to say (which may wait for a slow reader), and free it all. */
-void machine_free(struct machine *m);
+/*
+ * Write out what the guest has still to say (which may wait for a slow reader), and free it all.  False if
+ * some of it was lost.
+ */
+bool machine_free(struct machine *m);
 
 struct loop *machine_loop(struct machine *m);
 struct board *machine_board(struct machine *m);

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* The umbra program: its commands. */
+#include <fcntl.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <string.h>
 
@@ -32,8 +34,22 @@ static void print_help(FILE *f)
 	fprintf(f, "\n`umbra COMMAND --help` tells more.  `umbra --version` prints the version.\n");
 }
 
+/*
+ * Standard descriptors that we were started without would be given to what we open next: messages and
+ * console output would go into a disk.
+ */
+static bool open_standard_fds(void)
+{
+	for (int fd = 0; fd <= 2; fd++)
+		if (fcntl(fd, F_GETFD) < 0 && open("/dev/null", O_RDWR) != fd)
+			return false;
+	return true;
+}
+
 int main(int argc, char **argv)
 {
+	if (!open_standard_fds())
+		return 2;
 	if (argc < 2) {
 		print_help(stderr);
 		return 2;

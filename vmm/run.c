@@ -143,8 +143,9 @@ static int run(const struct run_options *o)
 			msg("the run ended: %s", reason_name(reason));
 	}
 	signals_unblock(&s);
-	if (!err)
-		machine_free(s.machine);
+	/* The guest may have done all its work, but who reads our output hasn't got all of it. */
+	if (!err && !machine_free(s.machine) && exit_status(reason, code) == 0)
+		reason = STOP_HOST;
 	if (reason == STOP_SIGNAL) {
 		signal(code, SIG_DFL);
 		raise(code);

@@ -393,18 +393,22 @@ void term_start(struct terminal *t)
 	loop_set_events(t->loop, t->in_fd, POLLIN);
 }
 
-void term_close(struct terminal *t)
+bool term_close(struct terminal *t)
 {
+	bool complete;
+
 	term_restore(t);
 	pthread_mutex_lock(&t->lock);
 	t->closing = true;
 	pthread_cond_broadcast(&t->out_data);
 	pthread_mutex_unlock(&t->lock);
 	pthread_join(t->writer, NULL);
+	complete = !t->out_dead;
 	loop_set_events(t->loop, t->in_fd, 0);
 	pthread_mutex_destroy(&t->lock);
 	pthread_cond_destroy(&t->out_data);
 	pthread_cond_destroy(&t->out_room);
 	free(t->out);
 	free(t);
+	return complete;
 }

@@ -64,7 +64,10 @@ void term_unblock(struct terminal *t);
 /* The size of the window.  False if output is no terminal. */
 bool term_size(struct terminal *t, u16 *cols, u16 *rows);
 
-/* Restore the terminal, wait until all output is written, and free. */
-void term_close(struct terminal *t);
+/*
+ * Restore the terminal, wait until all output is written, and free.  False if output was lost, which a
+ * message has said.
+ */
+bool term_close(struct terminal *t);
 
 #endif
