@@ -159,14 +159,27 @@ static uint64_t copy(void)
 	return a[64] + 256u * b[63];
 }
 
-static uint64_t op_add(uint64_t a, uint64_t b) { return a + b; }
-static uint64_t op_xor(uint64_t a, uint64_t b) { return a ^ (b << 1); }
-static uint64_t op_mul(uint64_t a, uint64_t b) { return a * (b | 1); }
-static uint64_t op_sub(uint64_t a, uint64_t b) { return a - b; }
+static uint64_t op_add(uint64_t a, uint64_t b)
+{
+	return a + b;
+}
+static uint64_t op_xor(uint64_t a, uint64_t b)
+{
+	return a ^ (b << 1);
+}
+static uint64_t op_mul(uint64_t a, uint64_t b)
+{
+	return a * (b | 1);
+}
+static uint64_t op_sub(uint64_t a, uint64_t b)
+{
+	return a - b;
+}
 
 static uint64_t calls(void)
 {
-	static uint64_t (*const volatile op[4])(uint64_t, uint64_t) = { op_add, op_xor, op_mul, op_sub };
+	static uint64_t (*const volatile op[4])(uint64_t, uint64_t) = { op_add, op_xor, op_mul,
+									op_sub };
 	uint64_t v = 1;
 	uint32_t s = 11;
 
@@ -244,7 +257,8 @@ static uint64_t nbody(void)
 	for (int step = 0; step < 20000; step++) {
 		for (int i = 0; i < 4; i++) {
 			for (int j = 0; j < 4; j++) {
-				double dx = x[j] - x[i], dy = y[j] - y[i], d2 = dx * dx + dy * dy + .01;
+				double dx = x[j] - x[i], dy = y[j] - y[i],
+				       d2 = dx * dx + dy * dy + .01;
 				double f = 1e-3 / (d2 * __builtin_sqrt(d2));
 
 				vx[i] += dx * f, vy[i] += dy * f;
@@ -309,7 +323,8 @@ static uint64_t do_mmap(void)
 	uint64_t n = 0;
 
 	for (int i = 0; i < 1000; i++) {
-		char *p = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+		char *p = mmap(NULL, 65536, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1,
+			       0);
 
 		p[0] = 1;
 		n++;
@@ -371,15 +386,15 @@ static const struct program {
 	uint64_t (*run)(void);
 	int rounds;
 } programs[] = {
-	{ "integer", "sieve", sieve, 3 },      { "integer", "sort", sort, 3 },
-	{ "integer", "fnv", fnv, 3 },          { "integer", "sha1", sha1, 3 },
-	{ "integer", "chase", chase, 3 },      { "integer", "copy", copy, 3 },
-	{ "integer", "calls", calls, 3 },      { "integer", "strings", strings, 3 },
-	{ "float", "matrix", matrix, 3 },      { "float", "mandelbrot", mandelbrot, 3 },
-	{ "float", "nbody", nbody, 3 },        { "system", "syscall", do_syscall, 3 },
-	{ "system", "fork", do_fork, 3 },      { "system", "exec", do_exec, 3 },
-	{ "system", "fault", do_fault, 3 },    { "system", "mmap", do_mmap, 3 },
-	{ "system", "pipe", do_pipe, 3 },      { "system", "signal", do_signal, 3 },
+	{ "integer", "sieve", sieve, 3 },   { "integer", "sort", sort, 3 },
+	{ "integer", "fnv", fnv, 3 },	    { "integer", "sha1", sha1, 3 },
+	{ "integer", "chase", chase, 3 },   { "integer", "copy", copy, 3 },
+	{ "integer", "calls", calls, 3 },   { "integer", "strings", strings, 3 },
+	{ "float", "matrix", matrix, 3 },   { "float", "mandelbrot", mandelbrot, 3 },
+	{ "float", "nbody", nbody, 3 },	    { "system", "syscall", do_syscall, 3 },
+	{ "system", "fork", do_fork, 3 },   { "system", "exec", do_exec, 3 },
+	{ "system", "fault", do_fault, 3 }, { "system", "mmap", do_mmap, 3 },
+	{ "system", "pipe", do_pipe, 3 },   { "system", "signal", do_signal, 3 },
 };
 
 static int chosen(const char *list, const char *name)

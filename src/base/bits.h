@@ -5,15 +5,15 @@
 
 #include "base/types.h"
 
-#define BIT(n)           (1ull << (n))
-#define GENMASK(hi, lo)  ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
-#define ARRAY_SIZE(a)    (sizeof(a) / sizeof((a)[0]))
-#define ALIGN_UP(x, a)   (((x) + (a)-1) & ~((__typeof__(x))(a)-1))
+#define BIT(n)		 (1ull << (n))
+#define GENMASK(hi, lo)	 ((~0ull >> (63 - (hi))) & (~0ull << (lo)))
+#define ARRAY_SIZE(a)	 (sizeof(a) / sizeof((a)[0]))
+#define ALIGN_UP(x, a)	 (((x) + (a)-1) & ~((__typeof__(x))(a)-1))
 #define ALIGN_DOWN(x, a) ((x) & ~((__typeof__(x))(a)-1))
 
-#define likely(x)    __builtin_expect(!!(x), 1)
-#define unlikely(x)  __builtin_expect(!!(x), 0)
-#define READ_ONCE(x) (*(const volatile __typeof__(x) *)&(x))
+#define likely(x)	 __builtin_expect(!!(x), 1)
+#define unlikely(x)	 __builtin_expect(!!(x), 0)
+#define READ_ONCE(x)	 (*(const volatile __typeof__(x) *)&(x))
 #define WRITE_ONCE(x, v) (*(volatile __typeof__(x) *)&(x) = (v))
 
 #define um_container_of(ptr, type, member) ((type *)((char *)(ptr)-offsetof(type, member)))

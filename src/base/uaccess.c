@@ -173,33 +173,33 @@ int um_uaccess_add_fixup(um_fixup_fn fn)
 	return err;
 }
 
-#define UM_DEFINE_ATOMIC(bits, suffix)                                                             \
-	bool um_cmpxchg##bits(void *hva, u##bits *old, u##bits new, bool *done)                    \
-	{                                                                                          \
-		u##bits o = *old;                                                                  \
-		bool ok;                                                                           \
-		asm goto("1: lock cmpxchg" suffix " %3, (%2)\n\t"                                  \
-			 "sete %b1\n\t" UM_EXTABLE("1b", "%l[fault]")                              \
-			 : "+a"(o), "=&q"(ok)                                                      \
-			 : "r"(hva), "r"(new)                                                      \
-			 : "memory", "cc"                                                          \
-			 : fault);                                                                 \
-		*old = o;                                                                          \
-		*done = ok;                                                                        \
-		return true;                                                                       \
-fault:                                                                                             \
-		return false;                                                                      \
-	}                                                                                          \
-	bool um_or##bits(void *hva, u##bits bits_)                                                 \
-	{                                                                                          \
-		asm goto("1: lock or" suffix " %0, (%1)\n\t" UM_EXTABLE("1b", "%l[fault]")        \
-			 :                                                                         \
-			 : "r"(bits_), "r"(hva)                                                    \
-			 : "memory", "cc"                                                          \
-			 : fault);                                                                 \
-		return true;                                                                       \
-fault:                                                                                             \
-		return false;                                                                      \
+#define UM_DEFINE_ATOMIC(bits, suffix)                                                     \
+	bool um_cmpxchg##bits(void *hva, u##bits *old, u##bits new, bool *done)            \
+	{                                                                                  \
+		u##bits o = *old;                                                          \
+		bool ok;                                                                   \
+		asm goto("1: lock cmpxchg" suffix " %3, (%2)\n\t"                          \
+			 "sete %b1\n\t" UM_EXTABLE("1b", "%l[fault]")                      \
+			 : "+a"(o), "=&q"(ok)                                              \
+			 : "r"(hva), "r"(new)                                              \
+			 : "memory", "cc"                                                  \
+			 : fault);                                                         \
+		*old = o;                                                                  \
+		*done = ok;                                                                \
+		return true;                                                               \
+	fault:                                                                             \
+		return false;                                                              \
+	}                                                                                  \
+	bool um_or##bits(void *hva, u##bits bits_)                                         \
+	{                                                                                  \
+		asm goto("1: lock or" suffix " %0, (%1)\n\t" UM_EXTABLE("1b", "%l[fault]") \
+			 :                                                                 \
+			 : "r"(bits_), "r"(hva)                                            \
+			 : "memory", "cc"                                                  \
+			 : fault);                                                         \
+		return true;                                                               \
+	fault:                                                                             \
+		return false;                                                              \
 	}
 
 UM_DEFINE_ATOMIC(32, "l")

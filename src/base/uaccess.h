@@ -29,11 +29,11 @@ struct um_extable_entry {
 	s32 fixup;
 };
 
-#define UM_EXTABLE(insn_label, fixup_label)                                                        \
-	".pushsection um_extable, \"a\"\n\t"                                                       \
-	".balign 4\n\t"                                                                            \
-	".long " insn_label " - .\n\t"                                                             \
-	".long " fixup_label " - .\n\t"                                                            \
+#define UM_EXTABLE(insn_label, fixup_label)  \
+	".pushsection um_extable, \"a\"\n\t" \
+	".balign 4\n\t"                      \
+	".long " insn_label " - .\n\t"       \
+	".long " fixup_label " - .\n\t"      \
 	".popsection\n\t"
 
 /*
@@ -62,30 +62,30 @@ int um_uaccess_add_fixup(um_fixup_fn fn);
  * um_get8/16/32/64(hva, &val): load.  um_put8/16/32/64(hva, val): store.
  * Return false if the host page cannot be accessed; *val is then unchanged.
  */
-#define UM_DEFINE_GET_PUT(bits, suffix, reg)                                                       \
-	static inline bool um_get##bits(const void *hva, u##bits *val)                             \
-	{                                                                                          \
-		u##bits v;                                                                         \
-		asm goto("1: mov" suffix " %1, %0\n\t" UM_EXTABLE("1b", "%l[fault]")              \
-			 : "=" reg(v)                                                              \
-			 : "m"(*(const volatile u##bits *)hva)                                     \
-			 : "memory"                                                                \
-			 : fault);                                                                 \
-		*val = v;                                                                          \
-		return true;                                                                       \
-fault:                                                                                             \
-		return false;                                                                      \
-	}                                                                                          \
-	static inline bool um_put##bits(void *hva, u##bits val)                                    \
-	{                                                                                          \
-		asm goto("1: mov" suffix " %0, (%1)\n\t" UM_EXTABLE("1b", "%l[fault]")            \
-			 :                                                                         \
-			 : reg "i"(val), "r"(hva)                                                  \
-			 : "memory"                                                                \
-			 : fault);                                                                 \
-		return true;                                                                       \
-fault:                                                                                             \
-		return false;                                                                      \
+#define UM_DEFINE_GET_PUT(bits, suffix, reg)                                           \
+	static inline bool um_get##bits(const void *hva, u##bits *val)                 \
+	{                                                                              \
+		u##bits v;                                                             \
+		asm goto("1: mov" suffix " %1, %0\n\t" UM_EXTABLE("1b", "%l[fault]")   \
+			 : "=" reg(v)                                                  \
+			 : "m"(*(const volatile u##bits *)hva)                         \
+			 : "memory"                                                    \
+			 : fault);                                                     \
+		*val = v;                                                              \
+		return true;                                                           \
+	fault:                                                                         \
+		return false;                                                          \
+	}                                                                              \
+	static inline bool um_put##bits(void *hva, u##bits val)                        \
+	{                                                                              \
+		asm goto("1: mov" suffix " %0, (%1)\n\t" UM_EXTABLE("1b", "%l[fault]") \
+			 :                                                             \
+			 : reg "i"(val), "r"(hva)                                      \
+			 : "memory"                                                    \
+			 : fault);                                                     \
+		return true;                                                           \
+	fault:                                                                         \
+		return false;                                                          \
 	}
 
 UM_DEFINE_GET_PUT(8, "b", "q")

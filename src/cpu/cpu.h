@@ -21,12 +21,12 @@ struct um_segment {
 	u16 selector;
 	u8 type; /* 4 bits: UM_DESC_... or enum um_system_desc */
 	u8 dpl;
-	bool s;       /* code or data; clear: system */
+	bool s; /* code or data; clear: system */
 	bool present;
 	bool avl;
-	bool l;       /* 64-bit code */
-	bool db;      /* D/B: default operand size, stack size */
-	bool g;       /* as it was in the descriptor; for reading back */
+	bool l;	       /* 64-bit code */
+	bool db;       /* D/B: default operand size, stack size */
+	bool g;	       /* as it was in the descriptor; for reading back */
 	bool unusable; /* loaded with a null selector */
 };
 
@@ -73,7 +73,7 @@ struct um_cpuid_entry {
 };
 
 /* Interrupt shadow: which instruction blocks interrupts until the end of the next one. */
-#define UM_SHADOW_STI   BIT(0)
+#define UM_SHADOW_STI	BIT(0)
 #define UM_SHADOW_MOVSS BIT(1)
 
 struct um_cpu {
@@ -91,7 +91,7 @@ struct um_cpu {
 	bool smm;      /* in system-management mode */
 	bool nmi_masked;
 	bool apic_enabled; /* IA32_APIC_BASE.EN, for CPUID; the register itself is the LAPIC's */
-	u8 cpl; /* = SS.DPL in protected mode, 0 in real mode, 3 in virtual-8086 mode */
+	u8 cpl;		   /* = SS.DPL in protected mode, 0 in real mode, 3 in virtual-8086 mode */
 
 	/* Guest TSC = host TSC * ratio / 2^48 + offset.  ratio 0 means 1:1. */
 	u64 tsc_offset, tsc_ratio;
@@ -102,12 +102,12 @@ struct um_cpu {
 	/* What KVM_SET_CPUID2 gave, and facts that are asked for often, derived from it. */
 	unsigned ncpuid;
 	struct um_cpuid_entry cpuid[UM_MAX_CPUID_ENTRIES];
-	u8 maxphyaddr;     /* bits, 36..52 */
-	u64 cr4_allowed;   /* CR4 bits that may be set */
+	u8 maxphyaddr;	 /* bits, 36..52 */
+	u64 cr4_allowed; /* CR4 bits that may be set */
 	u64 efer_allowed;
 	u64 xcr0_allowed;
-	u64 features[4];   /* enum um_feature as a bitmap: cpu/cpuid.h */
-	bool cpuid_set;    /* KVM_SET_CPUID2 was called; until then everything supported is allowed */
+	u64 features[4]; /* enum um_feature as a bitmap: cpu/cpuid.h */
+	bool cpuid_set;	 /* KVM_SET_CPUID2 was called; until then everything supported is allowed */
 };
 
 /* The mode in which instructions at CS:RIP are read. */

@@ -18,18 +18,18 @@
 /* All state components that umbra can have. */
 #define UM_XSAVE_ALL (XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512 | XCR0_PKRU)
 
-#define UM_FXSAVE_SIZE   512
-#define UM_XSAVE_HEADER  512 /* offset of XSTATE_BV; XCOMP_BV follows */
-#define UM_XSAVE_EXT     576 /* end of the header */
+#define UM_FXSAVE_SIZE	 512
+#define UM_XSAVE_HEADER	 512	 /* offset of XSTATE_BV; XCOMP_BV follows */
+#define UM_XSAVE_EXT	 576	 /* end of the header */
 #define UM_XSAVE_COMPACT BIT(63) /* in XCOMP_BV */
-#define UM_XSAVE_MAX     4096 /* bytes that no image of ours exceeds */
+#define UM_XSAVE_MAX	 4096	 /* bytes that no image of ours exceeds */
 
 #define UM_MXCSR_INIT 0x1f80u
 #define UM_MXCSR_MASK 0xffffu
 
 struct um_xsave_component {
 	u32 offset, size; /* in the standard format */
-	bool aligned;     /* at 64 bytes in the compacted format */
+	bool aligned;	  /* at 64 bytes in the compacted format */
 };
 
 struct um_xsave_layout {
@@ -75,6 +75,7 @@ void um_fpu_from_xsave(struct um_fpu *f, const void *image, u64 mask);
  * pointers are 32 bits and selectors read as 0.
  */
 void um_fpu_to_fxsave(const struct um_fpu *f, void *image, bool wide, bool vectors, unsigned nxmm);
-void um_fpu_from_fxsave(struct um_fpu *f, const void *image, bool wide, bool vectors, unsigned nxmm);
+void um_fpu_from_fxsave(struct um_fpu *f, const void *image, bool wide, bool vectors,
+			unsigned nxmm);
 
 #endif

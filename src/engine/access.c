@@ -181,6 +181,7 @@ static bool span_of(struct um_exec *x, struct who w, gva_t gva, unsigned len, en
 	struct um_fault f = { .gva = gva, .acc = acc, .priv = w.priv, .implicit = w.implicit };
 
 	s->tracked = false;
+	s->gpa = 0;
 	s->p = um_tlb_lookup(x->tlb, gva, acc, context_of(x, w));
 	if (likely(s->p))
 		goto memory;

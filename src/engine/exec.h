@@ -157,8 +157,8 @@ struct um_exec {
 	 * of the VMM): then ctx is 0, which matches no TLB entry.
 	 */
 	u16 ctx_mask;
-	u8 canon_shift;	   /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
-	bool align_check;  /* CR0.AM, RFLAGS.AC, CPL 3 */
+	u8 canon_shift;	  /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
+	bool align_check; /* CR0.AM, RFLAGS.AC, CPL 3 */
 	/*
 	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than cpu.fpu; the
 	 * thread's own are kept here.  Only within a run: um_native_fpu_sync().
@@ -167,12 +167,12 @@ struct um_exec {
 	u16 host_fcw;
 	u32 host_mxcsr;
 	u64 x87_rip, x87_ea; /* last non-control x87 instruction, last with a memory operand */
-	u16 x87_fop[2];      /* FOP as the stub's encoding had it, and as the guest's */
-	u32 special;	   /* UM_SPECIAL_... */
-	u32 db_hits;	   /* DR6.B0-3 */
-	bool brk;	   /* end the block after the current instruction */
-	hva_t code_page;   /* host page of the running block: a store to it sets brk */
-	gva_t tracked_gva; /* the last um_lin_map() that said "tracked", and where it was */
+	u16 x87_fop[2];	     /* FOP as the stub's encoding had it, and as the guest's */
+	u32 special;	     /* UM_SPECIAL_... */
+	u32 db_hits;	     /* DR6.B0-3 */
+	bool brk;	     /* end the block after the current instruction */
+	hva_t code_page;     /* host page of the running block: a store to it sets brk */
+	gva_t tracked_gva;   /* the last um_lin_map() that said "tracked", and where it was */
 	gpa_t tracked_gpa;
 
 	struct um_tlb *tlb;

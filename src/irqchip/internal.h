@@ -270,7 +270,7 @@ struct um_irqchip {
 	struct pit *pit;
 	struct routing *routing;
 	struct um_lapic *dead;
-	bool pit_kick; /* a PIT tick is to be sent before the lock is dropped */
+	bool pit_kick;		  /* a PIT tick is to be sent before the lock is dropped */
 	struct irqfd *resamplers; /* irqfds with a resample descriptor */
 
 	pthread_mutex_t irqfds_lock; /* outside of lock */

@@ -388,7 +388,9 @@ int um_watch_add(struct um_watch *w, struct um_timers *s, int fd, um_timer_fn fn
 		err = watch(s, fd, EVENT_WATCH | (u64)p->generation << 32 | slot);
 	}
 	if (!err) {
-		*w = (struct um_watch){ .set = s, .fn = fn, .opaque = opaque, .fd = fd, .slot = slot };
+		*w = (struct um_watch){
+			.set = s, .fn = fn, .opaque = opaque, .fd = fd, .slot = slot
+		};
 		/* The helper thread finds it once the lock is released; the report waits, if there is one. */
 		s->places[slot].watch = w;
 	}

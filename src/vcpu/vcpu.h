@@ -151,7 +151,7 @@ struct um_vcpu {
 	bool triple_fault;
 
 	enum um_user_io user_io;
-	u8 user_insn_len; /* RDMSR, WRMSR: of the instruction */
+	u8 user_insn_len;   /* RDMSR, WRMSR: of the instruction */
 	u64 cr8, apic_base; /* without a LAPIC */
 
 	struct kvm_guest_debug debug;

@@ -46,17 +46,20 @@ enum um_operand_kind {
 #define UM_REG_ZERO 16 /* no register: gpr[16] is always 0 */
 #define UM_REG_PAGE 17 /* gpr[17] is the linear address of the page of the current instruction */
 
-#define UM_INSN_LOCK  BIT(0) /* F0 on an instruction that may be locked (XCHG with memory has it implied) */
+#define UM_INSN_LOCK \
+	BIT(0) /* F0 on an instruction that may be locked (XCHG with memory has it implied) */
 #define UM_INSN_REP   BIT(1) /* F3 on a string instruction */
 #define UM_INSN_REPNE BIT(2) /* F2 on a string instruction */
-#define UM_INSN_BRANCH BIT(3) /* may change RIP other than by falling through: the last of its block */
-#define UM_INSN_END   BIT(4) /* ends its block for another reason (changes mode, may be serializing, …) */
-#define UM_INSN_MEM   BIT(5) /* has an explicit memory operand */
-#define UM_INSN_SYSTEM BIT(6) /* privileged or sensitive */
-#define UM_INSN_UD    BIT(7) /* not an instruction: raises #UD; len is what was consumed */
-#define UM_INSN_TOOLONG BIT(8) /* more than 15 bytes: raises #GP(0) */
-#define UM_INSN_SEGOVERRIDE BIT(9) /* the segment was given by a prefix */
-#define UM_INSN_FAR BIT(10) /* JMP, CALL, RET: the far form (pointer, m16:xx, RETF) */
+#define UM_INSN_BRANCH \
+	BIT(3) /* may change RIP other than by falling through: the last of its block */
+#define UM_INSN_END \
+	BIT(4) /* ends its block for another reason (changes mode, may be serializing, …) */
+#define UM_INSN_MEM	    BIT(5)  /* has an explicit memory operand */
+#define UM_INSN_SYSTEM	    BIT(6)  /* privileged or sensitive */
+#define UM_INSN_UD	    BIT(7)  /* not an instruction: raises #UD; len is what was consumed */
+#define UM_INSN_TOOLONG	    BIT(8)  /* more than 15 bytes: raises #GP(0) */
+#define UM_INSN_SEGOVERRIDE BIT(9)  /* the segment was given by a prefix */
+#define UM_INSN_FAR	    BIT(10) /* JMP, CALL, RET: the far form (pointer, m16:xx, RETF) */
 
 struct um_exec;
 struct um_insn;
@@ -65,31 +68,31 @@ struct um_insn;
 typedef const struct um_insn *(*um_insn_fn)(struct um_exec *x, const struct um_insn *i);
 
 struct um_insn {
-	um_insn_fn fn;  /* set by the engine */
-	void *aux;      /* set by the engine: a native stub, ... */
-	u64 imm;        /* sign-extended to 64 bits where the manual says so */
-	s64 disp;       /* of the memory operand; moffs in full; page-relative if base is UM_REG_PAGE */
-	u16 op;         /* ZydisMnemonic */
-	u16 off;        /* of its first byte in its page, 0..4095 */
-	u16 flags;      /* UM_INSN_... */
-	u16 imm2;       /* selector of a far pointer; second immediate of ENTER, EXTRQ, INSERTQ */
-	u8 len;         /* 1..15 */
+	um_insn_fn fn; /* set by the engine */
+	void *aux;     /* set by the engine: a native stub, ... */
+	u64 imm;       /* sign-extended to 64 bits where the manual says so */
+	s64 disp;  /* of the memory operand; moffs in full; page-relative if base is UM_REG_PAGE */
+	u16 op;	   /* ZydisMnemonic */
+	u16 off;   /* of its first byte in its page, 0..4095 */
+	u16 flags; /* UM_INSN_... */
+	u16 imm2;  /* selector of a far pointer; second immediate of ENTER, EXTRQ, INSERTQ */
+	u8 len;	   /* 1..15 */
 	/*
 	 * Effective operand size in bytes: 1, 2, 4, 8 (of operand 0 or the memory operand).  For far
 	 * transfers and what works on segment registers (MOV, PUSH, POP Sreg, LDS, LGDT, SYSRET, ...) it is
 	 * the one that mode and prefixes select, whatever the width of the operands.
 	 */
 	u8 osz;
-	u8 asz;         /* effective address size in bytes: 2, 4, 8 */
-	u8 msz;         /* size of the memory operand in bytes, 0 if none, more than 64 (FXSAVE, ...) or implied;
+	u8 asz; /* effective address size in bytes: 2, 4, 8 */
+	u8 msz; /* size of the memory operand in bytes, 0 if none, more than 64 (FXSAVE, ...) or implied;
 			 * of MOVZX MOVSX MOVSXD CRC32: of the source, even if that is a register */
-	u8 seg;         /* enum um_seg of the memory operand (also of the source of string instructions) */
+	u8 seg; /* enum um_seg of the memory operand (also of the source of string instructions) */
 	u8 base, index; /* of the memory operand */
-	u8 scale;       /* shift: 0..3 */
-	u8 nops;        /* explicit operands */
-	u8 kind[3];     /* enum um_operand_kind of operands 0..2 */
-	u8 reg[3];      /* their registers */
-	u8 mode;        /* enum um_mode it was decoded in */
+	u8 scale;	/* shift: 0..3 */
+	u8 nops;	/* explicit operands */
+	u8 kind[3];	/* enum um_operand_kind of operands 0..2 */
+	u8 reg[3];	/* their registers */
+	u8 mode;	/* enum um_mode it was decoded in */
 };
 
 _Static_assert(sizeof(struct um_insn) <= 64, "one cache line");

@@ -52,9 +52,9 @@ enum um_seg { UM_ES, UM_CS, UM_SS, UM_DS, UM_FS, UM_GS, UM_NR_SEGS };
 #define RFLAGS_VIP    BIT(20)
 #define RFLAGS_ID     BIT(21)
 #define RFLAGS_STATUS (RFLAGS_CF | RFLAGS_PF | RFLAGS_AF | RFLAGS_ZF | RFLAGS_SF | RFLAGS_OF)
-#define RFLAGS_ALL    (RFLAGS_STATUS | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL |          \
-		       RFLAGS_NT | RFLAGS_RF | RFLAGS_VM | RFLAGS_AC | RFLAGS_VIF | RFLAGS_VIP |   \
-		       RFLAGS_ID)
+#define RFLAGS_ALL                                                                                 \
+	(RFLAGS_STATUS | RFLAGS_TF | RFLAGS_IF | RFLAGS_DF | RFLAGS_IOPL | RFLAGS_NT | RFLAGS_RF | \
+	 RFLAGS_VM | RFLAGS_AC | RFLAGS_VIF | RFLAGS_VIP | RFLAGS_ID)
 
 #define CR0_PE BIT(0)
 #define CR0_MP BIT(1)
@@ -67,23 +67,24 @@ enum um_seg { UM_ES, UM_CS, UM_SS, UM_DS, UM_FS, UM_GS, UM_NR_SEGS };
 #define CR0_NW BIT(29)
 #define CR0_CD BIT(30)
 #define CR0_PG BIT(31)
-#define CR0_DEFINED (CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM |       \
-		     CR0_NW | CR0_CD | CR0_PG)
+#define CR0_DEFINED                                                                                \
+	(CR0_PE | CR0_MP | CR0_EM | CR0_TS | CR0_ET | CR0_NE | CR0_WP | CR0_AM | CR0_NW | CR0_CD | \
+	 CR0_PG)
 
-#define CR3_PWT      BIT(3)
-#define CR3_PCD      BIT(4)
-#define CR3_PCID     GENMASK(11, 0)
-#define CR3_NOFLUSH  BIT(63)
+#define CR3_PWT	    BIT(3)
+#define CR3_PCD	    BIT(4)
+#define CR3_PCID    GENMASK(11, 0)
+#define CR3_NOFLUSH BIT(63)
 
-#define CR4_VME        BIT(0)
-#define CR4_PVI        BIT(1)
-#define CR4_TSD        BIT(2)
-#define CR4_DE         BIT(3)
-#define CR4_PSE        BIT(4)
-#define CR4_PAE        BIT(5)
-#define CR4_MCE        BIT(6)
-#define CR4_PGE        BIT(7)
-#define CR4_PCE        BIT(8)
+#define CR4_VME	       BIT(0)
+#define CR4_PVI	       BIT(1)
+#define CR4_TSD	       BIT(2)
+#define CR4_DE	       BIT(3)
+#define CR4_PSE	       BIT(4)
+#define CR4_PAE	       BIT(5)
+#define CR4_MCE	       BIT(6)
+#define CR4_PGE	       BIT(7)
+#define CR4_PCE	       BIT(8)
 #define CR4_OSFXSR     BIT(9)
 #define CR4_OSXMMEXCPT BIT(10)
 #define CR4_UMIP       BIT(11)
@@ -95,7 +96,7 @@ enum um_seg { UM_ES, UM_CS, UM_SS, UM_DS, UM_FS, UM_GS, UM_NR_SEGS };
 #define CR4_OSXSAVE    BIT(18)
 #define CR4_SMEP       BIT(20)
 #define CR4_SMAP       BIT(21)
-#define CR4_PKE        BIT(22)
+#define CR4_PKE	       BIT(22)
 
 #define EFER_SCE   BIT(0)
 #define EFER_LME   BIT(8)
@@ -104,17 +105,17 @@ enum um_seg { UM_ES, UM_CS, UM_SS, UM_DS, UM_FS, UM_GS, UM_NR_SEGS };
 #define EFER_SVME  BIT(12)
 #define EFER_FFXSR BIT(14)
 
-#define DR6_B(n)     BIT(n)
-#define DR6_BD       BIT(13)
-#define DR6_BS       BIT(14)
-#define DR6_BT       BIT(15)
-#define DR6_RTM      BIT(16)
-#define DR6_FIXED1   0xffff0ff0ull /* bits that read as one; RTM among them is inverted */
-#define DR7_FIXED1   BIT(10)
-#define DR7_GD       BIT(13)
+#define DR6_B(n)	    BIT(n)
+#define DR6_BD		    BIT(13)
+#define DR6_BS		    BIT(14)
+#define DR6_BT		    BIT(15)
+#define DR6_RTM		    BIT(16)
+#define DR6_FIXED1	    0xffff0ff0ull /* bits that read as one; RTM among them is inverted */
+#define DR7_FIXED1	    BIT(10)
+#define DR7_GD		    BIT(13)
 #define DR7_ENABLED(dr7, n) (((dr7) >> ((n)*2)) & 3)
-#define DR7_RW(dr7, n)      (((dr7) >> (16 + (n)*4)) & 3)
-#define DR7_LEN(dr7, n)     (((dr7) >> (18 + (n)*4)) & 3)
+#define DR7_RW(dr7, n)	    (((dr7) >> (16 + (n)*4)) & 3)
+#define DR7_LEN(dr7, n)	    (((dr7) >> (18 + (n)*4)) & 3)
 
 #define XCR0_X87       BIT(0)
 #define XCR0_SSE       BIT(1)
@@ -165,7 +166,7 @@ enum um_vector {
 #define UM_DESC_READABLE   BIT(1) /* code */
 #define UM_DESC_EXPANDDOWN BIT(2) /* data */
 #define UM_DESC_CONFORMING BIT(2) /* code */
-#define UM_DESC_CODE       BIT(3)
+#define UM_DESC_CODE	   BIT(3)
 enum um_system_desc {
 	UM_SYS_TSS16_AVAIL = 1,
 	UM_SYS_LDT = 2,

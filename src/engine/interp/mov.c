@@ -102,16 +102,16 @@ UM_INLINE const struct um_insn *movx(struct um_exec *x, const struct um_insn *i,
 /* The instances: op_<operation>_<R or M>_<address>_<from>_<to>. */
 enum { FORM_R, FORM_M };
 enum { EXT_zx, EXT_sx };
-#define EACH_WIDTH(X, op, form, addr)                                           \
-	X(op, form, addr, 1, 2)                                                 \
-	X(op, form, addr, 1, 4)                                                 \
-	X(op, form, addr, 1, 8) X(op, form, addr, 2, 4) X(op, form, addr, 2, 8) \
-		X(op, form, addr, 4, 8)
-#define EACH_EXT(X)                                                                    \
-	EACH_WIDTH(X, zx, R, 64)                                                       \
-	EACH_WIDTH(X, zx, M, 64)                                                       \
-	EACH_WIDTH(X, zx, M, LEGACY) EACH_WIDTH(X, sx, R, 64) EACH_WIDTH(X, sx, M, 64) \
-		EACH_WIDTH(X, sx, M, LEGACY)
+#define EACH_WIDTH(X, op, form, addr) \
+	X(op, form, addr, 1, 2)       \
+	X(op, form, addr, 1, 4)       \
+	X(op, form, addr, 1, 8)       \
+	X(op, form, addr, 2, 4) X(op, form, addr, 2, 8) X(op, form, addr, 4, 8)
+#define EACH_EXT(X)                  \
+	EACH_WIDTH(X, zx, R, 64)     \
+	EACH_WIDTH(X, zx, M, 64)     \
+	EACH_WIDTH(X, zx, M, LEGACY) \
+	EACH_WIDTH(X, sx, R, 64) EACH_WIDTH(X, sx, M, 64) EACH_WIDTH(X, sx, M, LEGACY)
 #define DEFINE_EXT(op, form, addr, from, to)                                        \
 	static const struct um_insn *op_mov##op##_##form##_##addr##_##from##_##to(  \
 		struct um_exec *x, const struct um_insn *i)                         \

@@ -47,22 +47,24 @@ struct op {
 #define ONE_OPS(X) X(inc, 0) X(dec, 0) X(neg, 0) X(not, 0)
 #define MUL_OPS(X) X(mul, SZAPF) X(imul, SZAPF)
 #define SHIFTS(X)  X(rol) X(ror) X(rcl) X(rcr) X(shl) X(shr) X(sar)
-#define WIDE_OPS(X)                                                                             \
-	X(imul, SZAPF)                                                                          \
-	X(bt, OF | SZAPF)                                                                       \
-	X(bts, OF | SZAPF)                                                                      \
-	X(btr, OF | SZAPF)                                                                      \
-	X(btc, OF | SZAPF)                                                                      \
-	X(bsf, OF | SZAPF | RFLAGS_CF) X(bsr, OF | SZAPF | RFLAGS_CF) X(cmovb, 0) X(cmovnle, 0) \
-		X(cmovp, 0) X(cmovs, 0) X(cmovo, 0)
-#define SETS(X)                                                                                 \
-	X(seto)                                                                                 \
-	X(setno)                                                                                \
-	X(setb)                                                                                 \
-	X(setnb)                                                                                \
-	X(setz)                                                                                 \
-	X(setnz) X(setbe) X(setnbe) X(sets) X(setns) X(setp) X(setnp) X(setl) X(setnl) X(setle) \
-		X(setnle)
+/* clang-format off */
+#define WIDE_OPS(X)                                                                      \
+	X(imul, SZAPF)                                                                   \
+	X(bt, OF | SZAPF)                                                                \
+	X(bts, OF | SZAPF)                                                               \
+	X(btr, OF | SZAPF)                                                               \
+	X(btc, OF | SZAPF)                                                               \
+	X(bsf, OF | SZAPF | RFLAGS_CF)                                                   \
+	X(bsr, OF | SZAPF | RFLAGS_CF)                                                   \
+	X(cmovb, 0)                                                                      \
+	X(cmovnle, 0)                                                                    \
+	X(cmovp, 0)                                                                      \
+	X(cmovs, 0)                                                                      \
+	X(cmovo, 0)
+#define SETS(X)                                                                          \
+	X(seto) X(setno) X(setb) X(setnb) X(setz) X(setnz) X(setbe) X(setnbe)            \
+	X(sets) X(setns) X(setp) X(setnp) X(setl) X(setnl) X(setle) X(setnle)
+/* clang-format on */
 
 #define X(n, u)                         \
 	CODE64(n##_8, #n " al, dl");    \

@@ -113,7 +113,10 @@ static void test_transmit(void **state)
 	/* OUT2 disconnects. */
 	wr(e, UART_MCR, 0);
 	assert_false(e->board.line[GSI]);
-	assert_int_equal(read(e->out[0], buf, 3), 3);
+	for (ssize_t got = 0, n; got < 3; got += n) {
+		n = read(e->out[0], buf + got, (size_t)(3 - got));
+		assert_true(n > 0);
+	}
 	assert_string_equal(buf, "abc");
 }
 
