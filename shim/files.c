@@ -238,7 +238,7 @@ UM_SHIM int fstat(int fd, struct stat *st)
 
 UM_SHIM int fstatat(int dirfd, const char *path, struct stat *st, int flags)
 {
-	if (!*path && (flags & AT_EMPTY_PATH) && um_shim_kind(dirfd))
+	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path)
 		return fstat(dirfd, st);
 	return is_kvm(dirfd, path) ? kvm_stat(st) : um_next()->fstatat(dirfd, path, st, flags);
 }
@@ -300,7 +300,7 @@ UM_SHIM int statx(int dirfd, const char *path, int flags, unsigned mask, struct 
 {
 	struct stat st;
 
-	if (!*path && (flags & AT_EMPTY_PATH) && um_shim_kind(dirfd)) {
+	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path) {
 		if (fstat(dirfd, &st) < 0)
 			return -1;
 	} else if (is_kvm(dirfd, path)) {
