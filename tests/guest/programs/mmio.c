@@ -104,7 +104,7 @@ static void modifications(void)
 	CHECK_EQ(v, 1, "CMP");
 	asm volatile("testl $0x10, (%1); setnz %b0; movzbl %b0, %0" : "=&q"(v) : "r"(TPR));
 	CHECK_EQ(v, 1, "TEST");
-	asm volatile("bt $4, (%1); setc %b0; movzbl %b0, %0" : "=&q"(v) : "r"(TPR));
+	asm volatile("btl $4, (%1); setc %b0; movzbl %b0, %0" : "=&q"(v) : "r"(TPR));
 	CHECK_EQ(v, 1, "BT");
 	set(0);
 }

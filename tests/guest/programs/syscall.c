@@ -50,7 +50,7 @@ ulong to_compat(ulong arg);
 
 PROBE(do_syscall, "", "syscall");
 PROBE(do_sysret, "", "sysretq");
-PROBE(do_sysexit, "", "sysexit");
+PROBE(do_sysexit, "", "sysexitl");
 
 static u64 per_cpu = 0x6767676767676767;
 
