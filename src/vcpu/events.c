@@ -226,7 +226,9 @@ static int inject_irq(struct um_vcpu *v)
 int um_vcpu_inject(struct um_vcpu *v)
 {
 	struct um_exec *x = &v->x;
-	bool window = v->run->request_interrupt_window;
+	/* A LAPIC that takes nothing from a PIC would leave the window open for nothing, for ever. */
+	bool window = v->run->request_interrupt_window &&
+		      (!v->lapic || um_lapic_accepts_extint(v->lapic));
 	int r;
 
 	x->irq_window = false;

@@ -254,6 +254,30 @@ static void test_interrupt_window(void **state)
 	guest_stop(&g);
 }
 
+/* A window that the LAPIC keeps shut (LINT0 is masked) does not stop the guest. */
+static void test_interrupt_window_shut(void **state)
+{
+	static const uint8_t code[] = {
+		0xfb,	    /* sti */
+		0x90,	    /* nop */
+		0xe6, 0x80, /* out %al, $0x80 */
+	};
+	uint32_t masked = 0x10700;
+	struct kvm_lapic_state lapic;
+	struct guest g;
+
+	guest_start(&g, SPLIT_CHIP, code, sizeof(code));
+	assert_int_equal(io(g.vcpu, KVM_GET_LAPIC, &lapic), 0);
+	memcpy(lapic.regs + 0x350, &masked, sizeof(masked));
+	assert_int_equal(io(g.vcpu, KVM_SET_LAPIC, &lapic), 0);
+	g.run->request_interrupt_window = 1;
+	alarm(20); /* if the guest gets nowhere */
+	assert_exit(&g, KVM_EXIT_IO);
+	alarm(0);
+	assert_int_equal(g.run->ready_for_interrupt_injection, 0);
+	guest_stop(&g);
+}
+
 static void test_nmi_masked_until_iret(void **state)
 {
 	static const uint8_t code[] = {
@@ -701,6 +725,7 @@ int main(void)
 		cmocka_unit_test(test_triple_fault),
 		cmocka_unit_test(test_host_fault),
 		cmocka_unit_test(test_interrupt_window),
+		cmocka_unit_test(test_interrupt_window_shut),
 		cmocka_unit_test(test_nmi_masked_until_iret),
 		cmocka_unit_test(test_guest_debug),
 		cmocka_unit_test(test_sync_regs),
