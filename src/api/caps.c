@@ -62,6 +62,7 @@ static long xsave_size(void)
 	X(KVM_CAP_MAX_VCPUS, UM_MAX_VCPUS)                    \
 	X(KVM_CAP_MAX_VCPU_ID, UM_MAX_VCPU_IDS)               \
 	X(KVM_CAP_HLT, 1)                                     \
+	X(KVM_CAP_CLOCKSOURCE, 1)                             \
 	X(KVM_CAP_X86_DISABLE_EXITS, DISABLED_EXITS)          \
 	X(KVM_CAP_IMMEDIATE_EXIT, 1)                          \
 	X(KVM_CAP_INTERNAL_ERROR_DATA, 1)                     \
