@@ -13,6 +13,9 @@
  *
  * It looks at the TLBs of the vCPU that holds the lock and of those that don't run; entries of a vCPU that
  * has a flush pending don't count.
+ *
+ * With several vCPUs, rule 1 can be seen broken where it is not: a vCPU stores to a shadowed table and then tells
+ * the MMU (um_mmu_written()), and an audit by another vCPU may come between the two.
  */
 #include "mmu/mmu_internal.h"
 
