@@ -130,6 +130,12 @@ static inline bool um_cpu_64bit(const struct um_cpu *c)
 	return (c->efer & EFER_LMA) && c->seg[UM_CS].l;
 }
 
+/* The address space that its accesses go to: KVM_CAP_MULTI_ADDRESS_SPACE. */
+static inline unsigned um_cpu_as(const struct um_cpu *c)
+{
+	return c->smm;
+}
+
 static inline bool um_cpu_paging(const struct um_cpu *c)
 {
 	return c->cr0 & CR0_PG;

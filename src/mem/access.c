@@ -6,9 +6,9 @@
 
 #include "base/uaccess.h"
 
-static int copy_page(struct um_mem *m, gpa_t gpa, void *buf, size_t len, bool write)
+static int copy_page(struct um_mem *m, unsigned as, gpa_t gpa, void *buf, size_t len, bool write)
 {
-	struct um_slot *s = um_mem_slot(m, gpa >> UM_PAGE_SHIFT);
+	struct um_slot *s = um_mem_slot(m, as, gpa >> UM_PAGE_SHIFT);
 	void *hva;
 
 	if (!s || (write && (s->flags & KVM_MEM_READONLY)))
@@ -22,7 +22,7 @@ static int copy_page(struct um_mem *m, gpa_t gpa, void *buf, size_t len, bool wr
 	return 0;
 }
 
-static int copy(struct um_mem *m, gpa_t gpa, void *buf, size_t len, bool write)
+static int copy(struct um_mem *m, unsigned as, gpa_t gpa, void *buf, size_t len, bool write)
 {
 	unsigned token = um_mem_read_lock(m);
 	int err = 0;
@@ -30,7 +30,7 @@ static int copy(struct um_mem *m, gpa_t gpa, void *buf, size_t len, bool write)
 	while (len && !err) {
 		size_t n = um_min(len, UM_PAGE_SIZE - (gpa & ~UM_PAGE_MASK));
 
-		err = copy_page(m, gpa, buf, n, write);
+		err = copy_page(m, as, gpa, buf, n, write);
 		gpa += n;
 		buf = (char *)buf + n;
 		len -= n;
@@ -39,12 +39,12 @@ static int copy(struct um_mem *m, gpa_t gpa, void *buf, size_t len, bool write)
 	return err;
 }
 
-int um_mem_read(struct um_mem *m, gpa_t gpa, void *buf, size_t len)
+int um_mem_read(struct um_mem *m, unsigned as, gpa_t gpa, void *buf, size_t len)
 {
-	return copy(m, gpa, buf, len, false);
+	return copy(m, as, gpa, buf, len, false);
 }
 
-int um_mem_write(struct um_mem *m, gpa_t gpa, const void *buf, size_t len)
+int um_mem_write(struct um_mem *m, unsigned as, gpa_t gpa, const void *buf, size_t len)
 {
-	return copy(m, gpa, (void *)buf, len, true);
+	return copy(m, as, gpa, (void *)buf, len, true);
 }

@@ -92,7 +92,7 @@ static int find_logged(struct um_mem *m, u32 slot, struct um_slot **s)
 {
 	if ((slot >> 16) >= UM_NR_AS || (slot & 0xffff) >= UM_NR_SLOTS)
 		return -EINVAL;
-	*s = m->by_id[slot & 0xffff];
+	*s = m->by_id[slot >> 16][slot & 0xffff];
 	return *s && (*s)->dirty ? 0 : -ENOENT;
 }
 

@@ -12,10 +12,10 @@ struct um_mem {
 	struct um_mem_listener *listeners;
 
 	pthread_mutex_t slots_mutex;
-	struct um_slot **by_id; /* UM_NR_SLOTS pointers; under slots_mutex */
-	u64 manual_dirty;	/* KVM_DIRTY_LOG_...; under slots_mutex */
+	struct um_slot **by_id[UM_NR_AS]; /* UM_NR_SLOTS pointers each; under slots_mutex */
+	u64 manual_dirty;		  /* KVM_DIRTY_LOG_...; under slots_mutex */
 
-	_Atomic(struct um_slots *) slots;
+	_Atomic(struct um_slots *) slots[UM_NR_AS];
 	_Atomic u64 generation; /* of the newest table */
 
 	/*

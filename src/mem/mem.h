@@ -5,7 +5,11 @@
  *
  * Slots are those of KVM_SET_USER_MEMORY_REGION: each maps [base_gfn, base_gfn + npages) to
  * [userspace_addr, ...) of the VMM's own memory.  Several slots may alias the same host memory, but
- * never overlap in guest-physical space (within an address space; SMM has its own).
+ * never overlap in guest-physical space.
+ *
+ * There are two such spaces, each with slots of its own: a processor sees the second one while it is in
+ * system-management mode (KVM_CAP_MULTI_ADDRESS_SPACE).  Bits 31:16 of the number that the VMM gives a slot say
+ * which one it is in.
  *
  * Locks.  The slots mutex (inside struct um_mem) serializes changes of slots.  Order: slots mutex, then
  * a listener's own lock (the MMU's mmu_lock).  Readers take neither: a change publishes a new table,
@@ -26,7 +30,8 @@
 #include "base/types.h"
 
 #define UM_NR_SLOTS 32764 /* KVM_CAP_NR_MEMSLOTS, for user memory */
-#define UM_NR_AS    1	  /* address spaces advertised; SMM adds the second */
+#define UM_NR_AS    2	  /* address spaces */
+#define UM_AS_SMM   1	  /* that of system-management mode */
 
 struct um_mem;
 
@@ -36,6 +41,7 @@ struct um_slot {
 	hva_t hva;
 	u32 flags; /* KVM_MEM_LOG_DIRTY_PAGES, KVM_MEM_READONLY */
 	u16 id;
+	u8 as;	    /* the address space it is in */
 	u64 *dirty; /* bitmap of npages bits, if KVM_MEM_LOG_DIRTY_PAGES; set atomically */
 	void *arch; /* the MMU's per-slot tables (rmap, write tracking, large-page info) */
 };
@@ -128,17 +134,18 @@ int um_mem_clear_dirty_log(struct um_mem *m, const struct kvm_clear_dirty_log *l
  */
 unsigned um_mem_read_lock(struct um_mem *m);
 void um_mem_read_unlock(struct um_mem *m, unsigned token);
-struct um_slot *um_mem_slot(struct um_mem *m, gfn_t gfn); /* NULL: no memory there (MMIO) */
+/* NULL: no memory there (MMIO) */
+struct um_slot *um_mem_slot(struct um_mem *m, unsigned as, gfn_t gfn);
 u64 um_mem_generation(struct um_mem *m); /* changes with every slot change; needs no section */
 
-/* The table of slots, by ascending base.  Same rules as um_mem_slot(). */
+/* The table of slots of an address space, by ascending base.  Same rules as um_mem_slot(). */
 struct um_slots {
-	u64 generation;
-	u64 npages; /* of all slots together */
+	u64 generation; /* um_mem_generation() since it was published; of one of the tables: the newest */
+	u64 npages; /* of all its slots together */
 	unsigned n;
 	struct um_slot *slot[];
 };
-const struct um_slots *um_mem_slots(struct um_mem *m);
+const struct um_slots *um_mem_slots(struct um_mem *m, unsigned as);
 struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn);
 
 static inline hva_t um_slot_hva(const struct um_slot *s, gfn_t gfn)
@@ -154,8 +161,8 @@ void um_mem_mark_dirty(struct um_slot *slot, gfn_t gfn);
  * steal time, page-table walks have their own).  0, or -EFAULT (no slot, read-only slot on write, host
  * page gone; earlier pages may have been copied).
  */
-int um_mem_read(struct um_mem *m, gpa_t gpa, void *buf, size_t len);
-int um_mem_write(struct um_mem *m, gpa_t gpa, const void *buf, size_t len);
+int um_mem_read(struct um_mem *m, unsigned as, gpa_t gpa, void *buf, size_t len);
+int um_mem_write(struct um_mem *m, unsigned as, gpa_t gpa, const void *buf, size_t len);
 
 /*
  * The host side of the notifier chain: what the VMM (or umbra's own reclaim) does to its memory.

@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Memory slots: the table from guest frames to host memory, and its changes while vCPUs run.
+ * Memory slots: for each address space the table from guest frames to host memory, and its changes while
+ * vCPUs run.
  *
- * The table is an immutable sorted array.  A change builds another one, publishes it with one store,
+ * A table is an immutable sorted array.  A change builds another one, publishes it with one store,
  * tells the listeners, waits for readers of the old one, and frees it.  Slots themselves are as
  * immutable: new flags make a new struct um_slot, which takes over what the listeners hung off the old.
  *
@@ -22,21 +23,37 @@
 #define MAX_SLOT_PAGES ((1ull << 31) - 1)
 #define MAX_GFN	       (BIT(52 - UM_PAGE_SHIFT) - 1)
 
+static void free_tables(struct um_mem *m)
+{
+	for (unsigned as = 0; as < UM_NR_AS; as++) {
+		free(atomic_load(&m->slots[as]));
+		free(m->by_id[as]);
+	}
+	pthread_mutex_destroy(&m->slots_mutex);
+	free(m);
+}
+
 struct um_mem *um_mem_create(const struct um_trace *trace)
 {
 	struct um_mem *m = aligned_alloc(64, ALIGN_UP(sizeof(*m), 64));
-	struct um_slots *empty = calloc(1, sizeof(*empty));
+	bool ok = true;
 
-	if (m)
-		memset(m, 0, sizeof(*m));
-	if (!m || !empty || !(m->by_id = calloc(UM_NR_SLOTS, sizeof(*m->by_id)))) {
-		free(m);
-		free(empty);
+	if (!m)
 		return NULL;
-	}
+	memset(m, 0, sizeof(*m));
 	m->trace = trace;
 	pthread_mutex_init(&m->slots_mutex, NULL);
-	atomic_init(&m->slots, empty);
+	for (unsigned as = 0; as < UM_NR_AS; as++) {
+		struct um_slots *empty = calloc(1, sizeof(*empty));
+
+		atomic_init(&m->slots[as], empty);
+		m->by_id[as] = calloc(UM_NR_SLOTS, sizeof(*m->by_id[as]));
+		ok = ok && empty && m->by_id[as];
+	}
+	if (!ok) {
+		free_tables(m);
+		return NULL;
+	}
 	return m;
 }
 
@@ -48,7 +65,6 @@ void um_mem_add_listener(struct um_mem *m, struct um_mem_listener *l)
 
 void um_mem_remove_listener(struct um_mem *m, struct um_mem_listener *l)
 {
-	struct um_slots *t = atomic_load(&m->slots);
 	struct um_mem_listener **p;
 
 	for (p = &m->listeners; *p && *p != l; p = &(*p)->next)
@@ -56,8 +72,12 @@ void um_mem_remove_listener(struct um_mem *m, struct um_mem_listener *l)
 	if (!*p)
 		return;
 	*p = l->next;
-	for (unsigned i = 0; l->slot_free && i < t->n; i++)
-		l->slot_free(l, t->slot[i]);
+	for (unsigned as = 0; l->slot_free && as < UM_NR_AS; as++) {
+		struct um_slots *t = atomic_load(&m->slots[as]);
+
+		for (unsigned i = 0; i < t->n; i++)
+			l->slot_free(l, t->slot[i]);
+	}
 }
 
 static void free_arch(struct um_mem *m, struct um_slot *s)
@@ -73,7 +93,6 @@ static void free_arch(struct um_mem *m, struct um_slot *s)
 
 void um_mem_destroy(struct um_mem *m)
 {
-	struct um_slots *t = atomic_load(&m->slots);
 	struct um_mem_listener *l;
 
 	um_for_each_listener(l, m)
@@ -81,15 +100,16 @@ void um_mem_destroy(struct um_mem *m)
 		if (l->release)
 			l->release(l);
 	}
-	for (unsigned i = 0; i < t->n; i++) {
-		free_arch(m, t->slot[i]);
-		free(t->slot[i]->dirty);
-		free(t->slot[i]);
+	for (unsigned as = 0; as < UM_NR_AS; as++) {
+		struct um_slots *t = atomic_load(&m->slots[as]);
+
+		for (unsigned i = 0; i < t->n; i++) {
+			free_arch(m, t->slot[i]);
+			free(t->slot[i]->dirty);
+			free(t->slot[i]);
+		}
 	}
-	free(t);
-	free(m->by_id);
-	pthread_mutex_destroy(&m->slots_mutex);
-	free(m);
+	free_tables(m);
 }
 
 /*
@@ -128,9 +148,9 @@ static void synchronize_readers(struct um_mem *m)
 		sched_yield();
 }
 
-const struct um_slots *um_mem_slots(struct um_mem *m)
+const struct um_slots *um_mem_slots(struct um_mem *m, unsigned as)
 {
-	return atomic_load_explicit(&m->slots, memory_order_acquire);
+	return atomic_load_explicit(&m->slots[as], memory_order_acquire);
 }
 
 u64 um_mem_generation(struct um_mem *m)
@@ -138,9 +158,9 @@ u64 um_mem_generation(struct um_mem *m)
 	return atomic_load_explicit(&m->generation, memory_order_acquire);
 }
 
-struct um_slot *um_mem_slot(struct um_mem *m, gfn_t gfn)
+struct um_slot *um_mem_slot(struct um_mem *m, unsigned as, gfn_t gfn)
 {
-	return um_slots_find(um_mem_slots(m), gfn);
+	return um_slots_find(um_mem_slots(m, as), gfn);
 }
 
 struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
@@ -162,14 +182,14 @@ struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
 }
 
 /* A table with @out taken out and @in put in; either may be NULL.  NULL on ENOMEM. */
-static struct um_slots *make_table(const struct um_slots *t, const struct um_slot *out,
-				   struct um_slot *in)
+static struct um_slots *make_table(const struct um_slots *t, u64 generation,
+				   const struct um_slot *out, struct um_slot *in)
 {
 	struct um_slots *n = malloc(sizeof(*n) + (t->n + 1) * sizeof(n->slot[0]));
 
 	if (!n)
 		return NULL;
-	n->generation = t->generation + 1;
+	n->generation = generation;
 	n->npages = t->npages - (out ? out->npages : 0) + (in ? in->npages : 0);
 	n->n = 0;
 	for (unsigned i = 0; i < t->n; i++) {
@@ -242,11 +262,11 @@ static void commit(struct um_mem *m, const struct um_slot *old, struct um_slot *
 	}
 }
 
-static void publish(struct um_mem *m, struct um_slots *t)
+static void publish(struct um_mem *m, unsigned as, struct um_slots *t)
 {
 	u64 generation = t->generation;
 
-	atomic_store(&m->slots, t);
+	atomic_store(&m->slots[as], t);
 	atomic_store(&m->generation, generation);
 }
 
@@ -254,9 +274,10 @@ static void publish(struct um_mem *m, struct um_slots *t)
  * Replace @old by @new (either may be NULL).  Moving and deleting have a step in between, in which the
  * old place is gone: translations through it are dropped before anything can be mapped at the new one.
  */
-static int change(struct um_mem *m, u16 id, struct um_slot *old, struct um_slot *new)
+static int change(struct um_mem *m, unsigned as, u16 id, struct um_slot *old, struct um_slot *new)
 {
-	struct um_slots *t = atomic_load(&m->slots), *without = NULL, *with = NULL;
+	struct um_slots *t = atomic_load(&m->slots[as]), *without = NULL, *with = NULL;
+	u64 generation = um_mem_generation(m);
 	bool drop = old && (!new || new->base != old->base);
 	struct um_mem_listener *l;
 	int err = new ? prepare(m, new, old) : 0;
@@ -264,9 +285,9 @@ static int change(struct um_mem *m, u16 id, struct um_slot *old, struct um_slot 
 	if (err)
 		return err;
 	if (drop)
-		without = make_table(t, old, NULL);
+		without = make_table(t, ++generation, old, NULL);
 	if (new)
-		with = make_table(without ? without : t, drop ? NULL : old, new);
+		with = make_table(without ? without : t, ++generation, drop ? NULL : old, new);
 	if ((drop && !without) || (new && !with)) {
 		if (new && !(old && old->arch == new->arch))
 			free_arch(m, new);
@@ -278,7 +299,7 @@ static int change(struct um_mem *m, u16 id, struct um_slot *old, struct um_slot 
 	}
 
 	if (drop) {
-		publish(m, without);
+		publish(m, as, without);
 		um_for_each_listener(l, m)
 		{
 			if (l->slot_flush)
@@ -286,8 +307,8 @@ static int change(struct um_mem *m, u16 id, struct um_slot *old, struct um_slot 
 		}
 	}
 	if (new)
-		publish(m, with);
-	m->by_id[id] = new;
+		publish(m, as, with);
+	m->by_id[as][id] = new;
 	commit(m, old, new);
 	synchronize_readers(m);
 
@@ -320,12 +341,13 @@ static bool region_valid(const struct kvm_userspace_memory_region *r)
 
 static int set_region(struct um_mem *m, const struct kvm_userspace_memory_region *r)
 {
+	unsigned as = r->slot >> 16;
 	u16 id = (u16)r->slot;
-	struct um_slot *old = m->by_id[id], *new;
+	struct um_slot *old = m->by_id[as][id], *new;
 	int err;
 
 	if (!r->memory_size)
-		return old ? change(m, id, old, NULL) : -EINVAL;
+		return old ? change(m, as, id, old, NULL) : -EINVAL;
 
 	new = calloc(1, sizeof(*new));
 	if (!new)
@@ -335,6 +357,7 @@ static int set_region(struct um_mem *m, const struct kvm_userspace_memory_region
 	new->hva = r->userspace_addr;
 	new->flags = r->flags;
 	new->id = id;
+	new->as = (u8)as;
 
 	if (old && (new->hva != old->hva || new->npages != old->npages ||
 		    ((new->flags ^ old->flags) & KVM_MEM_READONLY)))
@@ -343,10 +366,10 @@ static int set_region(struct um_mem *m, const struct kvm_userspace_memory_region
 		err = 1; /* nothing changes */
 	else if (new->base + new->npages - 1 > MAX_GFN)
 		err = -EINVAL;
-	else if (overlaps(um_mem_slots(m), new, old))
+	else if (overlaps(um_mem_slots(m, as), new, old))
 		err = -EEXIST;
 	else
-		err = change(m, id, old, new);
+		err = change(m, as, id, old, new);
 	if (err)
 		free(new);
 	return err > 0 ? 0 : err;

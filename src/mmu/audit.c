@@ -5,7 +5,8 @@
  *  1. Every present leaf spte is what the guest's entry (or the linear range) and the slot say, or its page is
  *     unsync.  Its word obeys mmu/spte.h.
  *  2. rmap and sptes agree, both ways; so do lists of parents and nonleaf sptes.
- *  3. No storable spte maps a frame that a synchronized page shadows.
+ *  3. No storable spte maps a frame that a synchronized page shadows, in whichever address space.  A page has
+ *     children of its own address space only.
  *  4. Unsync bitmaps and counts are exact; so are present counts, root counts, the counts of shadowed frames
  *     and the number of pages.
  *  5. Every TLB entry with a context in use is implied by a leaf spte: accessed, with the rights of its tag,
@@ -61,7 +62,7 @@ static bool on_list(const struct um_ptelist *l, const u64 *sptep)
 /* Does the guest's entry for leaf @i of indirect @sp still say what the spte says? */
 static void check_gpte(struct audit *a, struct um_shadow_page *sp, unsigned i, u64 spte)
 {
-	struct um_slot *table = um_vm_slot(a->v, sp->gfn);
+	struct um_slot *table = um_vm_slot(a->v, sp->role.smm, sp->gfn);
 	unsigned level = sp->role.level;
 	struct um_gpte_format f;
 	gfn_t gfn;
@@ -115,8 +116,8 @@ static void check_leaf(struct audit *a, struct um_shadow_page *sp, unsigned i)
 {
 	unsigned level = sp->role.level;
 	gfn_t gfn = um_sp_gfn(sp, i);
-	struct um_slot *s = um_vm_slot(a->v, gfn);
-	struct um_ptelist *l = s ? um_rmap(a->v, gfn, level) : NULL;
+	struct um_slot *s = um_vm_slot(a->v, sp->role.smm, gfn);
+	struct um_ptelist *l = s ? um_rmap(a->v, s->as, gfn, level) : NULL;
 	u64 spte = sp->spt[i];
 
 	if (!spte_leaf_valid(spte))
@@ -144,7 +145,7 @@ static void check_leaf(struct audit *a, struct um_shadow_page *sp, unsigned i)
 			  gfn);
 	if (spte & SPTE_MMU_WRITABLE) {
 		for (u64 k = 0; k < level_pages(level); k++) {
-			if (um_gfn_shadowed(a->v, gfn + k) && synced_table(a->v, gfn + k))
+			if (um_gfn_shadowed(a->v, s->as, gfn + k) && synced_table(a->v, gfn + k))
 				violation(a, PAGE_FMT "[%u]: table %#lx isn't write-protected",
 					  PAGE_ARG(sp), i, gfn + k);
 		}
@@ -195,9 +196,10 @@ static void check_nonleaf(struct audit *a, struct um_shadow_page *sp, unsigned i
 	struct um_shadow_page *child = um_sptep_page(spte_child(sp->spt[i]));
 	bool bit = sp->unsync_child_bitmap[i / 64] & BIT(i % 64);
 
-	if (child->zapped || child->role.level != sp->role.level - 1)
-		violation(a, PAGE_FMT "[%u]: child of level %u%s", PAGE_ARG(sp), i,
-			  child->role.level, child->zapped ? ", zapped" : "");
+	if (child->zapped || child->role.level != sp->role.level - 1 ||
+	    child->role.smm != sp->role.smm)
+		violation(a, PAGE_FMT "[%u]: child of level %u, smm %u%s", PAGE_ARG(sp), i,
+			  child->role.level, child->role.smm, child->zapped ? ", zapped" : "");
 	if (!on_list(&child->parents, &sp->spt[i]))
 		violation(a, PAGE_FMT "[%u]: not among its child's parents", PAGE_ARG(sp), i);
 	if (bit != (child->unsync || child->unsync_children))
@@ -242,8 +244,11 @@ static void check_page(struct audit *a, struct um_shadow_page *sp)
 		violation(a, PAGE_FMT ": unsync", PAGE_ARG(sp));
 	if (sp->role.invalid || sp->zapped)
 		violation(a, PAGE_FMT ": dead page in use", PAGE_ARG(sp));
-	if (!sp->role.direct && !sp->accounted && um_vm_slot(a->v, sp->gfn))
-		violation(a, PAGE_FMT ": not accounted", PAGE_ARG(sp));
+	for (unsigned as = 0; !sp->role.direct && as < UM_NR_AS; as++) {
+		if (!(sp->accounted & BIT(as)) != !um_vm_slot(a->v, as, sp->gfn))
+			violation(a, PAGE_FMT ": accounted in address spaces %#x", PAGE_ARG(sp),
+				  sp->accounted);
+	}
 	if (um_sp_lookup(a->v, sp->gfn, sp->role) != sp)
 		violation(a, PAGE_FMT ": not in the hash, or twice", PAGE_ARG(sp));
 	while ((p = um_ptelist_next(&sp->parents, &pos))) {
@@ -254,10 +259,11 @@ static void check_page(struct audit *a, struct um_shadow_page *sp)
 
 static void check_slots(struct audit *a)
 {
-	const struct um_slots *t = a->v->slots;
+	struct um_slot *s;
+	unsigned as, n;
 
-	for (unsigned n = 0; n < t->n; n++) {
-		struct um_slot *s = t->slot[n];
+	um_for_each_slot(a->v, as, n, s)
+	{
 		struct um_slot_mmu *arch = s->arch;
 
 		for (unsigned level = 1; level <= MAX_LEAF_LEVEL; level++) {
@@ -271,6 +277,7 @@ static void check_slots(struct audit *a)
 					struct um_shadow_page *sp = um_sptep_page(p);
 
 					if (!spte_leaf(*p, level) || sp->role.level != level ||
+					    sp->role.smm != as ||
 					    um_slot_index(arch, um_sp_gfn(sp, um_sptep_index(p)),
 							  level) != i)
 						violation(a,
@@ -328,7 +335,7 @@ static u64 leaf_at(const struct um_root *root, u64 addr, unsigned *levelp)
 /* tdp: some accessed spte maps the host page that the entry leads to. */
 static bool any_leaf_to(struct um_mmu_vm *v, const struct um_root *root, hva_t page, bool write)
 {
-	const struct um_slots *t = v->slots;
+	const struct um_slots *t = v->slots[root->mode.smm];
 
 	for (unsigned i = 0; i < t->n; i++) {
 		const struct um_slot *s = t->slot[i];

@@ -8,6 +8,9 @@
  * loading CR3 implies is to synchronize the unsync pages under the root, often none: what is synchronized
  * is what a flushed TLB would be filled with again.
  *
+ * The two address spaces that slots are in (role.smm) have roots of their own; entering and leaving
+ * system-management mode is a change of the paging mode.
+ *
  * Flushes of address spaces that aren't current (other PCIDs, all of them on MOV CR4) are only noted: need_sync.
  *
  * In two-dimensional mode nobody watches the guest's tables, so flushing means fresh context numbers.
@@ -24,6 +27,7 @@ static void update_mode(struct um_mmu *m)
 	union um_role mode = { .access = ACC_ALL >> ACC_ROLE_SHIFT };
 	bool tdp = m->vm->cfg.tdp;
 
+	mode.smm = um_cpu_as(m->cpu);
 	um_paging_init(&m->paging, m->cpu);
 	m->direct = tdp || !p->enabled;
 	if (m->direct) {
@@ -406,7 +410,7 @@ int um_mmu_load_pdptrs(struct um_mmu *m, u64 cr3, u64 pdptr[4])
 		       GENMASK(63, m->cpu->maxphyaddr ? m->cpu->maxphyaddr : 36);
 	u64 v[4];
 
-	if (um_mem_read(m->vm->mem, cr3 & GENMASK(31, 5), v, sizeof(v)))
+	if (um_mem_read(m->vm->mem, um_cpu_as(m->cpu), cr3 & GENMASK(31, 5), v, sizeof(v)))
 		return -EFAULT;
 	for (unsigned i = 0; i < 4; i++) {
 		if ((v[i] & GPTE_PRESENT) && (v[i] & reserved))

@@ -157,7 +157,7 @@ static int fix_spte(struct um_mmu *m, const struct request *r)
 		return -1;
 	if (r->acc == UM_WRITE && !(*sptep & SPTE_DIRTY)) {
 		gfn_t page = gfn + ((r->addr >> UM_PAGE_SHIFT) & (level_pages(level) - 1));
-		struct um_slot *s = um_vm_slot(m->vm, page);
+		struct um_slot *s = um_vm_slot(m->vm, m->mode.smm, page);
 
 		/* A slot that logs has no large sptes that can be written. */
 		if (!s || (s->dirty && level > 1))
@@ -195,6 +195,7 @@ static union um_role child_role(const struct um_mmu *m, const struct um_walk *w,
 		role.word = 0;
 		role.level = level;
 		role.direct = 1;
+		role.smm = m->mode.smm;
 		role.access = (w ? w->access[w->leaf] : ACC_ALL) >> ACC_ROLE_SHIFT;
 		role.dirty = w ? w->dirty : 1;
 		role.pkey = w ? w->pkey : 0;
@@ -218,7 +219,7 @@ static void prefetch(struct um_mmu *m, const struct um_leaf *leaf, struct um_sha
 			l.gfn = sp->gfn + k;
 			l.write = false;
 			l.prefetch = true;
-			if (um_vm_slot(m->vm, l.gfn))
+			if (um_vm_slot(m->vm, sp->role.smm, l.gfn))
 				um_map_leaf(m->vm, sp, k, &l);
 		} else {
 			um_sync_entry(m->vm, sp, k, true);
@@ -249,7 +250,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 
 	if (!sp) /* the PDPTE became present since the root was loaded */
 		return um_root_load(m, true) < 0 ? UM_ACCESS_HOST : RETRY;
-	goal = um_max_mapping_level(v, gfn, w ? w->leaf : m->root_level - 1u);
+	goal = um_max_mapping_level(v, m->mode.smm, gfn, w ? w->leaf : m->root_level - 1u);
 	for (;; level--, sp = child) {
 		union um_role role;
 		gfn_t child_gfn;
@@ -293,7 +294,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 	prefetch(m, &leaf, sp, i);
 	um_count(m->counters, pf_fixed);
 	if (res == UM_MAP_PROTECTED) {
-		struct um_slot *s = um_vm_slot(v, gfn);
+		struct um_slot *s = um_vm_slot(v, m->mode.smm, gfn);
 
 		r->f->hva = (void *)(um_slot_hva(s, gfn) + (r->f->gpa & ~UM_PAGE_MASK));
 		r->f->write_protected = true;
@@ -338,7 +339,7 @@ struct host_page {
 static int find_host_page(struct um_mmu *m, const struct request *r, struct host_page *h)
 {
 	struct um_mem *mem = m->vm->mem;
-	struct um_slot *s = um_mem_slot(mem, r->f->gpa >> UM_PAGE_SHIFT);
+	struct um_slot *s = um_mem_slot(mem, um_cpu_as(m->cpu), r->f->gpa >> UM_PAGE_SHIFT);
 	bool write = r->acc == UM_WRITE;
 
 	h->page = 0;
@@ -399,7 +400,7 @@ static int slow_once(struct um_mmu *m, struct request *r)
 		wait_for_notifier(m, h.page);
 	if (v->released) {
 		res = UM_ACCESS_HOST;
-	} else if (h.generation != v->slots->generation ||
+	} else if (h.generation != v->slots_generation ||
 		   (h.page && h.seq != atomic_load(&v->notifier_seq))) {
 		res = RETRY;
 	} else {
@@ -505,7 +506,7 @@ static enum um_access_result probe(struct um_mmu *m, struct request *r)
 		}
 	}
 	if (res == UM_ACCESS_OK) {
-		s = um_mem_slot(mem, f->gpa >> UM_PAGE_SHIFT);
+		s = um_mem_slot(mem, um_cpu_as(m->cpu), f->gpa >> UM_PAGE_SHIFT);
 		if (!s || (r->acc == UM_WRITE && (s->flags & KVM_MEM_READONLY)))
 			res = UM_ACCESS_MMIO;
 		else

@@ -8,9 +8,9 @@
  * The largest level, at most @max, at which one spte may map the aligned range around @gfn: it lies in one
  * slot, the slot's writes aren't logged page by page, and no frame in it is a shadowed page table.
  */
-unsigned um_max_mapping_level(struct um_mmu_vm *v, gfn_t gfn, unsigned max)
+unsigned um_max_mapping_level(struct um_mmu_vm *v, unsigned as, gfn_t gfn, unsigned max)
 {
-	struct um_slot *s = max > 1 ? um_vm_slot(v, gfn) : NULL;
+	struct um_slot *s = max > 1 ? um_vm_slot(v, as, gfn) : NULL;
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 	unsigned level = 1;
 
@@ -25,7 +25,7 @@ unsigned um_max_mapping_level(struct um_mmu_vm *v, gfn_t gfn, unsigned max)
 static enum um_map_result map_mmio(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
 				   const struct um_leaf *leaf)
 {
-	u64 spte = spte_make_mmio(leaf->gfn, leaf->access, leaf->dirty, v->slots->generation);
+	u64 spte = spte_make_mmio(leaf->gfn, leaf->access, leaf->dirty, v->slots_generation);
 
 	if (sp->spt[i] == spte)
 		return UM_MAP_MMIO;
@@ -49,7 +49,7 @@ static u64 store_bits(struct um_mmu_vm *v, struct um_slot *s, unsigned level,
 
 	if (!leaf->dirty || (s->flags & KVM_MEM_READONLY))
 		return 0;
-	if (level == 1 && um_gfn_shadowed(v, leaf->gfn) &&
+	if (level == 1 && um_gfn_shadowed(v, s->as, leaf->gfn) &&
 	    !um_try_unsync(v, leaf->gfn, leaf->write && !leaf->prefetch)) {
 		*is_table = true;
 		return 0;
@@ -73,7 +73,7 @@ enum um_map_result um_map_leaf(struct um_mmu_vm *v, struct um_shadow_page *sp, u
 			       const struct um_leaf *leaf)
 {
 	unsigned level = sp->role.level;
-	struct um_slot *s = um_vm_slot(v, leaf->gfn);
+	struct um_slot *s = um_vm_slot(v, sp->role.smm, leaf->gfn);
 	u64 old = sp->spt[i], new;
 	bool is_table = false;
 	struct um_ptelist *l;
@@ -98,7 +98,7 @@ enum um_map_result um_map_leaf(struct um_mmu_vm *v, struct um_shadow_page *sp, u
 
 	if (old != new) {
 		if (!old) {
-			l = um_rmap(v, leaf->gfn, level);
+			l = um_rmap(v, s->as, leaf->gfn, level);
 			if (!um_ptelist_add(v, l, &sp->spt[i]))
 				return UM_MAP_NOMEM;
 			sp->nr_present++;

@@ -32,7 +32,7 @@ struct um_shadow_page {
 	gfn_t gfn; /* of the guest's table, or (direct) of the first page of the range */
 	u64 *spt;
 	gfn_t *gfns; /* of each present leaf; NULL if direct: they follow from gfn */
-	/* Bit (slot id % 64) for every slot that a leaf spte maps a page of. */
+	/* Bit (slot id % 64) for every slot, of the role's address space, that a leaf spte maps a page of. */
 	u64 slot_bitmap;
 	unsigned
 		root_count; /* loaded roots of vCPUs that are this page; it can't be freed meanwhile */
@@ -40,8 +40,8 @@ struct um_shadow_page {
 	/* The nonleaf sptes that point here (the seeds' multimapped, parent_pte, parent_ptes). */
 	struct um_ptelist parents;
 	bool unsync; /* level 1: the guest may write to the table; sptes may be stale like TLB entries */
-	bool accounted; /* in its slot's count of shadowed frames */
-	bool zapped;	/* out of the hash; waits for the flush, or for root_count */
+	u8 accounted; /* bit n: in the count of shadowed frames of its slot in address space n */
+	bool zapped;  /* out of the hash; waits for the flush, or for root_count */
 	/* Sptes that lead to unsync pages, directly or not. */
 	unsigned unsync_children;
 	u64 unsync_child_bitmap[SPTES_PER_PAGE / 64];
@@ -93,11 +93,21 @@ struct um_slot_mmu {
 	u64 npages;
 	struct um_ptelist *rmap[MAX_LEAF_LEVEL + 1]; /* [level][frame of that level in the slot] */
 	u32 *disallow_lpage[MAX_LEAF_LEVEL + 1];     /* reasons against a large spte there */
-	u16 *shadowed;				     /* indirect shadow pages of each gfn */
+	/*
+	 * Indirect shadow pages of each gfn, in whichever address space: what both have in common is stored to
+	 * through either.  (Where a frame is something else in each, this only protects a frame too many.)
+	 */
+	u16 *shadowed;
 };
 
-/* The slot of @gfn, under the lock. */
-#define um_vm_slot(v, gfn) um_slots_find((v)->slots, gfn)
+/* The slot of @gfn in address space @as, under the lock. */
+#define um_vm_slot(v, as, gfn) um_slots_find((v)->slots[as], gfn)
+
+/* Every slot of every address space. */
+#define um_for_each_slot(v, as, i, s)                                                           \
+	for ((as) = 0; (as) < UM_NR_AS; (as)++)                                                 \
+		for ((i) = 0; (i) < (v)->slots[as]->n && ((s) = (v)->slots[as]->slot[i], true); \
+		     (i)++)
 
 static inline u64 um_slot_index(const struct um_slot_mmu *a, gfn_t gfn, unsigned level)
 {
@@ -129,7 +139,8 @@ struct um_mmu_vm {
 	 * The slots as the MMU knows them: changes under the lock only, when it is told (slot.c).  So an
 	 * spte's rmap is always found, to the very end of its slot.
 	 */
-	const struct um_slots *slots;
+	const struct um_slots *slots[UM_NR_AS];
+	u64 slots_generation; /* of the newer one */
 	struct um_counters *counters;
 	struct um_counters own_counters; /* if the configuration gave none */
 	struct um_trace no_trace;
@@ -243,8 +254,9 @@ u64 *um_ptelist_next(const struct um_ptelist *l, struct um_ptelist_cursor *c);
 u64 *um_ptelist_first(const struct um_ptelist *l);
 unsigned um_ptelist_count(const struct um_ptelist *l);
 void um_ptelist_free_blocks(struct um_mmu_vm *v);
-struct um_ptelist *um_rmap(struct um_mmu_vm *v, gfn_t gfn, unsigned level);
-bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table);
+struct um_ptelist *um_rmap(struct um_mmu_vm *v, unsigned as, gfn_t gfn, unsigned level);
+bool um_rmap_write_protect(struct um_mmu_vm *v, unsigned as, gfn_t gfn);
+bool um_rmap_protect_table(struct um_mmu_vm *v, gfn_t gfn);
 bool um_rmap_zap(struct um_mmu_vm *v, struct um_slot *slot, gfn_t first, u64 npages);
 
 /* page.c */
@@ -261,7 +273,7 @@ bool um_sp_link(struct um_mmu_vm *v, struct um_shadow_page *parent, unsigned i,
 void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i);
 void um_sp_zap_all(struct um_mmu_vm *v);
 void um_sp_free_pool(struct um_mmu_vm *v);
-/* Visit every indirect page that shadows the table at @gfn. */
+/* Visit every indirect page that shadows the table at @gfn, in any address space. */
 struct um_shadow_page *um_sp_first_of(struct um_mmu_vm *v, gfn_t gfn);
 struct um_shadow_page *um_sp_next_of(struct um_shadow_page *sp);
 #define um_for_each_table(sp, v, gfn) \
@@ -286,7 +298,7 @@ struct um_leaf {
 };
 enum um_map_result um_map_leaf(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
 			       const struct um_leaf *leaf);
-unsigned um_max_mapping_level(struct um_mmu_vm *v, gfn_t gfn, unsigned max);
+unsigned um_max_mapping_level(struct um_mmu_vm *v, unsigned as, gfn_t gfn, unsigned max);
 
 /* sync.c */
 void um_mark_unsync(struct um_shadow_page *sp);
@@ -311,7 +323,7 @@ void um_root_drop_idle(struct um_mmu *m);
 /* slot.c */
 void um_listener_init(struct um_mmu_vm *v);
 void um_account_shadowed(struct um_mmu_vm *v, struct um_shadow_page *sp, bool shadowed);
-unsigned um_gfn_shadowed(struct um_mmu_vm *v, gfn_t gfn);
+unsigned um_gfn_shadowed(struct um_mmu_vm *v, unsigned as, gfn_t gfn);
 void um_update_limit(struct um_mmu_vm *v);
 
 /* audit.c: under the lock */

@@ -170,7 +170,7 @@ struct um_shadow_page *um_sp_get(struct um_mmu_vm *v, gfn_t gfn, union um_role r
 	if (!role.direct) {
 		/* From here on writes to the table are seen; then the caller reads it. */
 		um_account_shadowed(v, sp, true);
-		if (um_rmap_write_protect(v, gfn, true))
+		if (um_rmap_protect_table(v, gfn))
 			um_flush_remote(v);
 	}
 	um_trace(v->trace, mmu, "new page: level %u gfn %#lx role %#x", role.level, gfn, role.word);
@@ -265,7 +265,7 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 		um_ptelist_del(v, &child->parents, &sp->spt[i]);
 		note_subtree(v, sp, i, child);
 	} else if (spte_leaf(old, level)) {
-		struct um_ptelist *l = um_rmap(v, um_sp_gfn(sp, i), level);
+		struct um_ptelist *l = um_rmap(v, sp->role.smm, um_sp_gfn(sp, i), level);
 
 		WRITE_ONCE(sp->spt[i], 0);
 		if (l)

@@ -141,23 +141,18 @@ unsigned um_ptelist_count(const struct um_ptelist *l)
 	return n;
 }
 
-struct um_ptelist *um_rmap(struct um_mmu_vm *v, gfn_t gfn, unsigned level)
+struct um_ptelist *um_rmap(struct um_mmu_vm *v, unsigned as, gfn_t gfn, unsigned level)
 {
-	struct um_slot *s = um_vm_slot(v, gfn);
+	struct um_slot *s = um_vm_slot(v, as, gfn);
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 
 	return a ? &a->rmap[level][um_slot_index(a, gfn, level)] : NULL;
 }
 
-/*
- * Take the permission to store away from all sptes that map @gfn: because it becomes a page table (then
- * M goes too: only a full fault may give it back), or to log the next write.  Large sptes are
- * dropped, so that the other frames are not affected.  Returns whether anything was weakened.
- */
-bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table)
+/* Take the bits of @clear away from all sptes that map @gfn; drop large ones. */
+static bool write_protect(struct um_mmu_vm *v, unsigned as, gfn_t gfn, u64 clear)
 {
-	u64 clear = SPTE_STORABLE | SPTE_DIRTY | (for_table ? SPTE_MMU_WRITABLE : 0);
-	struct um_ptelist *l = um_rmap(v, gfn, 1);
+	struct um_ptelist *l = um_rmap(v, as, gfn, 1);
 	bool any = false;
 	struct um_ptelist_cursor pos = { 0 };
 	u64 *sptep;
@@ -175,12 +170,31 @@ bool um_rmap_write_protect(struct um_mmu_vm *v, gfn_t gfn, bool for_table)
 		any = true;
 	}
 	for (unsigned level = 2; level <= MAX_LEAF_LEVEL; level++) {
-		l = um_rmap(v, gfn, level);
+		l = um_rmap(v, as, gfn, level);
 		while (l && (sptep = um_ptelist_first(l))) {
 			um_sp_drop_spte(v, um_sptep_page(sptep), um_sptep_index(sptep));
 			any = true;
 		}
 	}
+	return any;
+}
+
+/*
+ * Take the permission to store away from all sptes that map @gfn, so that the next write is logged.  Large
+ * sptes are dropped, so that the other frames are not affected.  Returns whether anything was weakened.
+ */
+bool um_rmap_write_protect(struct um_mmu_vm *v, unsigned as, gfn_t gfn)
+{
+	return write_protect(v, as, gfn, SPTE_STORABLE | SPTE_DIRTY);
+}
+
+/* The same in every address space, because @gfn becomes a page table: only a full fault may give M back. */
+bool um_rmap_protect_table(struct um_mmu_vm *v, gfn_t gfn)
+{
+	bool any = false;
+
+	for (unsigned as = 0; as < UM_NR_AS; as++)
+		any |= write_protect(v, as, gfn, SPTE_STORABLE | SPTE_DIRTY | SPTE_MMU_WRITABLE);
 	return any;
 }
 

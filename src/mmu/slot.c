@@ -82,7 +82,19 @@ static void slot_free(struct um_mem_listener *l, struct um_slot *s)
 	s->arch = NULL;
 }
 
-/* Indirect pages whose tables are in the range. */
+static void learn_slots(struct um_mmu_vm *v)
+{
+	v->slots_generation = 0;
+	for (unsigned as = 0; as < UM_NR_AS; as++) {
+		v->slots[as] = um_mem_slots(v->mem, as);
+		v->slots_generation = um_max(v->slots_generation, v->slots[as]->generation);
+	}
+}
+
+/*
+ * Indirect pages whose tables are in the range, in any address space: their frames are counted in the slots of
+ * all.
+ */
 static void zap_tables_in(struct um_mmu_vm *v, gfn_t base, u64 npages)
 {
 	struct um_shadow_page *sp, *tmp;
@@ -101,7 +113,7 @@ static void slot_flush(struct um_mem_listener *l, struct um_slot *old)
 	/* The MMU still knows the slot, so rmap and counts are found; from here on it doesn't. */
 	um_rmap_zap(v, old, old->base, old->npages);
 	zap_tables_in(v, old->base, old->npages);
-	v->slots = um_mem_slots(v->mem);
+	learn_slots(v);
 	um_vm_unlock(v);
 }
 
@@ -112,7 +124,8 @@ static void protect_slot(struct um_mmu_vm *v, struct um_slot *s)
 	struct um_shadow_page *sp, *tmp;
 
 	cds_list_for_each_entry_safe(sp, tmp, &v->active, lru) {
-		if (!(sp->slot_bitmap & BIT(s->id % 64)) || sp->role.level > MAX_LEAF_LEVEL)
+		if (sp->role.smm != s->as || !(sp->slot_bitmap & BIT(s->id % 64)) ||
+		    sp->role.level > MAX_LEAF_LEVEL)
 			continue;
 		for (unsigned i = 0; i < SPTES_PER_PAGE; i++) {
 			u64 old = sp->spt[i];
@@ -137,16 +150,19 @@ static void collapse_slot(struct um_mmu_vm *v, struct um_slot *s)
 	struct um_shadow_page *sp, *tmp;
 
 	cds_list_for_each_entry_safe(sp, tmp, &v->active, lru) {
-		if (sp->role.direct && sp->role.level == 1 && !sp->root_count &&
-		    (sp->slot_bitmap & BIT(s->id % 64)) && um_max_mapping_level(v, sp->gfn, 2) == 2)
+		if (sp->role.direct && sp->role.smm == s->as && sp->role.level == 1 &&
+		    !sp->root_count && (sp->slot_bitmap & BIT(s->id % 64)) &&
+		    um_max_mapping_level(v, s->as, sp->gfn, 2) == 2)
 			um_sp_zap(v, sp);
 	}
 }
 
 void um_update_limit(struct um_mmu_vm *v)
 {
-	u64 n = v->slots->npages * MMU_PERMILLE / 1000;
+	u64 n = 0;
 
+	for (unsigned as = 0; as < UM_NR_AS; as++)
+		n += v->slots[as]->npages * MMU_PERMILLE / 1000;
 	if (!v->limit_set)
 		v->limit = um_max(n, (u64)MIN_MMU_PAGES);
 }
@@ -157,9 +173,12 @@ static void slot_commit(struct um_mem_listener *l, const struct um_slot *old, st
 	u64 generation;
 
 	um_vm_lock(v);
-	v->slots = um_mem_slots(v->mem);
+	learn_slots(v);
 	um_update_limit(v);
-	/* Where there was no memory, a "table" may have been shadowed all the same. */
+	/*
+	 * Where there was no memory, a "table" may have been shadowed all the same; or there is one in the other
+	 * address space, which the new slot has not counted.
+	 */
 	if (new && (!old || old->base != new->base))
 		zap_tables_in(v, new->base, new->npages);
 	if (new &&new->dirty && !(old && old->dirty && old->base == new->base))
@@ -167,7 +186,7 @@ static void slot_commit(struct um_mem_listener *l, const struct um_slot *old, st
 	if (new &&old && old->dirty && !new->dirty)
 		collapse_slot(v, new);
 	/* An mmio spte has only some bits of the generation it is good for. */
-	generation = v->slots->generation;
+	generation = v->slots_generation;
 	if ((generation ^ v->mmio_generation_seen) >> SPTE_MMIO_GEN_BITS)
 		um_sp_zap_all(v);
 	v->mmio_generation_seen = generation;
@@ -185,7 +204,7 @@ static void dirty_cleared(struct um_mem_listener *l, struct um_slot *s, u64 firs
 			u64 page = first + w * 64 + (u64)__builtin_ctzll(bits);
 
 			if (page < s->npages)
-				um_rmap_write_protect(v, s->base + page, false);
+				um_rmap_write_protect(v, s->as, s->base + page);
 		}
 	}
 	um_vm_unlock(v);
@@ -195,11 +214,12 @@ static void dirty_cleared(struct um_mem_listener *l, struct um_slot *s, u64 firs
 static bool for_each_range(struct um_mmu_vm *v, hva_t start, hva_t end,
 			   bool (*fn)(struct um_mmu_vm *v, struct um_slot *s, gfn_t first, u64 n))
 {
-	const struct um_slots *t = v->slots;
+	struct um_slot *s;
 	bool any = false;
+	unsigned as, i;
 
-	for (unsigned i = 0; i < t->n; i++) {
-		struct um_slot *s = t->slot[i];
+	um_for_each_slot(v, as, i, s)
+	{
 		hva_t lo = um_max(start, s->hva);
 		hva_t hi = um_min(end, s->hva + (s->npages << UM_PAGE_SHIFT));
 		u64 first, last;
@@ -336,7 +356,7 @@ void um_listener_init(struct um_mmu_vm *v)
 		.slot_free = slot_free,
 		.dirty_cleared = dirty_cleared,
 	};
-	v->slots = um_mem_slots(v->mem);
+	learn_slots(v);
 	um_mem_add_listener(v->mem, &v->listener);
 }
 
@@ -346,21 +366,24 @@ void um_listener_init(struct um_mmu_vm *v)
  */
 void um_account_shadowed(struct um_mmu_vm *v, struct um_shadow_page *sp, bool shadowed)
 {
-	struct um_slot *s = um_vm_slot(v, sp->gfn);
-	struct um_slot_mmu *a = s ? s->arch : NULL;
 	u32 delta = shadowed ? 1 : -1u;
 
-	if (sp->accounted == shadowed || !a)
-		return;
-	sp->accounted = shadowed;
-	a->shadowed[um_slot_index(a, sp->gfn, 1)] += (u16)delta;
-	for (unsigned level = 2; level <= MAX_LEAF_LEVEL; level++)
-		a->disallow_lpage[level][um_slot_index(a, sp->gfn, level)] += delta;
+	for (unsigned as = 0; as < UM_NR_AS; as++) {
+		struct um_slot *s = um_vm_slot(v, as, sp->gfn);
+		struct um_slot_mmu *a = s ? s->arch : NULL;
+
+		if (!a || !(sp->accounted & BIT(as)) != shadowed)
+			continue;
+		sp->accounted ^= (u8)BIT(as);
+		a->shadowed[um_slot_index(a, sp->gfn, 1)] += (u16)delta;
+		for (unsigned level = 2; level <= MAX_LEAF_LEVEL; level++)
+			a->disallow_lpage[level][um_slot_index(a, sp->gfn, level)] += delta;
+	}
 }
 
-unsigned um_gfn_shadowed(struct um_mmu_vm *v, gfn_t gfn)
+unsigned um_gfn_shadowed(struct um_mmu_vm *v, unsigned as, gfn_t gfn)
 {
-	struct um_slot *s = um_vm_slot(v, gfn);
+	struct um_slot *s = um_vm_slot(v, as, gfn);
 	struct um_slot_mmu *a = s ? s->arch : NULL;
 
 	return a ? a->shadowed[um_slot_index(a, gfn, 1)] : 0;

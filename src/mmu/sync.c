@@ -113,7 +113,7 @@ gpa_t um_sp_gpte_gpa(const struct um_shadow_page *sp, unsigned i)
 /* The guest's entry as it is now.  False: there is no memory, or the host can't provide it. */
 bool um_sp_read_gpte(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i, u64 *gpte)
 {
-	struct um_slot *s = um_vm_slot(v, sp->gfn);
+	struct um_slot *s = um_vm_slot(v, sp->role.smm, sp->gfn);
 	struct um_gpte_format f = { .pae = sp->role.cr4_pae };
 
 	if (!s)
@@ -174,7 +174,7 @@ void um_sync_entry(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i, b
 /* All entries of level-1 page @sp.  Its state doesn't change. */
 void um_sync_entries(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
-	struct um_slot *s = um_vm_slot(v, sp->gfn);
+	struct um_slot *s = um_vm_slot(v, sp->role.smm, sp->gfn);
 	unsigned left = sp->nr_present, size = sp->role.cr4_pae ? 8 : 4;
 	struct um_gpte_format f;
 	const char *table;
@@ -202,7 +202,7 @@ static void sync_page(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
 	/* First stop the stores, then read. */
 	um_clear_unsync(sp);
-	if (um_rmap_write_protect(v, sp->gfn, true))
+	if (um_rmap_protect_table(v, sp->gfn))
 		um_flush_remote(v);
 	um_sync_entries(v, sp);
 	um_trace(v->trace, mmu, "sync gfn %#lx role %#x", sp->gfn, sp->role.word);

@@ -68,17 +68,17 @@ static void entries_written(struct um_mmu_vm *v, struct um_shadow_page *sp, unsi
 	}
 }
 
-static void page_written(struct um_mmu_vm *v, gpa_t gpa, unsigned len)
+static void page_written(struct um_mmu_vm *v, unsigned as, gpa_t gpa, unsigned len)
 {
 	gfn_t gfn = gpa >> UM_PAGE_SHIFT;
 	unsigned offset = gpa & ~UM_PAGE_MASK;
-	struct um_slot *s = um_vm_slot(v, gfn);
+	struct um_slot *s = um_vm_slot(v, as, gfn);
 	struct um_shadow_page *sp, *next;
 
 	if (!s)
 		return;
 	um_mem_mark_dirty(s, gfn);
-	if (!um_gfn_shadowed(v, gfn))
+	if (!um_gfn_shadowed(v, as, gfn))
 		return;
 	um_count(v->counters, mmu_pte_write);
 	for (sp = um_sp_first_of(v, gfn); sp; sp = next) {
@@ -103,7 +103,7 @@ void um_mmu_written(struct um_mmu *m, gpa_t gpa, unsigned len)
 	while (len) {
 		unsigned n = um_min(len, (unsigned)(UM_PAGE_SIZE - (gpa & ~UM_PAGE_MASK)));
 
-		page_written(v, gpa, n);
+		page_written(v, um_cpu_as(m->cpu), gpa, n);
 		gpa += n;
 		len -= n;
 	}

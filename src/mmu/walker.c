@@ -255,7 +255,7 @@ static enum um_walk_result walk_once(struct um_mem *mem, const struct um_paging 
 		f->level = (u8)level;
 		f->error_code = error;
 		/* A table where there is no memory reads as not present. */
-		ref[level].slot = um_mem_slot(mem, gpa >> UM_PAGE_SHIFT);
+		ref[level].slot = um_mem_slot(mem, um_cpu_as(cpu), gpa >> UM_PAGE_SHIFT);
 		if (!ref[level].slot)
 			return UM_WALK_FAULT;
 		ref[level].hva = (void *)(um_slot_hva(ref[level].slot, gpa >> UM_PAGE_SHIFT) +

@@ -35,7 +35,7 @@ static s64 clock_pairing(struct um_vcpu *v, gpa_t gpa, u64 type)
 	p.sec = (s64)(now / 1000000000ull);
 	p.nsec = (s64)(now % 1000000000ull);
 	p.tsc = um_guest_tsc_at(&v->x.cpu, tsc);
-	return um_mem_write(v->vm->mem, gpa, &p, sizeof(p)) ? -KVM_EFAULT : 0;
+	return um_mem_write(v->vm->mem, um_cpu_as(&v->x.cpu), gpa, &p, sizeof(p)) ? -KVM_EFAULT : 0;
 }
 
 static s64 call(struct um_vcpu *v, u64 nr, const u64 a[4])

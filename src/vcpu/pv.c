@@ -255,7 +255,7 @@ void um_pv_update_clock(struct um_vcpu *v)
 		return;
 	/* Odd first, in case another vCPU reads this page (the guest's vDSO does). */
 	v->pv_version |= 1;
-	if (um_mem_write(vm->mem, gpa, &v->pv_version, sizeof(v->pv_version)))
+	if (um_mem_write(vm->mem, 0, gpa, &v->pv_version, sizeof(v->pv_version)))
 		return;
 	atomic_thread_fence(memory_order_release);
 	tsc = __rdtsc();
@@ -269,10 +269,10 @@ void um_pv_update_clock(struct um_vcpu *v)
 		t.flags |= PV_GUEST_STOPPED;
 		v->pv_guest_stopped = false;
 	}
-	um_mem_write(vm->mem, gpa, &t, sizeof(t));
+	um_mem_write(vm->mem, 0, gpa, &t, sizeof(t));
 	atomic_thread_fence(memory_order_release);
 	v->pv_version++;
-	um_mem_write(vm->mem, gpa, &v->pv_version, sizeof(v->pv_version));
+	um_mem_write(vm->mem, 0, gpa, &v->pv_version, sizeof(v->pv_version));
 }
 
 bool um_pv_set_system_time(struct um_vcpu *v, u64 val)
@@ -293,17 +293,17 @@ bool um_pv_set_wall_clock(struct um_vcpu *v, u64 val)
 	if (!val)
 		return true;
 	/* No such memory: the guest has nothing to read.  KVM doesn't mind either. */
-	if (um_mem_read(vm->mem, val, &w.version, sizeof(w.version)))
+	if (um_mem_read(vm->mem, 0, val, &w.version, sizeof(w.version)))
 		return true;
 	w.version |= 1;
-	if (um_mem_write(vm->mem, val, &w.version, sizeof(w.version)))
+	if (um_mem_write(vm->mem, 0, val, &w.version, sizeof(w.version)))
 		return true;
 	boot = clock_with_tsc(CLOCK_REALTIME, &tsc) - um_clock_at(vm, tsc);
 	w.sec = (u32)(boot / NSEC_PER_SEC);
 	w.nsec = (u32)(boot % NSEC_PER_SEC);
-	um_mem_write(vm->mem, val, &w, sizeof(w));
+	um_mem_write(vm->mem, 0, val, &w, sizeof(w));
 	w.version++;
-	um_mem_write(vm->mem, val, &w.version, sizeof(w.version));
+	um_mem_write(vm->mem, 0, val, &w.version, sizeof(w.version));
 	return true;
 }
 
@@ -335,18 +335,18 @@ static void write_steal(struct um_vcpu *v)
 	struct um_mem *mem = v->vm->mem;
 	u32 version;
 
-	if (um_mem_read(mem, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
+	if (um_mem_read(mem, 0, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
 			sizeof(version)))
 		return;
 	version |= 1;
-	um_mem_write(mem, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
+	um_mem_write(mem, 0, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
 		     sizeof(version));
 	atomic_thread_fence(memory_order_release);
-	um_mem_write(mem, steal_field(v, offsetof(struct kvm_steal_time, steal)), &v->steal_ns,
+	um_mem_write(mem, 0, steal_field(v, offsetof(struct kvm_steal_time, steal)), &v->steal_ns,
 		     sizeof(v->steal_ns));
 	atomic_thread_fence(memory_order_release);
 	version++;
-	um_mem_write(mem, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
+	um_mem_write(mem, 0, steal_field(v, offsetof(struct kvm_steal_time, version)), &version,
 		     sizeof(version));
 }
 
@@ -364,7 +364,7 @@ static u8 exchange_preempted(struct um_vcpu *v, u8 val)
 	bool done = false;
 	unsigned token = um_mem_read_lock(mem);
 
-	slot = um_mem_slot(mem, gpa >> UM_PAGE_SHIFT);
+	slot = um_mem_slot(mem, 0, gpa >> UM_PAGE_SHIFT);
 	if (slot && !(slot->flags & KVM_MEM_READONLY)) {
 		u32 *p = (u32 *)(um_slot_hva(slot, gpa >> UM_PAGE_SHIFT) + (gpa & ~UM_PAGE_MASK));
 

@@ -82,12 +82,12 @@ static void on_tsc(void *vcpu, u64 *now, u32 *khz)
 
 static bool on_guest_read8(void *vcpu, gpa_t gpa, u8 *val)
 {
-	return um_mem_read(((struct um_vcpu *)vcpu)->vm->mem, gpa, val, 1) == 0;
+	return um_mem_read(((struct um_vcpu *)vcpu)->vm->mem, 0, gpa, val, 1) == 0;
 }
 
 static bool on_guest_write8(void *vcpu, gpa_t gpa, u8 val)
 {
-	return um_mem_write(((struct um_vcpu *)vcpu)->vm->mem, gpa, &val, 1) == 0;
+	return um_mem_write(((struct um_vcpu *)vcpu)->vm->mem, 0, gpa, &val, 1) == 0;
 }
 
 static const struct um_lapic_ops lapic_ops = {

@@ -64,7 +64,7 @@ static void errors(void **state)
 	assert_int_equal(set(f, 0, 100, RAM, f->ram, 0), -EINVAL);
 	assert_int_equal(set(f, 0, 0, RAM, f->ram + 1, 0), -EINVAL);
 	assert_int_equal(set(f, UM_NR_SLOTS, 0, RAM, f->ram, 0), -EINVAL);
-	assert_int_equal(set(f, 1u << 16, 0, RAM, f->ram, 0), -EINVAL);	 /* address space */
+	assert_int_equal(set(f, (u32)UM_NR_AS << 16, 0, RAM, f->ram, 0), -EINVAL);	 /* address space */
 	assert_int_equal(set(f, 0, -4096ull, 8192, f->ram, 0), -EINVAL); /* wraps */
 	assert_int_equal(set(f, 0, 0, RAM, (void *)BIT(63), 0), -EINVAL);
 	assert_int_equal(set(f, 0, 0, 1ull << 45, (void *)4096, 0), -EINVAL); /* too many pages */
@@ -84,8 +84,8 @@ static void errors(void **state)
 	assert_int_equal(set(f, 1, RAM, RAM, f->ram, 0), 0);	   /* an alias */
 	assert_int_equal(set(f, 0, RAM, RAM, f->ram, 0), -EEXIST); /* move onto another */
 	assert_int_equal(set(f, 0, 4 * RAM, RAM, f->ram, 0), 0);
-	assert_null(um_mem_slot(f->m, 0));
-	assert_int_equal(um_mem_slot(f->m, 4 * RAM / 4096)->id, 0);
+	assert_null(um_mem_slot(f->m, 0, 0));
+	assert_int_equal(um_mem_slot(f->m, 0, 4 * RAM / 4096)->id, 0);
 	assert_int_equal(set(f, 0, 0, 0, NULL, 0), 0);
 	assert_int_equal(set(f, 0, 0, 0, NULL, 0), -EINVAL);
 }
@@ -101,19 +101,19 @@ static void lookups(void **state)
 		assert_int_equal(set(f, k, k * 8192ull, 4096, f->ram + k * 4096, 0), 0);
 	}
 	for (unsigned k = 0; k < 512; k++) {
-		struct um_slot *s = um_mem_slot(f->m, k * 2);
+		struct um_slot *s = um_mem_slot(f->m, 0, k * 2);
 
 		assert_non_null(s);
 		assert_int_equal(s->id, k);
 		assert_int_equal(um_slot_hva(s, k * 2), (uintptr_t)f->ram + k * 4096);
-		assert_null(um_mem_slot(f->m, k * 2 + 1));
+		assert_null(um_mem_slot(f->m, 0, k * 2 + 1));
 	}
-	assert_int_equal(um_mem_slots(f->m)->n, 512);
-	assert_int_equal(um_mem_slots(f->m)->npages, 512);
+	assert_int_equal(um_mem_slots(f->m, 0)->n, 512);
+	assert_int_equal(um_mem_slots(f->m, 0)->npages, 512);
 	for (unsigned k = 0; k < 512; k += 2)
 		assert_int_equal(set(f, k, 0, 0, NULL, 0), 0);
 	for (unsigned k = 0; k < 512; k++)
-		assert_true(!um_mem_slot(f->m, k * 2) == !(k % 2));
+		assert_true(!um_mem_slot(f->m, 0, k * 2) == !(k % 2));
 }
 
 static void copies(void **state)
@@ -126,13 +126,13 @@ static void copies(void **state)
 	/* Two slots, neighbours for the guest but not on the host. */
 	assert_int_equal(set(f, 0, 0, MB, f->ram + 2 * MB, 0), 0);
 	assert_int_equal(set(f, 1, MB, MB, f->ram, 0), 0);
-	assert_int_equal(um_mem_write(f->m, MB - 5001, in, sizeof(in)), 0);
-	assert_int_equal(um_mem_read(f->m, MB - 5001, out, sizeof(out)), 0);
+	assert_int_equal(um_mem_write(f->m, 0, MB - 5001, in, sizeof(in)), 0);
+	assert_int_equal(um_mem_read(f->m, 0, MB - 5001, out, sizeof(out)), 0);
 	assert_memory_equal(in, out, sizeof(in));
 	assert_memory_equal(f->ram + 3 * MB - 5001, in, 5001);
 	assert_memory_equal(f->ram, in + 5001, sizeof(in) - 5001);
-	assert_int_equal(um_mem_read(f->m, 2 * MB - 1, out, 2), -EFAULT);
-	assert_int_equal(um_mem_write(f->m, 3 * MB, out, 1), -EFAULT);
+	assert_int_equal(um_mem_read(f->m, 0, 2 * MB - 1, out, 2), -EFAULT);
+	assert_int_equal(um_mem_write(f->m, 0, 3 * MB, out, 1), -EFAULT);
 }
 
 static void dirty_log(void **state)
@@ -144,11 +144,11 @@ static void dirty_log(void **state)
 	assert_int_equal(set(f, 3, 0, MB, f->ram, 0), 0);
 	assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), -ENOENT);
 	assert_int_equal(um_mem_get_dirty_log(f->m, 4, log), -ENOENT);
-	assert_int_equal(um_mem_get_dirty_log(f->m, 1u << 16, log), -EINVAL);
+	assert_int_equal(um_mem_get_dirty_log(f->m, (u32)UM_NR_AS << 16, log), -EINVAL);
 	assert_int_equal(set(f, 3, 0, MB, f->ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
-	assert_int_equal(um_mem_write(f->m, 70 * 4096, "x", 1), 0);
+	assert_int_equal(um_mem_write(f->m, 0, 70 * 4096, "x", 1), 0);
 	assert_int_equal(um_mem_get_dirty_log(f->m, 3, (void *)8), -EFAULT);
-	assert_int_equal(um_mem_write(f->m, 71 * 4096, "x", 1), 0);
+	assert_int_equal(um_mem_write(f->m, 0, 71 * 4096, "x", 1), 0);
 	memset(log, 0xff, sizeof(log));
 	assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
 	assert_int_equal(log[0], 0);
@@ -194,7 +194,7 @@ static void dirty_log_by_hand(void **state)
 	assert_int_equal(set(f, 3, 0, size, f->ram, 0), 0);
 	assert_int_equal(clear(f, 3, 0, 64, mask), -ENOENT);
 	assert_int_equal(clear(f, 4, 0, 64, mask), -ENOENT);
-	assert_int_equal(clear(f, 1u << 16, 0, 64, mask), -EINVAL);
+	assert_int_equal(clear(f, (u32)UM_NR_AS << 16, 0, 64, mask), -EINVAL);
 	assert_int_equal(set(f, 3, 0, size, f->ram, KVM_MEM_LOG_DIRTY_PAGES), 0);
 	assert_int_equal(clear(f, 3, 1, 64, mask), -EINVAL);
 	assert_int_equal(clear(f, 3, 64, 63, mask), -EINVAL);
@@ -207,8 +207,8 @@ static void dirty_log_by_hand(void **state)
 
 	/* Fetching changes nothing. */
 	for (u64 page = 60; page < 70; page++)
-		assert_int_equal(um_mem_write(f->m, page * 4096, "x", 1), 0);
-	assert_int_equal(um_mem_write(f->m, 199 * 4096, "x", 1), 0);
+		assert_int_equal(um_mem_write(f->m, 0, page * 4096, "x", 1), 0);
+	assert_int_equal(um_mem_write(f->m, 0, 199 * 4096, "x", 1), 0);
 	for (int i = 0; i < 2; i++) {
 		assert_int_equal(um_mem_get_dirty_log(f->m, 3, log), 0);
 		assert_int_equal(log[0], GENMASK(63, 60));
@@ -257,7 +257,7 @@ static void *read_slots(void *opaque)
 
 	while (!r->stop) {
 		unsigned token = um_mem_read_lock(r->f->m), inner;
-		struct um_slot *s = um_mem_slot(r->f->m, 0);
+		struct um_slot *s = um_mem_slot(r->f->m, 0, 0);
 
 		inner = um_mem_read_lock(r->f->m);
 		for (unsigned i = 0; s && i < 50; i++) {

@@ -105,7 +105,7 @@ static void dirty_logging(void **state)
 	assert_true(guest_access(&g, linear(a), UM_WRITE, UM_PRIV_KERNEL).hit);
 	guest_store(&g, linear(a), 3, 8);
 	/* Umbra's own writes count, and so do the A and D bits that the walker sets. */
-	assert_int_equal(um_mem_write(g.mem, 9 * MB, "x", 1), 0);
+	assert_int_equal(um_mem_write(g.mem, 0, 9 * MB, "x", 1), 0);
 	assert_int_equal(HOST(&g, um_mem_get_dirty_log(g.mem, 0, log)), 0);
 	assert_true(log[page / 64] & BIT(page % 64));
 	assert_true(log[9 * MB / UM_PAGE_SIZE / 64] & BIT(9 * MB / UM_PAGE_SIZE % 64));
@@ -597,7 +597,7 @@ static void read_only_slot(void **state)
 		assert_int_equal(o.result, UM_ACCESS_MMIO);
 		assert_int_equal(o.gpa, 64 * MB + 7);
 	}
-	assert_int_equal(um_mem_write(g.mem, 64 * MB, "x", 1), -14 /* EFAULT */);
+	assert_int_equal(um_mem_write(g.mem, 0, 64 * MB, "x", 1), -14 /* EFAULT */);
 	guest_destroy(&g);
 	munmap(b, MB);
 }
@@ -687,7 +687,7 @@ static void long_rmap(void **state)
 			guest_store(&g, gva + i * 4096, 1, 8);
 		n += 512;
 	}
-	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 8 * MB / 4096, 1)), n);
+	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 0, 8 * MB / 4096, 1)), n);
 	/* It becomes a page table. */
 	memset(g.ram + 8 * MB, 0, 4096);
 	guest_write(&g, guest_entry(&g, UGVA + (1ull << 30), 2), 8 * MB | RW);
@@ -695,7 +695,7 @@ static void long_rmap(void **state)
 	guest_load(&g, UGVA + (1ull << 30));
 	assert_false(guest_access(&g, UGVA, UM_WRITE, UM_PRIV_KERNEL).hit);
 	HOST_VOID(&g, um_mem_invalidate(g.mem, (hva_t)g.ram + 8 * MB, (hva_t)g.ram + 9 * MB));
-	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 8 * MB / 4096, 1)), 0);
+	assert_int_equal(um_ptelist_count(um_rmap(g.vm, 0, 8 * MB / 4096, 1)), 0);
 	guest_destroy(&g);
 }
 
