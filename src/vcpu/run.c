@@ -106,12 +106,30 @@ bool um_vcpu_runnable(struct um_vcpu *v)
 {
 	if (v->exc_pending || v->triple_fault || v->pv_unhalted)
 		return true;
+	if (v->smi_pending && um_vcpu_smi_allowed(v))
+		return true;
 	if (v->nmi_pending && um_vcpu_nmi_allowed(v))
 		return true;
 	/* Halted here without a LAPIC (KVM_CAP_X86_DISABLE_EXITS): the window is open during HLT. */
 	if (!v->lapic && v->run->request_interrupt_window && um_vcpu_ready_for_injection(v))
 		return true;
 	return um_vcpu_irq_allowed(v) && um_vcpu_has_interrupt(v);
+}
+
+/* Requests that have to wait: SMM keeps INIT out. */
+static unsigned latched(const struct um_vcpu *v)
+{
+	return v->x.cpu.smm ? UM_REQ_INIT : 0;
+}
+
+/* A halted processor has something to do. */
+static void wake_up(struct um_vcpu *v)
+{
+	/* Only an SMI leaves it where it was: at the HLT. */
+	if (v->smi_pending && um_vcpu_smi_allowed(v))
+		v->smi_halted = !v->exc_pending && !v->pv_unhalted;
+	v->mp_state = KVM_MP_STATE_RUNNABLE;
+	v->pv_unhalted = false;
 }
 
 /* Sleep until there is a request or, if halted, an event.  1, or -EINTR. */
@@ -131,7 +149,7 @@ static int block(struct um_vcpu *v)
 		word = __atomic_load_n((u32 *)v->run, __ATOMIC_SEQ_CST);
 		if (wanted_back(v))
 			r = -EINTR;
-		else if (atomic_load(&v->requests) ||
+		else if ((atomic_load(&v->requests) & ~latched(v)) ||
 			 (v->mp_state == KVM_MP_STATE_HALTED && um_vcpu_runnable(v)))
 			r = 1;
 		else if (syscall(SYS_futex, v->run, FUTEX_WAIT_PRIVATE, word, &timeout, NULL, 0) <
@@ -152,6 +170,11 @@ void um_vcpu_accept_events(struct um_vcpu *v)
 
 	if (!v->lapic)
 		return;
+	/* A start-up IPI is lost on a processor that doesn't wait for it. */
+	if (v->x.cpu.smm) {
+		atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_SIPI);
+		return;
+	}
 	req = atomic_fetch_and(&v->requests, ~(unsigned)(UM_REQ_INIT | UM_REQ_SIPI));
 	if (req & UM_REQ_INIT) {
 		um_vcpu_reset(v, true);
@@ -178,6 +201,8 @@ static void act_on_requests(struct um_vcpu *v)
 	if (req & (UM_REQ_INIT | UM_REQ_SIPI))
 		um_vcpu_accept_events(v);
 	req = atomic_fetch_and(&v->requests, UM_REQ_INIT | UM_REQ_SIPI);
+	if (req & UM_REQ_SMI)
+		v->smi_pending = true;
 	if (req & UM_REQ_NMI)
 		um_vcpu_collect_nmis(v);
 	if (req & UM_REQ_UNHALT)
@@ -243,8 +268,7 @@ static int loop(struct um_vcpu *v)
 			return interrupted(v);
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			if (v->mp_state == KVM_MP_STATE_HALTED && um_vcpu_runnable(v)) {
-				v->mp_state = KVM_MP_STATE_RUNNABLE;
-				v->pv_unhalted = false;
+				wake_up(v);
 			} else {
 				r = block(v);
 				if (r <= 0)
@@ -316,6 +340,9 @@ static int enter_guest(struct um_vcpu *v)
 		if (r <= 0)
 			return r;
 	}
+	/* To finish an instruction's I/O was all that the VMM wanted: the exit that asked for it stays readable. */
+	if (READ_ONCE(run->immediate_exit))
+		return -EINTR;
 	return loop(v);
 }
 
@@ -326,7 +353,7 @@ static void leave_guest(struct um_vcpu *v)
 	run->if_flag = (v->x.cpu.rflags & RFLAGS_IF) != 0;
 	run->cr8 = um_vcpu_get_cr8(v);
 	run->apic_base = um_vcpu_get_apic_base(v);
-	run->flags = 0;
+	run->flags = v->x.cpu.smm ? KVM_RUN_X86_SMM : 0;
 	run->ready_for_interrupt_injection =
 		(v->lapic && !um_irqchip_is_split(um_vm_irqchip(v->vm))) ||
 		um_vcpu_ready_for_injection(v);

@@ -47,6 +47,8 @@ static void test_in_completed_by_immediate_exit(void **state)
 	*(uint8_t *)pio(&g) = 0x5a;
 	g.run->immediate_exit = 1;
 	assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+	/* What was answered can still be read: the guest has not been left for another reason. */
+	assert_int_equal(g.run->exit_reason, KVM_EXIT_IO);
 	assert_int_equal(guest_regs(&g).rax, 0x5a);
 	assert_int_equal(guest_regs(&g).rip, GUEST_CODE + 2);
 	g.run->immediate_exit = 0;
