@@ -16,7 +16,7 @@
  * um_native_fault if the instruction faulted on the host, and then no register of the guest has changed but
  * MXCSR's exception flags for UM_NATIVE_XM, as the SDM has it.
  *
- * Files: native.c binds instructions and knows which the host has; native_emit.c writes the code;
+ * Files: native.c binds instructions; native_emit.c writes the code;
  * native_arena.c keeps it and maps faults; native_run.c executes; native_masked.c has gathers, scatters and
  * masked accesses; native_x87.c and native_xsave.c have what works on the state as a whole.
  */
@@ -102,10 +102,6 @@ bool um_native_is_stub(u64 pc);
 /* Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't be done. */
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			const u8 *bytes, struct um_native_key *k, u8 *buf);
-
-/* ---- native.c ---- */
-/* Has the host CPU the instruction, and does its operating system save the state? */
-bool um_native_host_has(const ZydisDecodedInstruction *z);
 
 /* ---- native_run.c ---- */
 const struct um_insn *um_native_reg(struct um_exec *x, const struct um_insn *i);

@@ -16,9 +16,7 @@
  *
  * Re-encoding (SDM vol. 2 ch. 2).  Vector, opmask and x87 registers keep their numbers: C code may clobber all
  * of them.  General registers that the encoding names become r8, r9, r10 in turn; those that the opcode
- * implies (EAX, ECX, EDX) stay what they are.  The memory operand becomes [rsi].  The encoding is built
- * anew from Zydis's fields, since outside 64-bit mode the prefixes may mean something else: REX.W, VEX.W
- * and the high bits of register fields are ignored there, 66h may mean 32 bits.
+ * implies (EAX, ECX, EDX) stay what they are.  The memory operand becomes [rsi].  See engine/encode.h.
  *
  * Vector registers are always loaded, also pure destinations: so merging forms need no list.
  * A VEX or EVEX destination zeroes its register up to bit 511 (SDM vol. 1 14.6).
@@ -26,6 +24,8 @@
 #include "engine/interp/native.h"
 
 #include <string.h>
+
+#include "engine/encode.h"
 
 #define OFF_GPR(r) ((u32)(offsetof(struct um_exec, cpu.gpr) + (r)))
 #define OFF_ZMM(r) ((u32)(offsetof(struct um_exec, cpu.fpu.zmm) + (r)*64u))
@@ -161,125 +161,14 @@ static void move_opmask(struct emit *e, unsigned k, bool store)
 
 /* ---- the instruction ---- */
 
-/* The registers and fields of the new encoding. */
-struct encoding {
-	int reg, rm, vvvv, opcode_reg, is4; /* register numbers; -1: not used */
-	bool mem;
-	bool has_gpr, gpr16;
-};
-
-/* Operands whose width REX.W or VEX.W selects, though they may be memory: W is ignored outside 64-bit mode. */
-static bool w_is_width(u16 op)
+static void put_instruction(struct emit *e, const struct um_encoding *c)
 {
-	switch (op) {
-	case ZYDIS_MNEMONIC_VCVTSI2SD:
-	case ZYDIS_MNEMONIC_VCVTSI2SS:
-	case ZYDIS_MNEMONIC_VCVTSI2SH:
-	case ZYDIS_MNEMONIC_VCVTUSI2SD:
-	case ZYDIS_MNEMONIC_VCVTUSI2SS:
-	case ZYDIS_MNEMONIC_VCVTUSI2SH:
-	case ZYDIS_MNEMONIC_VMOVD:
-	case ZYDIS_MNEMONIC_VPINSRD:
-	case ZYDIS_MNEMONIC_VPEXTRD:
-		return true;
-	}
-	return false;
-}
+	u8 code[UM_ENCODE_MAX];
+	unsigned n = um_encode(c, code);
 
-static void put_modrm(struct emit *e, const ZydisDecodedInstruction *z, const struct encoding *c)
-{
-	unsigned reg = c->reg >= 0 ? (unsigned)c->reg & 7 : z->raw.modrm.reg;
-
-	if (c->mem)
-		put(e, (u8)(reg << 3 | RSI));
-	else
-		put(e,
-		    (u8)(0xc0 | reg << 3 | (c->rm >= 0 ? (unsigned)c->rm & 7 : z->raw.modrm.rm)));
-}
-
-/* Bit @b of register @r, inverted, in place @pos: as VEX and EVEX want them. */
-static u8 inv(int r, unsigned b, unsigned pos)
-{
-	return (u8)((r >= 0 && (r >> b) & 1 ? 0 : 1) << pos);
-}
-
-static void encode(struct emit *e, const ZydisDecodedInstruction *z, const u8 *bytes,
-		   const struct encoding *c)
-{
-	bool w;
-	unsigned imm = (z->raw.imm[0].size + z->raw.imm[1].size) / 8;
-
-	switch (z->encoding) {
-	case ZYDIS_INSTRUCTION_ENCODING_LEGACY: {
-		u8 rex = 0;
-
-		for (unsigned n = 0; n < z->raw.prefix_count; n++) {
-			if (z->raw.prefixes[n].type == ZYDIS_PREFIX_TYPE_MANDATORY)
-				put(e, z->raw.prefixes[n].value);
-		}
-		if (c->gpr16)
-			put(e, 0x66);
-		if (z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && z->raw.rex.W)
-			rex |= 0x48;
-		if (c->reg >= 8)
-			rex |= 0x44;
-		if (c->rm >= 8 || c->opcode_reg >= 8)
-			rex |= 0x41;
-		if (rex || c->has_gpr)
-			put(e, rex | 0x40);
-		if (z->opcode_map != ZYDIS_OPCODE_MAP_DEFAULT)
-			put(e, 0x0f);
-		if (z->opcode_map == ZYDIS_OPCODE_MAP_0F38)
-			put(e, 0x38);
-		if (z->opcode_map == ZYDIS_OPCODE_MAP_0F3A)
-			put(e, 0x3a);
-		put(e, c->opcode_reg >= 0 ? (u8)((z->opcode & 0xf8) | (c->opcode_reg & 7))
-					  : z->opcode);
-		if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM)
-			put_modrm(e, z, c);
-		break;
-	}
-	case ZYDIS_INSTRUCTION_ENCODING_VEX:
-		w = z->raw.vex.W;
-		if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 &&
-		    (c->has_gpr || w_is_width((u16)z->mnemonic)))
-			w = false;
-		put(e, 0xc4);
-		put(e, (u8)(inv(c->reg, 3, 7) | 0x40 | inv(c->mem ? RSI : c->rm, 3, 5) |
-			    (z->opcode_map - ZYDIS_OPCODE_MAP_DEFAULT)));
-		put(e, (u8)(w << 7 | (c->vvvv >= 0 ? ~c->vvvv & 15 : 15) << 3 |
-			    (z->raw.vex.L & 1) << 2 | (z->raw.vex.pp & 3)));
-		put(e, z->opcode);
-		if (z->attributes & ZYDIS_ATTRIB_HAS_MODRM)
-			put_modrm(e, z, c);
-		break;
-	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
-		w = z->raw.evex.W;
-		if (z->machine_mode != ZYDIS_MACHINE_MODE_LONG_64 &&
-		    (c->has_gpr || w_is_width((u16)z->mnemonic)))
-			w = false;
-		put(e, 0x62);
-		put(e, (u8)(inv(c->reg, 3, 7) | (c->mem ? 0x40 : inv(c->rm, 4, 6)) |
-			    inv(c->mem ? RSI : c->rm, 3, 5) | inv(c->reg, 4, 4) |
-			    (z->raw.evex.mmm & 7)));
-		put(e, (u8)(w << 7 | (c->vvvv >= 0 ? ~c->vvvv & 15 : 15) << 3 | 4 |
-			    (z->raw.evex.pp & 3)));
-		put(e, (u8)((z->raw.evex.z & 1) << 7 | (z->raw.evex.L2 & 1) << 6 |
-			    (z->raw.evex.L & 1) << 5 | (z->raw.evex.b & 1) << 4 |
-			    inv(c->vvvv, 4, 3) | (z->raw.evex.aaa & 7)));
-		put(e, z->opcode);
-		put_modrm(e, z, c);
-		break;
-	default:
-		e->bad = true;
-		return;
-	}
-	if (c->is4 >= 0) { /* bit 7 of the register is ignored outside 64-bit mode */
-		put(e, (u8)(c->is4 << 4 | (bytes[z->length - 1] & 15)));
-		return;
-	}
-	for (unsigned n = z->length - imm; n < z->length; n++)
-		put(e, bytes[n]);
+	e->bad |= !n;
+	for (unsigned k = 0; k < n; k++)
+		put(e, code[k]);
 }
 
 /* Does the result depend on MXCSR, or does the instruction set its flags? */
@@ -364,19 +253,34 @@ struct operand {
 
 #define MAX_OPERANDS 10
 
+/* Where a register of the instruction is named.  NULL: it is implied. */
+static struct um_field *field_of(struct um_encoding *c, ZydisOperandEncoding encoding)
+{
+	switch (encoding) {
+	case ZYDIS_OPERAND_ENCODING_MODRM_REG:
+		return &c->reg;
+	case ZYDIS_OPERAND_ENCODING_MODRM_RM:
+		return &c->rm;
+	case ZYDIS_OPERAND_ENCODING_OPCODE:
+		return &c->low;
+	case ZYDIS_OPERAND_ENCODING_NDSNDD:
+		return &c->vvvv;
+	default:
+		return NULL;
+	}
+}
+
 static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
-			struct operand *o, struct encoding *c, struct emit *e)
+			struct operand *o, struct um_encoding *c, struct emit *e)
 {
 	unsigned count = 0, next = R8;
 
 	for (unsigned n = 0; n < z->operand_count && count + 1 < MAX_OPERANDS; n++) {
 		const ZydisDecodedOperand *d = &ops[n];
 		struct operand v = { 0 };
+		struct um_field *f;
 		int number;
 
-		if (d->type == ZYDIS_OPERAND_TYPE_MEMORY &&
-		    d->visibility != ZYDIS_OPERAND_VISIBILITY_HIDDEN)
-			c->mem = true;
 		if (d->type != ZYDIS_OPERAND_TYPE_REGISTER)
 			continue;
 		number = ZydisRegisterGetId(d->reg.value);
@@ -389,13 +293,13 @@ static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 			v.kind = OPERAND_GPR;
 			v.off = gpr_offset(d->reg.value);
 			v.bits = d->size;
-			if (d->encoding == ZYDIS_OPERAND_ENCODING_NONE) {
-				if (number > RDX)
-					e->bad = true;
-			} else {
+			f = field_of(c, d->encoding);
+			if (f) {
 				number = (int)next++;
-				c->has_gpr = true;
-				c->gpr16 |= v.bits == 16;
+				f->n = (u8)number;
+				f->kind = v.bits == 8 ? UM_FIELD_GPR8 : UM_FIELD_GPR;
+			} else if (number > RDX) {
+				e->bad = true;
 			}
 			break;
 		case ZYDIS_REGCLASS_XMM:
@@ -409,45 +313,10 @@ static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 			if (d->encoding == ZYDIS_OPERAND_ENCODING_MASK && !number)
 				continue; /* "no mask" */
 			break;
-		case ZYDIS_REGCLASS_MMX:
-		case ZYDIS_REGCLASS_X87:
-			switch (d->encoding) {
-			case ZYDIS_OPERAND_ENCODING_MODRM_REG:
-				c->reg = number;
-				break;
-			case ZYDIS_OPERAND_ENCODING_MODRM_RM:
-				c->rm = number;
-				break;
-			default:
-				break;
-			}
-			continue;
-		default: /* flags, status words */
+		default: /* x87, MMX; flags, status words */
 			continue;
 		}
 		v.host = (unsigned)number;
-		switch (d->encoding) {
-		case ZYDIS_OPERAND_ENCODING_MODRM_REG:
-			c->reg = number;
-			break;
-		case ZYDIS_OPERAND_ENCODING_MODRM_RM:
-			c->rm = number;
-			break;
-		case ZYDIS_OPERAND_ENCODING_OPCODE:
-			c->opcode_reg = number;
-			break;
-		case ZYDIS_OPERAND_ENCODING_NDSNDD:
-			c->vvvv = number;
-			break;
-		case ZYDIS_OPERAND_ENCODING_IS4:
-			c->is4 = number;
-			break;
-		case ZYDIS_OPERAND_ENCODING_NONE:
-		case ZYDIS_OPERAND_ENCODING_MASK:
-			break;
-		default:
-			e->bad = true;
-		}
 		if (v.kind == OPERAND_OPMASK && v.written &&
 		    (z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTD ||
 		     z->mnemonic == ZYDIS_MNEMONIC_VP2INTERSECTQ)) { /* a pair of opmasks */
@@ -496,16 +365,15 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 			const u8 *bytes, struct um_native_key *k, u8 *buf)
 {
 	struct emit e = { .buf = buf };
-	struct encoding c = { .reg = -1, .rm = -1, .vvvv = -1, .opcode_reg = -1, .is4 = -1 };
+	struct um_encoding c;
 	struct operand o[MAX_OPERANDS];
-	unsigned count = collect(z, ops, o, &c, &e);
 	bool vex = z->encoding != ZYDIS_INSTRUCTION_ENCODING_LEGACY;
-	unsigned lea, fop;
+	unsigned count, lea, fop;
 
-	if (z->mnemonic == ZYDIS_MNEMONIC_CRC32 && ops[1].size == 16)
-		c.gpr16 = true;
-	if (k->x87)
-		c.gpr16 = false; /* FNSTSW AX needs no prefix */
+	if (!um_encoding_of(z, ops, bytes, &c))
+		return 0;
+	c.base = RSI;
+	count = collect(z, ops, o, &c, &e);
 
 	CODE(&e, "\x4c\x8d\x1d"); /* lea r11, [rip + ...] */
 	lea = e.n;
@@ -525,7 +393,7 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	}
 
 	fop = e.n;
-	encode(&e, z, bytes, &c);
+	put_instruction(&e, &c);
 	if (k->x87 == 1 && !is_control(z->mnemonic) && e.n >= fop + 2) {
 		k->pointers = true;
 		k->fop_host = (u16)((z->opcode & 7) << 8 | buf[e.n - 1]);
