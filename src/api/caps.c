@@ -52,6 +52,7 @@ static long xsave_size(void)
 	X(KVM_CAP_DESTROY_MEMORY_REGION_WORKS, 1)             \
 	X(KVM_CAP_JOIN_MEMORY_REGIONS_WORKS, 1)               \
 	X(KVM_CAP_NR_MEMSLOTS, UM_NR_SLOTS)                   \
+	X(KVM_CAP_MULTI_ADDRESS_SPACE, UM_NR_AS)              \
 	X(KVM_CAP_READONLY_MEM, 1)                            \
 	X(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_FLAGS) \
 	X(KVM_CAP_SYNC_MMU, 1)                                \
@@ -81,6 +82,7 @@ static long xsave_size(void)
 	X(KVM_CAP_XCRS, 1)                                    \
 	X(KVM_CAP_SREGS2, 1)                                  \
 	X(KVM_CAP_USER_NMI, 1)                                \
+	X(KVM_CAP_X86_SMM, 1)                                 \
 	X(KVM_CAP_MCE, UM_MAX_MCE_BANKS)                      \
 	X(KVM_CAP_SET_BOOT_CPU_ID, 1)                         \
 	X(KVM_CAP_SET_TSS_ADDR, 1)                            \

@@ -306,6 +306,12 @@ static long nmi(void *obj, unsigned long arg, void *data)
 	return 0;
 }
 
+static long smi(void *obj, unsigned long arg, void *data)
+{
+	um_vcpu_request(obj, UM_REQ_SMI);
+	return 0;
+}
+
 static long get_lapic(void *obj, unsigned long arg, void *data)
 {
 	struct um_vcpu *v = obj;
@@ -471,6 +477,7 @@ static const struct um_ioctl vcpu_ioctls[] = {
 	UM_IOCTL(KVM_SET_MP_STATE, IN, struct kvm_mp_state, set_mp_state),
 	UM_IOCTL(KVM_INTERRUPT, IN, struct kvm_interrupt, interrupt),
 	UM_IOCTL(KVM_NMI, VAL, char, nmi),
+	UM_IOCTL(KVM_SMI, VAL, char, smi),
 	UM_IOCTL(KVM_GET_LAPIC, OUT, struct kvm_lapic_state, get_lapic),
 	UM_IOCTL(KVM_SET_LAPIC, IN, struct kvm_lapic_state, set_lapic),
 	UM_IOCTL(KVM_SET_VAPIC_ADDR, IN, struct kvm_vapic_addr, set_vapic_addr),

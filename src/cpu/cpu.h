@@ -91,7 +91,7 @@ struct um_cpu {
 	bool smm;      /* in system-management mode */
 	bool nmi_masked;
 	bool apic_enabled; /* IA32_APIC_BASE.EN, for CPUID; the register itself is the LAPIC's */
-	u8 cpl;		   /* = SS.DPL in protected mode, 0 in real mode, 3 in virtual-8086 mode */
+	u8 cpl;		   /* um_cpu_derive_cpl() */
 
 	/* Guest TSC = host TSC * ratio / 2^48 + offset.  ratio 0 means 1:1. */
 	u64 tsc_offset, tsc_ratio;
@@ -128,6 +128,15 @@ static inline bool um_cpu_long_mode(const struct um_cpu *c)
 static inline bool um_cpu_64bit(const struct um_cpu *c)
 {
 	return (c->efer & EFER_LMA) && c->seg[UM_CS].l;
+}
+
+/* CPL from the rest of the state: SS.DPL in protected mode, 0 in real mode, 3 in virtual-8086 mode. */
+static inline void um_cpu_derive_cpl(struct um_cpu *c)
+{
+	if (!(c->cr0 & CR0_PE))
+		c->cpl = 0;
+	else
+		c->cpl = c->rflags & RFLAGS_VM ? 3 : c->seg[UM_SS].dpl;
 }
 
 /* The address space that its accesses go to: KVM_CAP_MULTI_ADDRESS_SPACE. */

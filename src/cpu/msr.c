@@ -278,6 +278,11 @@ static bool hidden(const struct um_cpu *c, u32 msr)
 	return false;
 }
 
+static bool in_smm(const struct um_cpu *c, u32 msr)
+{
+	return c->smm;
+}
+
 /* ---- the table ---- */
 
 #define NOWHERE	 0xffff /* no field: reads as the constant */
@@ -338,7 +343,7 @@ static bool hidden(const struct um_cpu *c, u32 msr)
 	X(MSR_IA32_FEAT_CTL, 1, F(msr.feat_ctl), 0, feat_ctl, NULL, LIST)                      \
 	X(0x79 /* BIOS_UPDT_TRIG */, 1, NOWHERE, 0, ignored, hidden, 0)                        \
 	X(MSR_IA32_UCODE_REV, 1, F(msr.ucode_rev), 0, ucode_rev, NULL, LIST | FEAT)            \
-	X(MSR_IA32_SMBASE, 1, F(msr.smbase), 0, host_only, hidden, LIST)                       \
+	X(MSR_IA32_SMBASE, 1, F(msr.smbase), 0, host_only, in_smm, LIST)                       \
 	X(MSR_PLATFORM_INFO, 1, F(msr.platform_info), 0, platform_info, NULL, LIST)            \
 	X(0xcd /* FSB_FREQ */, 1, NOWHERE, 3, never, NULL, 0)                                  \
 	X(MSR_IA32_ARCH_CAPABILITIES, 1, F(msr.arch_capabilities), 0, host_only, has_arch_cap, \

@@ -3,7 +3,7 @@
  * Events on their way into the guest: exceptions, NMIs, interrupts.
  *
  * Priority (SDM vol. 3 table 6-2, as far as it is decided here and not inside the engine): an exception
- * of the instruction just executed, then NMI, then external interrupts.  What can't be delivered now asks
+ * of the instruction just executed, then SMI, NMI, external interrupts.  What can't be delivered now asks
  * the engine to come back when it can (x.irq_window, x.nmi_window).
  *
  * An exception while another is delivered makes a double fault if both are of a kind (SDM vol. 3 table
@@ -234,7 +234,7 @@ int um_vcpu_inject(struct um_vcpu *v)
 	x->irq_window = false;
 	x->nmi_window = false;
 	if (!v->exc_pending && !v->triple_fault && !v->nmi_pending && !um_vcpu_has_interrupt(v) &&
-	    !window)
+	    !v->smi_pending && !window)
 		return 1;
 	if (um_engine_io_pending(x)) {
 		r = um_vcpu_finish_io(v);
@@ -256,6 +256,8 @@ int um_vcpu_inject(struct um_vcpu *v)
 		if (r <= 0)
 			return r;
 	}
+	if (v->smi_pending && um_vcpu_smi_allowed(v))
+		um_vcpu_enter_smm(v);
 	if (v->nmi_pending && um_vcpu_nmi_allowed(v)) {
 		r = inject_nmi(v);
 		if (r <= 0)

@@ -46,22 +46,27 @@ static int do_cr8_write(struct um_vcpu *v)
 	return r;
 }
 
+int um_vcpu_halt(struct um_vcpu *v)
+{
+	if (v->lapic || READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT) {
+		/* An offer that still stands would let interrupts of any priority wake it. */
+		if (v->lapic)
+			um_lapic_pv_eoi_exit(v->lapic);
+		v->mp_state = KVM_MP_STATE_HALTED;
+		return 1;
+	}
+	v->run->exit_reason = KVM_EXIT_HLT;
+	return 0;
+}
+
 static int do_hlt(struct um_vcpu *v)
 {
 	int r;
 
 	um_count(v->counters, halt_exits);
 	r = um_vcpu_retire(v);
-	if (v->lapic || READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_HLT) {
-		/* An offer that still stands would let interrupts of any priority wake it. */
-		if (v->lapic)
-			um_lapic_pv_eoi_exit(v->lapic);
-		/* Also if a debugger is told of the step (0): it halts afterwards. */
-		v->mp_state = KVM_MP_STATE_HALTED;
-		return r;
-	}
-	v->run->exit_reason = KVM_EXIT_HLT;
-	return 0;
+	/* Also if a debugger is told of the step (0): it halts afterwards. */
+	return um_min(um_vcpu_halt(v), r);
 }
 
 #define DEATH_LINES 24
@@ -149,7 +154,8 @@ int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind)
 	case UM_EXIT_PAUSE:
 		sched_yield();
 		return 1;
-	case UM_EXIT_RSM: /* there is no SMM to leave */
+	case UM_EXIT_RSM:
+		return um_vcpu_rsm(v);
 	case UM_EXIT_SVM: /* EFER.SVME can't be set */
 		return raise_ud(v);
 	case UM_EXIT_SHUTDOWN:

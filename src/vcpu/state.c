@@ -32,15 +32,6 @@ void um_vcpu_get_regs(struct um_vcpu *v, struct kvm_regs *r)
 	r->rflags = v->x.cpu.rflags;
 }
 
-/* CPL from the rest of the state: cpu.h. */
-static void derive_cpl(struct um_cpu *c)
-{
-	if (!(c->cr0 & CR0_PE))
-		c->cpl = 0;
-	else
-		c->cpl = c->rflags & RFLAGS_VM ? 3 : c->seg[UM_SS].dpl;
-}
-
 void um_vcpu_set_regs(struct um_vcpu *v, const struct kvm_regs *r)
 {
 	struct um_cpu *c = &v->x.cpu;
@@ -56,7 +47,7 @@ void um_vcpu_set_regs(struct um_vcpu *v, const struct kvm_regs *r)
 		um_vcpu_cancel_io(v);
 	c->rip = r->rip;
 	c->rflags = (r->rflags & RFLAGS_ALL) | RFLAGS_FIXED1;
-	derive_cpl(c);
+	um_cpu_derive_cpl(c);
 	v->exc_pending = false;
 }
 
@@ -197,7 +188,7 @@ static int set_common(struct um_vcpu *v, const struct kvm_sregs *s)
 	c->cr4 = s->cr4;
 	c->efer = s->efer;
 	um_vcpu_set_cr8(v, s->cr8);
-	derive_cpl(c);
+	um_cpu_derive_cpl(c);
 	if (c->seg[UM_CS].base != cs_base)
 		um_vcpu_cancel_io(v);
 	/* A VMM that resets the bootstrap processor by its registers alone means it to run. */
@@ -264,6 +255,8 @@ void um_vcpu_get_events(struct um_vcpu *v, struct kvm_vcpu_events *e)
 	memset(e, 0, sizeof(*e));
 	if (atomic_load(&v->nmi_queued))
 		um_vcpu_collect_nmis(v);
+	if (atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_SMI) & UM_REQ_SMI)
+		v->smi_pending = true;
 	/* INT3 and its like are simply executed again. */
 	if (v->exc_pending && hardware) {
 		e->exception.nr = v->exc.vector;
@@ -291,6 +284,9 @@ void um_vcpu_get_events(struct um_vcpu *v, struct kvm_vcpu_events *e)
 	e->interrupt.shadow = get_shadow(&v->x.cpu);
 	e->nmi.pending = v->nmi_pending != 0;
 	e->nmi.masked = v->x.cpu.nmi_masked;
+	e->smi.smm = v->x.cpu.smm;
+	e->smi.pending = v->smi_pending;
+	e->smi.smm_inside_nmi = v->smm_inside_nmi;
 	e->smi.latched_init = v->lapic && (atomic_load(&v->requests) & UM_REQ_INIT);
 	e->flags = KVM_VCPUEVENT_VALID_NMI_PENDING | KVM_VCPUEVENT_VALID_SHADOW |
 		   KVM_VCPUEVENT_VALID_SMM;
@@ -317,10 +313,31 @@ static bool valid_events(const struct um_vcpu *v, const struct kvm_vcpu_events *
 		return false;
 	if ((e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT) && !v->vm->triple_fault_event)
 		return false;
-	/* There is no SMM. */
-	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && (e->smi.smm || e->smi.pending))
+	/* INIT would wait until RSM. */
+	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && (e->smi.smm || e->smi.pending) &&
+	    v->mp_state == KVM_MP_STATE_INIT_RECEIVED)
 		return false;
 	return true;
+}
+
+static void set_smi(struct um_vcpu *v, const struct kvm_vcpu_events *e)
+{
+	struct um_cpu *c = &v->x.cpu;
+	bool smm = e->smi.smm;
+
+	atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_SMI);
+	v->smi_pending = e->smi.pending;
+	v->smm_inside_nmi = smm && e->smi.smm_inside_nmi;
+	if (smm != c->smm) {
+		c->smm = smm;
+		um_vcpu_state_changed(v);
+	}
+	if (!v->lapic)
+		return;
+	if (e->smi.latched_init)
+		um_vcpu_request(v, UM_REQ_INIT);
+	else
+		atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_INIT);
 }
 
 int um_vcpu_set_events(struct um_vcpu *v, const struct kvm_vcpu_events *e)
@@ -357,12 +374,8 @@ int um_vcpu_set_events(struct um_vcpu *v, const struct kvm_vcpu_events *e)
 	c->nmi_masked = e->nmi.masked && !e->nmi.injected;
 	if ((e->flags & KVM_VCPUEVENT_VALID_SIPI_VECTOR) && v->lapic)
 		atomic_store(&v->sipi_vector, e->sipi_vector & 0xff);
-	if ((e->flags & KVM_VCPUEVENT_VALID_SMM) && v->lapic) {
-		if (e->smi.latched_init)
-			um_vcpu_request(v, UM_REQ_INIT);
-		else
-			atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_INIT);
-	}
+	if (e->flags & KVM_VCPUEVENT_VALID_SMM)
+		set_smi(v, e);
 	if (e->flags & KVM_VCPUEVENT_VALID_TRIPLE_FAULT)
 		v->triple_fault = e->triple_fault.pending;
 	return 0;
@@ -378,14 +391,19 @@ void um_vcpu_get_debugregs(struct um_vcpu *v, struct kvm_debugregs *d)
 	d->dr7 = v->x.cpu.dr7;
 }
 
+void um_vcpu_set_dr67(struct um_vcpu *v, u64 dr6, u64 dr7)
+{
+	v->x.cpu.dr6 = (dr6 & (GENMASK(3, 0) | DR6_BD | DR6_BS | DR6_BT)) | DR6_FIXED1 | DR6_RTM;
+	v->x.cpu.dr7 = ((u32)dr7 & ~(BIT(11) | BIT(12) | BIT(14) | BIT(15))) | DR7_FIXED1;
+	um_mmu_rights_changed(v->mmu);
+}
+
 int um_vcpu_set_debugregs(struct um_vcpu *v, const struct kvm_debugregs *d)
 {
 	if (d->flags || d->dr6 >> 32 || d->dr7 >> 32)
 		return -EINVAL;
 	memcpy(v->x.cpu.dr, d->db, sizeof(d->db));
-	v->x.cpu.dr6 = (d->dr6 & (GENMASK(3, 0) | DR6_BD | DR6_BS | DR6_BT)) | DR6_FIXED1 | DR6_RTM;
-	v->x.cpu.dr7 = (d->dr7 & ~(BIT(11) | BIT(12) | BIT(14) | BIT(15))) | DR7_FIXED1;
-	um_mmu_rights_changed(v->mmu);
+	um_vcpu_set_dr67(v, d->dr6, d->dr7);
 	return 0;
 }
 
@@ -423,6 +441,10 @@ void um_vcpu_get_mp_state(struct um_vcpu *v, struct kvm_mp_state *s)
 int um_vcpu_set_mp_state(struct um_vcpu *v, const struct kvm_mp_state *s)
 {
 	if (!v->lapic && s->mp_state != KVM_MP_STATE_RUNNABLE)
+		return -EINVAL;
+	/* In SMM, and on the way there, INIT waits: this can't be the state. */
+	if ((v->x.cpu.smm || v->smi_pending) && (s->mp_state == KVM_MP_STATE_INIT_RECEIVED ||
+						 s->mp_state == KVM_MP_STATE_SIPI_RECEIVED))
 		return -EINVAL;
 	switch (s->mp_state) {
 	case KVM_MP_STATE_RUNNABLE:

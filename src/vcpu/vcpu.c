@@ -52,7 +52,7 @@ static void on_nmi(void *vcpu)
 
 static void on_smi(void *vcpu)
 {
-	/* No SMM is advertised (KVM_CAP_X86_SMM): nobody can have set up a handler. */
+	um_vcpu_request(vcpu, UM_REQ_SMI);
 }
 
 static void on_init(void *vcpu)
@@ -216,6 +216,11 @@ void um_vcpu_reset(struct um_vcpu *v, bool init)
 	v->nmi_pending = 0;
 	atomic_store(&v->nmi_queued, 0);
 	v->triple_fault = false;
+	atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_SMI);
+	v->smi_pending = false;
+	v->smi_halted = false;
+	v->smm_inside_nmi = false;
+	x->cpu.msr.smi_count = 0;
 	v->pv_unhalted = false;
 	/* What the guest registered is the memory of a kernel that is no more. */
 	v->pv_system_time = 0;

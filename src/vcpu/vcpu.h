@@ -113,6 +113,7 @@ struct um_vm {
 #define UM_REQ_UNHALT BIT(3) /* KVM_HC_KICK_CPU */
 #define UM_REQ_CLOCK  BIT(4) /* write the kvmclock page anew */
 #define UM_REQ_EVENT  BIT(5) /* look for interrupts */
+#define UM_REQ_SMI    BIT(6)
 
 /* What the instruction that left for the VMM is waiting for. */
 enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO, UM_USER_RDMSR, UM_USER_WRMSR };
@@ -149,6 +150,9 @@ struct um_vcpu {
 	bool irq_soft;	/* set by KVM_SET_VCPU_EVENTS */
 	u8 nmi_pending; /* 0..2 */
 	bool triple_fault;
+	bool smi_pending;    /* the one that can wait */
+	bool smi_halted;     /* ... and woke the processor up: RSM halts it again */
+	bool smm_inside_nmi; /* in SMM: NMIs were masked outside */
 
 	enum um_user_io user_io;
 	u8 user_insn_len;   /* RDMSR, WRMSR: of the instruction */
@@ -282,10 +286,21 @@ bool um_vcpu_has_interrupt(struct um_vcpu *v);
 int um_vcpu_interrupt(struct um_vcpu *v, u32 vector);
 void um_vcpu_nmi(struct um_vcpu *v);
 
+/* ---- system-management mode: smm.c ---- */
+
+bool um_vcpu_smi_allowed(const struct um_vcpu *v);
+/* Take the SMI that is pending, between instructions. */
+void um_vcpu_enter_smm(struct um_vcpu *v);
+/* RSM.  As um_vcpu_handle_exit(). */
+int um_vcpu_rsm(struct um_vcpu *v);
+
 /* ---- exits: exits.c ---- */
 
 /* Act on x->exit.  1: go on; 0: to the VMM; -errno. */
 int um_vcpu_handle_exit(struct um_vcpu *v, enum um_exit_kind kind);
+
+/* The processor is halted; or, without a LAPIC here, the VMM has to know.  As um_vcpu_handle_exit(). */
+int um_vcpu_halt(struct um_vcpu *v);
 
 /* End an instruction that this layer did, with the debug trap that may be due.  1 or 0. */
 int um_vcpu_retire(struct um_vcpu *v);
@@ -347,6 +362,8 @@ void um_vcpu_get_events(struct um_vcpu *v, struct kvm_vcpu_events *e);
 int um_vcpu_set_events(struct um_vcpu *v, const struct kvm_vcpu_events *e);
 void um_vcpu_get_debugregs(struct um_vcpu *v, struct kvm_debugregs *d);
 int um_vcpu_set_debugregs(struct um_vcpu *v, const struct kvm_debugregs *d);
+/* DR6 and DR7, with their fixed bits as they are. */
+void um_vcpu_set_dr67(struct um_vcpu *v, u64 dr6, u64 dr7);
 void um_vcpu_get_mp_state(struct um_vcpu *v, struct kvm_mp_state *s);
 int um_vcpu_set_mp_state(struct um_vcpu *v, const struct kvm_mp_state *s);
 /* KVM_SET_GUEST_DEBUG.  0; -EBUSY (an exception is pending already). */

@@ -124,8 +124,6 @@ static void test_vcpu_refusals(void **state)
 	static const struct kvm_vcpu_events events = { .flags = 1u << 31 };
 	static const struct kvm_vcpu_events nmi_exception = { .exception = { .injected = 1,
 									     .nr = 2 } };
-	static const struct kvm_vcpu_events smm = { .flags = KVM_VCPUEVENT_VALID_SMM,
-						    .smi = { .smm = 1 } };
 	static const struct kvm_debugregs dr7 = { .dr7 = 1ull << 32 };
 	static const struct kvm_xcrs flags = { .flags = 1 };
 	static const struct kvm_xcrs no_x87 = { .nr_xcrs = 1, .xcrs = { { .value = 2 } } };
@@ -147,7 +145,6 @@ static void test_vcpu_refusals(void **state)
 		{ KVM_INTERRUPT, (uintptr_t)&irq, EINVAL },
 		{ KVM_SET_VCPU_EVENTS, (uintptr_t)&events, EINVAL },
 		{ KVM_SET_VCPU_EVENTS, (uintptr_t)&nmi_exception, EINVAL },
-		{ KVM_SET_VCPU_EVENTS, (uintptr_t)&smm, EINVAL },
 		{ KVM_SET_DEBUGREGS, (uintptr_t)&dr7, EINVAL },
 		{ KVM_SET_XCRS, (uintptr_t)&flags, EINVAL },
 		{ KVM_SET_XCRS, (uintptr_t)&no_x87, EINVAL },
@@ -282,8 +279,9 @@ static void test_capabilities(void **state)
 		{ KVM_CAP_NR_MEMSLOTS, 509, 32764 },
 		{ KVM_CAP_IMMEDIATE_EXIT, 1, 1 },
 		{ KVM_CAP_SYNC_REGS, 7, 7 },
+		{ KVM_CAP_X86_SMM, 1, 1 },
+		{ KVM_CAP_MULTI_ADDRESS_SPACE, 2, 2 },
 		/* Not there. */
-		{ KVM_CAP_X86_SMM, 0, 0 },
 		{ KVM_CAP_NESTED_STATE, 0, 0 },
 		{ KVM_CAP_HYPERV, 0, 0 },
 		{ KVM_CAP_PPC_SMT, 0, 0 },
