@@ -158,7 +158,6 @@ static void test_vcpu_refusals(void **state)
 		{ KVM_X86_SET_MCE, (uintptr_t)&invalid, EINVAL },
 		{ KVM_SET_SIGNAL_MASK, BAD_POINTER, EFAULT },
 		{ KVM_KVMCLOCK_CTRL, 0, EINVAL },
-		{ KVM_SMI, 0, EINVAL },
 		{ KVM_CREATE_VCPU, 0, EINVAL },
 		{ 0, 0, EINVAL },
 		{ _IO('x', 1), 0, EINVAL },
