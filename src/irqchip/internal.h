@@ -11,6 +11,7 @@
 #include "base/bits.h"
 #include "irqchip/irqchip.h"
 #include "irqchip/lapic.h"
+#include "irqchip/synic.h"
 #include "irqchip/timer.h"
 
 #define PIC_PINS    16
@@ -114,6 +115,15 @@ struct lapic_timer {
 	u64 tsc_deadline; /* guest TSC; 0: not armed */
 };
 
+/* SINTs (synic.c).  Written under the LAPIC's lock, read without. */
+struct synic {
+	bool active;
+	u32 vp_index;
+	u64 sint[UM_NR_SINTS];
+	u64 vectors[4],
+		auto_eoi[4]; /* of the SINTs that are not masked: all, and those with AutoEOI */
+};
+
 struct um_lapic {
 	struct um_irqchip *chip;
 	const struct um_lapic_ops *ops;
@@ -132,6 +142,7 @@ struct um_lapic {
 	int isr_top;	  /* highest vector in service, or -1 */
 	bool pv_pending;  /* the guest may EOI by its flag */
 	u64 pv_eoi;	  /* MSR_KVM_PV_EOI_EN */
+	struct synic synic;
 
 	pthread_mutex_t lock;
 	bool dead; /* destroyed: no more callbacks */
@@ -208,6 +219,22 @@ void lapic_clear(struct um_lapic *l);
 
 /* lapic.c; no lock held, the vCPU's thread. */
 void lapic_eoi(struct um_lapic *l);
+
+/* synic.c.  A SINT uses the vector; it ends when it is acknowledged. */
+static inline bool synic_has_vector(const struct um_lapic *l, u8 vec)
+{
+	return load_relaxed(&l->synic.vectors[vec >> 6]) >> (vec & 63) & 1;
+}
+
+static inline bool synic_auto_eoi(const struct um_lapic *l, u8 vec)
+{
+	return load_relaxed(&l->synic.auto_eoi[vec >> 6]) >> (vec & 63) & 1;
+}
+
+/* EOI of a vector that some SINT uses.  No lock held, the vCPU's thread. */
+void synic_eoi(struct um_lapic *l, u8 vec);
+/* A GSI that is routed to a SINT; chip->lock held. */
+int synic_set_irq(struct um_irqchip *chip, u32 vp_index, u32 sint);
 
 /* lapic_timer.c; l->lock held, but for the first two. */
 int lapic_timer_init(struct um_lapic *l);
@@ -336,6 +363,8 @@ int routing_init(struct um_irqchip *chip);
 int routing_set_irq(struct um_irqchip *chip, enum um_irq_source source, u32 gsi, bool level);
 /* The GSI that is routed to a pin of @which (KVM_IRQCHIP_*), or -1. */
 int routing_gsi_of(struct um_irqchip *chip, unsigned which, unsigned pin);
+/* EOIs of SINTs (bits) of a vCPU: tell the irqfds of the GSIs that are routed there. */
+void routing_sints_acked(struct um_irqchip *chip, u32 vp_index, u32 sints);
 /* Split: may an EOI of @vec at @l be one that the VMM's IOAPIC waits for? */
 bool routing_level_vector(struct um_irqchip *chip, struct um_lapic *l, u8 vec);
 

@@ -115,7 +115,7 @@ int um_irqchip_irqfd(struct um_irqchip *chip, const struct kvm_irqfd *args);
 /*
  * KVM_SET_GSI_ROUTING: replace the table.  0; -EINVAL as KVM: too many entries, flags, GSI or pin
  * out of range, two routes of one GSI to one chip, a non-chip route beside another, a type that is
- * not IRQCHIP or MSI, IRQCHIP in split mode, MSI address bits outside the format; -ENOMEM.
+ * not IRQCHIP, MSI or HV_SINT, IRQCHIP in split mode, MSI address bits outside the format; -ENOMEM.
  */
 int um_irqchip_set_routing(struct um_irqchip *chip, const struct kvm_irq_routing_entry *entries,
 			   u32 nr, u32 flags);

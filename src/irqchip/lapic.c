@@ -137,6 +137,17 @@ bool lapic_deliver_lvt(struct um_lapic *l, u32 reg)
 	return accepted;
 }
 
+int um_lapic_fixed(struct um_lapic *l, u8 vector)
+{
+	bool accepted = false;
+	int ret;
+
+	pthread_mutex_lock(&l->lock);
+	ret = lapic_accept(l, DM_FIXED, vector, false, &accepted);
+	pthread_mutex_unlock(&l->lock);
+	return accepted ? ret : -1;
+}
+
 bool um_lapic_local_deliver(struct um_lapic *l, u32 reg)
 {
 	bool ret;
@@ -201,6 +212,8 @@ void lapic_eoi(struct um_lapic *l)
 	um_trace(l->chip->trace, irq, "lapic %u: eoi vector 0x%x%s", l->vcpu_id, (unsigned)vec,
 		 level ? " level" : "");
 	broadcast_eoi(l, (u8)vec, level);
+	if (synic_has_vector(l, (u8)vec))
+		synic_eoi(l, (u8)vec);
 }
 
 int um_lapic_take_ioapic_eoi(struct um_lapic *l)
@@ -254,7 +267,8 @@ void um_lapic_pv_eoi_enter(struct um_lapic *l)
 		return;
 	pthread_mutex_lock(&l->lock);
 	offer = l->isr_top >= 0 && vec_highest(l, APIC_IRR) < 0 &&
-		!vec_test(l, APIC_TMR, (u8)l->isr_top) && !chip_wants_eoi(l->chip, (u8)l->isr_top);
+		!vec_test(l, APIC_TMR, (u8)l->isr_top) &&
+		!chip_wants_eoi(l->chip, (u8)l->isr_top) && !synic_has_vector(l, (u8)l->isr_top);
 	if (offer)
 		set_pv_pending(l, true);
 	pthread_mutex_unlock(&l->lock);
@@ -324,7 +338,8 @@ int um_lapic_ack(struct um_lapic *l)
 	vec = l->hint;
 	if (vec >= 0) {
 		vec_clear(l, APIC_IRR, (u8)vec);
-		vec_set(l, APIC_ISR, (u8)vec);
+		if (!synic_auto_eoi(l, (u8)vec))
+			vec_set(l, APIC_ISR, (u8)vec);
 		lapic_update(l);
 	}
 	pthread_mutex_unlock(&l->lock);

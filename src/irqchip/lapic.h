@@ -48,6 +48,11 @@ struct um_lapic_ops {
 	 */
 	bool (*guest_read8)(void *vcpu, gpa_t gpa, u8 *val);
 	bool (*guest_write8)(void *vcpu, gpa_t gpa, u8 val);
+	/*
+	 * An interrupt of the SINTs in @sints (bits) has ended.  In the vCPU's thread, with no lock held; only after
+	 * um_synic_activate().
+	 */
+	void (*sint_eoi)(void *vcpu, u32 sints);
 };
 
 /*
@@ -112,6 +117,9 @@ int um_lapic_take_ioapic_eoi(struct um_lapic *l);
 #define UM_LVT_ERROR   0x370
 bool um_lapic_local_deliver(struct um_lapic *l, u32 reg);
 
+/* A fixed, edge-triggered interrupt for this LAPIC.  Any thread.  As um_irqchip_set_irq(). */
+int um_lapic_fixed(struct um_lapic *l, u8 vector);
+
 /* ---- Accesses by the guest ---- */
 
 /*
@@ -124,6 +132,16 @@ bool um_lapic_mmio_write(struct um_lapic *l, gpa_t gpa, unsigned len, const void
 /* MSRs 0x800-0x8ff. */
 bool um_lapic_msr_read(struct um_lapic *l, u32 msr, u64 *val);
 bool um_lapic_msr_write(struct um_lapic *l, u32 msr, u64 val);
+
+/*
+ * EOI, ICR (both halves) and TPR as Hyper-V's MSRs show them in any mode; @offset is that in the page.  False:
+ * not readable, or not one of these.
+ */
+#define UM_LAPIC_TPR 0x80
+#define UM_LAPIC_EOI 0xb0
+#define UM_LAPIC_ICR 0x300
+bool um_lapic_hv_read(struct um_lapic *l, u32 offset, u64 *val);
+bool um_lapic_hv_write(struct um_lapic *l, u32 offset, u64 val);
 
 /*
  * IA32_APIC_BASE.  Setting checks reserved bits, and for the guest (!@host) the legal transitions

@@ -298,6 +298,30 @@ bool um_lapic_msr_write(struct um_lapic *l, u32 msr, u64 val)
 	return true;
 }
 
+/* ---- Hyper-V's MSRs ---- */
+
+bool um_lapic_hv_read(struct um_lapic *l, u32 offset, u64 *val)
+{
+	if (offset != UM_LAPIC_TPR && offset != UM_LAPIC_ICR)
+		return false;
+	um_lapic_pv_eoi_exit(l);
+	pthread_mutex_lock(&l->lock);
+	*val = read_reg(l, offset);
+	if (offset == UM_LAPIC_ICR)
+		*val |= (u64)reg_get(l, APIC_ICR2) << 32;
+	pthread_mutex_unlock(&l->lock);
+	return true;
+}
+
+bool um_lapic_hv_write(struct um_lapic *l, u32 offset, u64 val)
+{
+	if (offset != UM_LAPIC_TPR && offset != UM_LAPIC_ICR && offset != UM_LAPIC_EOI)
+		return false;
+	um_lapic_pv_eoi_exit(l);
+	write_reg(l, offset, val);
+	return true;
+}
+
 /* ---- IA32_APIC_BASE and CR8 ---- */
 
 u64 um_lapic_get_base(struct um_lapic *l)

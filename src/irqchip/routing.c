@@ -15,10 +15,11 @@
 #define NR_CHIPS 3 /* KVM_IRQCHIP_PIC_MASTER, _PIC_SLAVE, _IOAPIC */
 
 struct route {
-	u8 type; /* KVM_IRQ_ROUTING_IRQCHIP or _MSI */
+	u8 type; /* KVM_IRQ_ROUTING_IRQCHIP, _MSI or _HV_SINT */
 	u8 chip; /* KVM_IRQCHIP_* */
 	u8 pin;	 /* of that chip */
 	u32 address_lo, address_hi, data;
+	u32 vp_index, sint;
 };
 
 struct routing {
@@ -56,6 +57,12 @@ static int parse_route(struct um_irqchip *chip, const struct kvm_irq_routing_ent
 		r->address_lo = e->u.msi.address_lo;
 		r->address_hi = e->u.msi.address_hi;
 		r->data = e->u.msi.data;
+		return 0;
+	case KVM_IRQ_ROUTING_HV_SINT: /* which vCPU that will be is seen when it is used */
+		if (e->flags)
+			return -EINVAL;
+		r->vp_index = e->u.hv_sint.vcpu;
+		r->sint = e->u.hv_sint.sint;
 		return 0;
 	}
 	return -EINVAL;
@@ -239,6 +246,8 @@ static int drive(struct um_irqchip *chip, const struct route *r, enum um_irq_sou
 		msg_from_msi(chip, &msg, r->address_lo, r->address_hi, r->data);
 		return deliver(chip, NULL, &msg, NULL);
 	}
+	if (r->type == KVM_IRQ_ROUTING_HV_SINT)
+		return level ? synic_set_irq(chip, r->vp_index, r->sint) : -1;
 	if (r->chip == KVM_IRQCHIP_IOAPIC)
 		return ioapic_set_line(chip, pin,
 				       set_source(&chip->ioapic.lines[pin], source, level));
@@ -261,4 +270,17 @@ int routing_set_irq(struct um_irqchip *chip, enum um_irq_source source, u32 gsi,
 			ret = um_max(ret, 0) + r;
 	}
 	return ret;
+}
+
+void routing_sints_acked(struct um_irqchip *chip, u32 vp_index, u32 sints)
+{
+	const struct routing *t = chip->routing;
+
+	for (u32 gsi = 0; gsi < t->nr_gsis; gsi++) {
+		const struct route *r = &t->routes[t->first[gsi]];
+
+		if (t->first[gsi] < t->first[gsi + 1] && r->type == KVM_IRQ_ROUTING_HV_SINT &&
+		    r->vp_index == vp_index && r->sint < UM_NR_SINTS && sints >> r->sint & 1)
+			irqfd_acked(chip, gsi);
+	}
 }
