@@ -244,6 +244,8 @@ void lapic_timer_set_lvt(struct um_lapic *l, u32 lvt);
 void lapic_timer_set_count(struct um_lapic *l, u32 count);
 void lapic_timer_set_divide(struct um_lapic *l, u32 tdcr);
 u32 lapic_timer_count(struct um_lapic *l);
+/* The current count to save: 0 only if the timer does not run; then its request, if any, is in IRR. */
+u32 lapic_timer_save(struct um_lapic *l);
 /* Take up LVT, initial count, divider and current count as they stand in the registers. */
 void lapic_timer_restore(struct um_lapic *l);
 

@@ -393,14 +393,18 @@ static u32 id_to_user(struct um_lapic *l, u32 id)
 
 void um_lapic_get_state(struct um_lapic *l, struct kvm_lapic_state *s)
 {
+	u32 count;
+
 	um_lapic_pv_eoi_exit(l);
 	memset(s, 0, sizeof(*s));
 	pthread_mutex_lock(&l->lock);
+	count = lapic_timer_save(l); /* before IRR is read */
 	for (u32 reg = 0; reg < KVM_APIC_REG_SIZE; reg += 16) {
 		u32 val = reg == APIC_ID ? id_to_user(l, reg_get(l, reg)) : read_reg(l, reg);
 
 		memcpy(s->regs + reg, &val, sizeof(val));
 	}
+	memcpy(s->regs + APIC_TMCCT, &count, sizeof(count));
 	pthread_mutex_unlock(&l->lock);
 }
 

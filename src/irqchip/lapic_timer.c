@@ -80,27 +80,33 @@ static void periodic_expire(struct um_lapic *l, u64 now)
 	expire(l);
 }
 
+/* Expire if it is time.  The helper thread may be late. */
+static void catch_up(struct um_lapic *l, u64 now)
+{
+	if (!l->timer.running || l->timer.target > now)
+		return;
+	switch (timer_mode(l)) {
+	case LVT_DEADLINE:
+		/* The two clocks may have drifted apart: the guest's TSC decides. */
+		start_deadline(l);
+		break;
+	case LVT_PERIODIC:
+		periodic_expire(l, now);
+		break;
+	default:
+		l->timer.running = false;
+		expire(l);
+	}
+}
+
 /* The helper thread. */
 static void alarm_rang(void *opaque)
 {
 	struct um_lapic *l = opaque;
-	u64 now = um_timer_now();
 
 	pthread_mutex_lock(&l->lock);
-	if (!l->dead && l->timer.running && l->timer.target <= now) {
-		switch (timer_mode(l)) {
-		case LVT_DEADLINE:
-			/* The two clocks may have drifted apart: the guest's TSC decides. */
-			start_deadline(l);
-			break;
-		case LVT_PERIODIC:
-			periodic_expire(l, now);
-			break;
-		default:
-			l->timer.running = false;
-			expire(l);
-		}
-	}
+	if (!l->dead)
+		catch_up(l, um_timer_now());
 	pthread_mutex_unlock(&l->lock);
 }
 
@@ -141,6 +147,16 @@ static u64 remaining(const struct um_lapic *l)
 u32 lapic_timer_count(struct um_lapic *l)
 {
 	return (u32)(remaining(l) / divider(l));
+}
+
+u32 lapic_timer_save(struct um_lapic *l)
+{
+	u64 now = um_timer_now();
+
+	catch_up(l, now);
+	if (!l->timer.running || timer_mode(l) == LVT_DEADLINE)
+		return 0;
+	return um_max((u32)((l->timer.target - now) / divider(l)), 1u);
 }
 
 /* The count goes on from where it stands, at the new rate. */

@@ -248,6 +248,29 @@ static void test_state(void **state)
 	vm_destroy(other);
 }
 
+/* At every moment, a timer that was started is either saved as running or has made its request. */
+static void test_state_loses_nothing(void **state)
+{
+	struct cpu *c = &((struct vm *)*state)->cpu[0];
+
+	mmio_write(c, 0x320, ONE_SHOT | 0x61);
+	for (unsigned i = 0; i < 300; i++) {
+		u32 left, requested = 0;
+
+		mmio_write(c, 0x3e0, i & 1 ? 0xa : 0xb); /* divided by 128 or by 1 */
+		mmio_write(c, 0x380, i & 1 ? 200 : 25600);
+		while (!requested) {
+			struct kvm_lapic_state s;
+
+			um_lapic_get_state(c->l, &s);
+			memcpy(&left, s.regs + 0x390, 4);
+			memcpy(&requested, s.regs + 0x230, 4); /* IRR, vectors 0x60 to 0x7f */
+			assert_true(left || requested & 1u << 1);
+		}
+		assert_int_equal(take(c), 0x61);
+	}
+}
+
 #define T(f) cmocka_unit_test_setup_teardown(f, setup1, teardown)
 
 int main(void)
@@ -264,6 +287,7 @@ int main(void)
 		T(test_deadline_mode_needs_cpuid),
 		T(test_reset_stops),
 		T(test_state),
+		T(test_state_loses_nothing),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
