@@ -126,6 +126,7 @@ static void generalize(const ZydisDecodedInstruction *z, struct um_encoding *e)
 	struct um_field acc = { op & 1 ? UM_FIELD_GPR : UM_FIELD_GPR8, 0 };
 
 	if (op < 0x40 && (op & 6) == 4) { /* ADD ... CMP accumulator, imm */
+		e->accumulator = true;
 		e->opcode = 0x80 | (op & 1);
 		e->reg = (struct um_field){ UM_FIELD_FIXED, op >> 3 };
 		e->rm = acc;
@@ -136,15 +137,20 @@ static void generalize(const ZydisDecodedInstruction *z, struct um_encoding *e)
 	} else if (op == 0x82) {
 		e->opcode = 0x80;
 		return;
-	} else if (op > 0x90 && op < 0x98) { /* XCHG accumulator, register */
+	} else if (op >= 0x90 && op < 0x98) { /* XCHG accumulator, register (90h: with REX.B) */
+		if (e->low.kind != UM_FIELD_GPR)
+			return;
+		e->accumulator = true;
 		e->opcode = 0x87;
 		e->reg = (struct um_field){ UM_FIELD_GPR, 0 };
 		e->rm = e->low;
 	} else if (op >= 0xa0 && op < 0xa4) { /* MOV accumulator, moffs */
+		e->accumulator = true;
 		e->opcode = (u8)(0x88 | (op & 1) | (op & 2 ? 0 : 2));
 		e->reg = acc;
 		e->nimm = 0;
 	} else if (op == 0xa8 || op == 0xa9) { /* TEST accumulator, imm */
+		e->accumulator = true;
 		e->opcode = 0xf6 | (op & 1);
 		e->reg = (struct um_field){ UM_FIELD_FIXED, 0 };
 		e->rm = acc;
@@ -168,18 +174,8 @@ static void legacy(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 	e->w = z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64 && z->raw.rex.W;
 	if (e->low.kind != UM_FIELD_NONE)
 		e->opcode &= 0xf8;
-	if (e->map != 0)
-		return;
-	/* In 64-bit mode, 90h with REX.B is XCHG too. */
-	if (z->opcode == 0x90 && e->low.kind == UM_FIELD_GPR) {
-		e->opcode = 0x87;
-		e->reg = (struct um_field){ UM_FIELD_GPR, 0 };
-		e->rm = e->low;
-		e->low.kind = UM_FIELD_NONE;
-		e->modrm = true;
-		return;
-	}
-	generalize(z, e);
+	if (e->map == 0)
+		generalize(z, e);
 }
 
 static const u8 prefix_of_pp[4] = { 0, 0x66, 0xf3, 0xf2 };

@@ -34,19 +34,21 @@ struct um_field {
 enum um_form { UM_FORM_LEGACY, UM_FORM_VEX, UM_FORM_EVEX };
 
 struct um_encoding {
-	u8 form; /* enum um_form */
-	u8 map;	 /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A, 5, 6 */
-	u8 prefix; /* mandatory: 0, 66h, F3h, F2h; legacy: also F2, F3 as XACQUIRE, XRELEASE are dropped */
+	u8 form;   /* enum um_form */
+	u8 map;	   /* 0: one byte, 1: 0F, 2: 0F 38, 3: 0F 3A, 5, 6 */
+	u8 prefix; /* mandatory: 0, 66h, F3h, F2h (XACQUIRE and XRELEASE are dropped) */
 	u8 opcode; /* without the register in its low bits, if `low` is one */
 	bool lock;
 	bool opsize; /* 66h selects 16 bits (may come with prefix F2h, F3h) */
 	bool w;
 	bool modrm, mem;
-	struct um_field reg, rm, vvvv, low,
-		is4;  /* (is4: a register in bits 7..4 of the immediate) */
-	u8 l;	      /* VEX, EVEX: vector length or rounding mode, 0..3 */
-	u8 aaa, z, b; /* EVEX: opmask, zeroing, broadcast */
-	u8 base;      /* of the memory operand: [base + disp] */
+	bool accumulator; /* a field is RAX, EAX, AX or AL, which the original form implied */
+	struct um_field reg, rm, vvvv;
+	struct um_field low; /* in the opcode's low bits */
+	struct um_field is4; /* in bits 7..4 of the immediate */
+	u8 l;		     /* VEX, EVEX: vector length or rounding mode, 0..3 */
+	u8 aaa, z, b;	     /* EVEX: opmask, zeroing, broadcast */
+	u8 base;	     /* of the memory operand: [base + disp] */
 	s32 disp;
 	u8 nimm;
 	u8 imm[8];

@@ -369,6 +369,26 @@ static bool is_wide(ZydisMnemonic op)
 	}
 }
 
+void um_native_describe(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+			struct um_native_key *k)
+{
+	struct use u = use_of(z, ops);
+
+	k->op = (u16)z->mnemonic;
+	k->wide = is_wide(z->mnemonic);
+	state_needs(z, &u, k);
+	flags_of(z, k);
+	k->mxcsr = k->x87 != 1 && um_native_uses_mxcsr(z, ops);
+	if (!u.mem || u.mem->size / 8 > 64)
+		return;
+	k->len = (u8)(u.mem->size / 8);
+	k->reads = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
+	k->writes = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
+	k->align = alignment(z, &u);
+	if (k->len && u.mem->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
+		mask_of(z, ops, &u, k);
+}
+
 bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 {
 	ZydisDecoder d;
@@ -389,24 +409,12 @@ bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 	if (z.mnemonic == ZYDIS_MNEMONIC_MOVDIR64B || z.meta.isa_set == ZYDIS_ISA_SET_CLDEMOTE)
 		return false;
 
+	um_native_describe(&z, ops, &k);
 	u = use_of(&z, ops);
-	k.op = (u16)z.mnemonic;
-	k.wide = is_wide(z.mnemonic);
-	state_needs(&z, &u, &k);
-	flags_of(&z, &k);
-	if (u.mem && u.mem->size / 8 <= 64) {
-		k.len = (u8)(u.mem->size / 8);
-		k.reads = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
-		k.writes = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
-		k.align = alignment(&z, &u);
-	}
-
 	i->fn = bind_c(&z, ops, &u, &k);
 	if (!i->fn) {
 		if (u.mem && !k.len)
 			return false;
-		if (u.mem)
-			mask_of(&z, ops, &u, &k);
 		len = um_native_emit(&z, ops, bytes, &k, code);
 		if (!len)
 			return false;

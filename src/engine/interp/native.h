@@ -102,6 +102,16 @@ bool um_native_is_stub(u64 pc);
 /* Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't be done. */
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			const u8 *bytes, struct um_native_key *k, u8 *buf);
+/* Does the result depend on MXCSR, or does the instruction set its flags? */
+bool um_native_uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops);
+
+/* ---- native.c ---- */
+/*
+ * What an instruction needs of the state and does with its memory operand: all of *@k (zeroed before) that doesn't
+ * depend on how it is executed.
+ */
+void um_native_describe(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
+			struct um_native_key *k);
 
 /* ---- native_run.c ---- */
 const struct um_insn *um_native_reg(struct um_exec *x, const struct um_insn *i);

@@ -171,8 +171,7 @@ static void put_instruction(struct emit *e, const struct um_encoding *c)
 		put(e, code[k]);
 }
 
-/* Does the result depend on MXCSR, or does the instruction set its flags? */
-static bool uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+bool um_native_uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
 {
 	switch (z->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_SSE2: /* those with floating-point exceptions */
@@ -378,7 +377,6 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	CODE(&e, "\x4c\x8d\x1d"); /* lea r11, [rip + ...] */
 	lea = e.n;
 	put32(&e, 0);
-	k->mxcsr = k->x87 != 1 && uses_mxcsr(z, ops);
 	if (k->status_in)
 		CODE(&e, "\x52\x9d"); /* push rdx; popfq */
 	for (unsigned n = 0; n < count; n++) {

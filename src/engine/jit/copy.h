@@ -32,6 +32,7 @@ struct um_facts {
 	u16 explicit_regs; /* named by a field of the copy's encoding: these may be renumbered */
 	u16 implied;	   /* operands that no field names: must keep their numbers */
 	u16 address;	   /* base and index of the memory operand */
+	bool rm_written;   /* the one in ModRM.rm is among the written (for um_jit_copy_rm()) */
 	u16 high;	   /* of AH, CH, DH, BH (as registers 0..3): among the operands */
 	/* Status flags, as bits of RFLAGS. */
 	u16 flags_read;	     /* the result depends on them */
