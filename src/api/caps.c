@@ -17,11 +17,11 @@
 	 KVM_GUESTDBG_USE_HW_BP | KVM_GUESTDBG_INJECT_DB | KVM_GUESTDBG_INJECT_BP | \
 	 KVM_GUESTDBG_BLOCKIRQ)
 
-/*
- * Quirks that can be switched off: those that exist here.  The others of KVM's are about hardware
- * (CD_NW_CLEARED, MISC_ENABLE_NO_MWAIT, ...) or patch the guest's code (FIX_HYPERCALL_INSN: never done).
- */
-#define QUIRKS (KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE)
+/* Quirks that can be switched off: those that exist here. */
+#define QUIRKS                                                                   \
+	(KVM_X86_QUIRK_LINT0_REENABLED | KVM_X86_QUIRK_LAPIC_MMIO_HOLE |         \
+	 KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT | KVM_X86_QUIRK_FIX_HYPERCALL_INSN | \
+	 KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS)
 
 #define X2APIC_FLAGS (KVM_X2APIC_API_USE_32BIT_IDS | KVM_X2APIC_API_DISABLE_BROADCAST_QUIRK)
 

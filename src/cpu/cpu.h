@@ -60,11 +60,14 @@ struct um_msrs {
 	u64 mtrr_def_type, mtrr_fixed[11], mtrr_phys[8][2];
 	u64 mcg_cap, mcg_status, mcg_ctl, mc[32][4];
 	u64 mc_ctl2[32];
-	u64 feat_ctl, arch_capabilities, platform_info, misc_features, ucode_rev, smbase;
+	u64 feat_ctl, power_ctl, arch_capabilities, platform_info, misc_features, ucode_rev, smbase;
 	u64 tsc_adjust, smi_count, hwcr;
 };
 
 #define UM_MAX_CPUID_ENTRIES 256
+
+/* Whose processor CPUID says it is: decides between instructions that are one vendor's only. */
+enum um_vendor { UM_VENDOR_UNKNOWN, UM_VENDOR_INTEL, UM_VENDOR_AMD };
 
 struct um_cpuid_entry {
 	u32 function, index;
@@ -102,12 +105,14 @@ struct um_cpu {
 	/* What KVM_SET_CPUID2 gave, and facts that are asked for often, derived from it. */
 	unsigned ncpuid;
 	struct um_cpuid_entry cpuid[UM_MAX_CPUID_ENTRIES];
+	u8 vendor;	 /* enum um_vendor; those with VT-x count as Intel's */
 	u8 maxphyaddr;	 /* bits, 36..52 */
 	u64 cr4_allowed; /* CR4 bits that may be set */
 	u64 efer_allowed;
 	u64 xcr0_allowed;
-	u64 features[4]; /* enum um_feature as a bitmap: cpu/cpuid.h */
-	bool cpuid_set;	 /* KVM_SET_CPUID2 was called; until then everything supported is allowed */
+	u64 features[4];   /* enum um_feature as a bitmap: cpu/cpuid.h */
+	bool mwait_by_msr; /* CPUID's MONITOR bit follows IA32_MISC_ENABLE, as on hardware */
+	bool cpuid_set; /* KVM_SET_CPUID2 was called; until then everything supported is allowed */
 };
 
 /* The mode in which instructions at CS:RIP are read. */

@@ -18,6 +18,8 @@
 
 #include "cpu/xsave.h"
 
+#define SIGNATURE_HYGON_EBX 0x6f677948 /* "Hygo" of HygonGenuine */
+
 static const struct um_feature_info features[UM_F_MAX] = {
 #define X(name, leaf, sub, reg, bit, policy, why) \
 	[UM_F_##name] = { #name, why, leaf, sub, UM_##reg, bit, UM_FEATURE_##policy },
@@ -354,6 +356,13 @@ static void derive(struct um_cpu *c)
 {
 	const struct um_cpuid_entry *e;
 
+	e = find(c, 0, 0);
+	if (!e)
+		c->vendor = UM_VENDOR_UNKNOWN;
+	else if (e->ebx == signature_AMD_ebx || e->ebx == SIGNATURE_HYGON_EBX)
+		c->vendor = UM_VENDOR_AMD;
+	else
+		c->vendor = UM_VENDOR_INTEL;
 	memset(c->features, 0, sizeof(c->features));
 	for (unsigned f = 0; f < UM_F_MAX; f++) {
 		e = find(c, features[f].leaf, features[f].subleaf);
@@ -432,6 +441,8 @@ static void dynamic(const struct um_cpu *c, u32 leaf, u32 subleaf, u32 regs[4])
 	case 1:
 		if (um_cpu_has(c, UM_F_XSAVE))
 			put_bit(&regs[UM_ECX], UM_F_OSXSAVE, c->cr4 & CR4_OSXSAVE);
+		if (c->mwait_by_msr)
+			put_bit(&regs[UM_ECX], UM_F_MONITOR, um_cpu_has_mwait(c));
 		put_bit(&regs[UM_EDX], UM_F_APIC, um_cpu_has(c, UM_F_APIC) && c->apic_enabled);
 		break;
 	case 7:
@@ -495,7 +506,7 @@ static const struct um_cpuid_entry *out_of_range(const struct um_cpu *c, u32 lea
 {
 	const struct um_cpuid_entry *basic = find(c, 0, 0), *class;
 
-	if (!basic || (basic->ebx == signature_AMD_ebx && basic->ecx == signature_AMD_ecx))
+	if (!basic || c->vendor == UM_VENDOR_AMD)
 		return NULL;
 	if (leaf >= 0x40000000 && leaf <= 0x4fffffff)
 		class = find(c, leaf & 0xffffff00, 0);

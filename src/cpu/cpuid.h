@@ -248,6 +248,15 @@ static inline bool um_cpu_has(const struct um_cpu *c, enum um_feature f)
 	return c->features[f / 64] >> (f % 64) & 1;
 }
 
+#define UM_MISC_ENABLE_MWAIT BIT(18)
+
+/* MONITOR and MWAIT: the one static bit that may follow an MSR instead (SDM vol. 4, IA32_MISC_ENABLE). */
+static inline bool um_cpu_has_mwait(const struct um_cpu *c)
+{
+	return c->mwait_by_msr ? c->msr.misc_enable & UM_MISC_ENABLE_MWAIT
+			       : um_cpu_has(c, UM_F_MONITOR);
+}
+
 /* Row of the list, for documentation and tests. */
 struct um_feature_info {
 	const char *name, *why;

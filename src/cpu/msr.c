@@ -86,6 +86,11 @@ static bool host_only(struct msr_write *w)
 	return w->host;
 }
 
+static bool host_zero(struct msr_write *w)
+{
+	return w->host && w->val == 0;
+}
+
 static bool canonical(struct msr_write *w)
 {
 	return um_canonical(w->val, um_cpu_vaddr_bits(w->c));
@@ -181,7 +186,12 @@ static bool debugctl(struct msr_write *w)
 
 static bool misc_enable(struct msr_write *w)
 {
-	return w->host || !((w->val ^ w->old) & (MISC_NO_BTS | MISC_NO_PEBS));
+	u64 changed = w->val ^ w->old;
+
+	/* Bit 18 is there only with SSE3 (SDM vol. 4). */
+	if (w->c->mwait_by_msr && (changed & UM_MISC_ENABLE_MWAIT) && !um_cpu_has(w->c, UM_F_SSE3))
+		return false;
+	return w->host || !(changed & (MISC_NO_BTS | MISC_NO_PEBS));
 }
 
 static bool feat_ctl(struct msr_write *w)
@@ -355,6 +365,7 @@ static bool in_smm(const struct um_cpu *c, u32 msr)
 	X(MSR_IA32_MISC_ENABLE, 1, F(msr.misc_enable), 0, misc_enable, NULL, LIST)             \
 	X(MSR_IA32_DEBUGCTL, 1, F(msr.debugctl), 0, debugctl, NULL, 0)                         \
 	X(0x1db /* LASTBRANCHFROM, TO, LASTINTFROM, TO */, 4, NOWHERE, 0, never, NULL, 0)      \
+	X(0x1fc /* POWER_CTL */, 1, F(msr.power_ctl), 0, any, NULL, LIST)                      \
 	X(0x2c /* EBC_FREQUENCY_ID */, 1, NOWHERE, 1 << 24, never, NULL, 0)                    \
 	X(0x606 /* RAPL_POWER_UNIT */, 1, NOWHERE, 0, never, NULL, 0)                          \
 	X(0x611 /* PKG_ENERGY_STATUS */, 1, NOWHERE, 0, never, NULL, 0)                        \
@@ -362,6 +373,7 @@ static bool in_smm(const struct um_cpu *c, u32 msr)
 	X(0x639 /* PP0_ENERGY_STATUS */, 1, NOWHERE, 0, never, NULL, 0)                        \
 	X(0x641 /* PP1_ENERGY_STATUS */, 1, NOWHERE, 0, never, NULL, 0)                        \
 	/* no PMU: counters of old families read as zero and take writes */                    \
+	X(MSR_IA32_PERF_CAP, 1, NOWHERE, 0, host_zero, hidden, LIST | FEAT)                    \
 	X(0xc1 /* PERFCTR0, 1 */, 2, NOWHERE, 0, ignored, NULL, 0)                             \
 	X(0x186 /* EVENTSEL0, 1 */, 2, NOWHERE, 0, ignored, NULL, 0)                           \
 	X(0xc0010000 /* PERF_CTL0-3, PERF_CTR0-3 */, 8, NOWHERE, 0, ignored, NULL, 0)          \
@@ -496,6 +508,9 @@ bool um_msr_feature(u32 msr, u64 *val)
 	switch (msr) {
 	case MSR_IA32_ARCH_CAPABILITIES:
 		*val = ARCH_CAP;
+		return true;
+	case MSR_IA32_PERF_CAP:
+		*val = 0;
 		return true;
 	case MSR_IA32_UCODE_REV:
 		*val = default_ucode_rev();

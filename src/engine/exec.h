@@ -201,6 +201,9 @@ struct um_exec {
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;
+	bool exit_on_msr;   /* also those that an engine could do by itself: there is a filter */
+	bool fix_hypercall; /* the other vendor's instruction is replaced by the right one: no #UD */
+	bool monitor_is_nop; /* MONITOR and MWAIT without the feature: no #UD */
 
 	struct um_exit exit;
 	struct um_mmio_log mmio;

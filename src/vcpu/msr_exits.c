@@ -86,11 +86,15 @@ static int build(const struct kvm_msr_filter *args, struct um_msr_filter **out)
 static void replace(struct um_vm *vm, struct um_msr_filter *f)
 {
 	struct um_msr_filter *old;
+	struct um_vcpu *v;
+	unsigned i;
 
 	pthread_rwlock_wrlock(&vm->msr_filter_lock);
 	old = atomic_exchange(&vm->msr_filter, f);
 	pthread_rwlock_unlock(&vm->msr_filter_lock);
 	free_filter(old);
+	/* Engines do some accesses by themselves as long as there is no filter. */
+	um_for_each_vcpu(vm, i, v) um_vcpu_kick(v);
 }
 
 int um_vm_set_msr_filter(struct um_vm *vm, const struct kvm_msr_filter *args)

@@ -254,6 +254,15 @@ int um_vcpu_finish_io(struct um_vcpu *v)
 	return um_vcpu_handle_exit(v, kind);
 }
 
+static void apply_quirks(struct um_vcpu *v)
+{
+	u64 disabled = READ_ONCE(v->vm->quirks_disabled);
+
+	v->x.fix_hypercall = !(disabled & KVM_X86_QUIRK_FIX_HYPERCALL_INSN);
+	v->x.monitor_is_nop = !(disabled & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS);
+	v->x.cpu.mwait_by_msr = disabled & KVM_X86_QUIRK_MISC_ENABLE_NO_MWAIT;
+}
+
 static int loop(struct um_vcpu *v)
 {
 	struct um_exec *x = &v->x;
@@ -289,6 +298,8 @@ static int loop(struct um_vcpu *v)
 		x->exit_on_pause =
 			atomic_load(&v->vm->nvcpus) > 1 &&
 			!(READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_PAUSE);
+		x->exit_on_msr = atomic_load_explicit(&v->vm->msr_filter, memory_order_relaxed);
+		apply_quirks(v);
 		kind = run_engine(v);
 		um_mmu_leave(v->mmu);
 		um_trace(&v->vm->cfg.trace, engine, "vcpu %u: %s at %#llx", v->id,

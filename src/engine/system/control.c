@@ -211,7 +211,7 @@ static bool check_dr(struct um_exec *x, unsigned n, unsigned *dr)
 	}
 	if (c->cpl)
 		return um_sys_gp0(x);
-	if (c->dr7 & DR7_GD) {
+	if ((x->use_guest_dr ? x->guest_dr7 : c->dr7) & DR7_GD) {
 		um_raise(x, UM_VEC_DB);
 		x->exit.exc.payload = DR6_BD;
 		return false;

@@ -82,8 +82,10 @@ const struct um_insn *um_sysop_monitor(struct um_exec *x, const struct um_insn *
 	gva_t gva;
 	u8 byte;
 
-	if (!um_cpu_has(c, UM_F_MONITOR) || c->cpl)
+	if (c->cpl)
 		return um_sys_stop_ud(x, i);
+	if (!um_cpu_has_mwait(c))
+		return x->monitor_is_nop ? um_end(x, i) : um_sys_stop_ud(x, i);
 	if ((u32)c->gpr[UM_RCX])
 		return um_sys_stop_gp0(x, i);
 	/* Checked like a load of a byte; MWAIT waits for any event, so no address is armed. */
@@ -97,8 +99,10 @@ const struct um_insn *um_sysop_mwait(struct um_exec *x, const struct um_insn *i)
 {
 	struct um_cpu *c = &x->cpu;
 
-	if (!um_cpu_has(c, UM_F_MONITOR) || c->cpl)
+	if (c->cpl)
 		return um_sys_stop_ud(x, i);
+	if (!um_cpu_has_mwait(c))
+		return x->monitor_is_nop ? um_end(x, i) : um_sys_stop_ud(x, i);
 	if ((u32)c->gpr[UM_RCX] & ~1u)
 		return um_sys_stop_gp0(x, i);
 	return um_sys_exit(x, i, UM_EXIT_MWAIT);
@@ -198,7 +202,7 @@ const struct um_insn *um_sysop_rdmsr(struct um_exec *x, const struct um_insn *i)
 
 	if (c->cpl)
 		return um_sys_stop_gp0(x, i);
-	if (!msr)
+	if (!msr || x->exit_on_msr)
 		return um_sys_exit(x, i, UM_EXIT_RDMSR);
 	um_count(x->counters, msr_accesses);
 	put_edx_eax(c, *msr);
@@ -213,7 +217,7 @@ const struct um_insn *um_sysop_wrmsr(struct um_exec *x, const struct um_insn *i)
 
 	if (c->cpl)
 		return um_sys_stop_gp0(x, i);
-	if (!msr)
+	if (!msr || x->exit_on_msr)
 		return um_sys_exit(x, i, UM_EXIT_WRMSR);
 	if (!um_sys_canonical(c, v))
 		return um_sys_stop_gp0(x, i);
@@ -273,10 +277,25 @@ const struct um_insn *um_sysop_serialize(struct um_exec *x, const struct um_insn
 
 /* ---- hypervisors, SMM ---- */
 
-/* VMCALL or VMMCALL: the vCPU layer checks privilege, by KVM's rules. */
+/*
+ * VMCALL (Intel) or VMMCALL (AMD): the vCPU layer checks privilege, by KVM's rules.  Guests that took the other
+ * one get their code corrected, by a write as their own, and execute it again; or #UD.
+ */
 const struct um_insn *um_sysop_hypercall(struct um_exec *x, const struct um_insn *i)
 {
-	return um_sys_exit(x, i, UM_EXIT_HYPERCALL);
+	static const u8 code[2][3] = { { 0x0f, 0x01, 0xc1 }, { 0x0f, 0x01, 0xd9 } };
+	const struct um_cpu *c = &x->cpu;
+	bool amd = c->vendor == UM_VENDOR_AMD;
+	gva_t gva = c->gpr[UM_REG_PAGE] + i->off + i->len - sizeof(code[0]);
+
+	if (c->vendor == UM_VENDOR_UNKNOWN || (i->op == ZYDIS_MNEMONIC_VMMCALL) == amd)
+		return um_sys_exit(x, i, UM_EXIT_HYPERCALL);
+	if (!x->fix_hypercall)
+		return um_sys_stop_ud(x, i);
+	/* Prefixes, which mean nothing here, stay. */
+	if (!um_lin_write(x, x->mode == UM_MODE_64 ? gva : (u32)gva, code[amd], sizeof(code[0])))
+		return um_stop(x, i);
+	return um_sys_exit(x, i, UM_EXIT_KICK);
 }
 
 /* VMRUN and its kin (APM vol. 3): they exist if EFER.SVME is set. */
