@@ -144,12 +144,13 @@ long um_check_extension(const struct um_vm *vm, unsigned long cap)
 	return 0;
 }
 
+/* All others are on again. */
 static long disable_quirks(struct um_vm *vm, u64 quirks)
 {
 	struct um_irqchip *chip;
 
 	pthread_mutex_lock(&vm->lock);
-	vm->quirks_disabled |= quirks;
+	vm->quirks_disabled = quirks;
 	chip = um_vm_irqchip(vm);
 	if (chip)
 		um_irqchip_disable_quirks(chip, vm->quirks_disabled);

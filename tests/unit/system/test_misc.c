@@ -107,7 +107,6 @@ static void exits(void **state)
 		{ { 0x0f, 0x32 }, 2, UM_EXIT_RDMSR, 0 },
 		{ { 0x0f, 0x30 }, 2, UM_EXIT_WRMSR, 0 },
 		{ { 0x0f, 0x01, 0xc1 }, 3, UM_EXIT_HYPERCALL, 1 },
-		{ { 0x0f, 0x01, 0xd9 }, 3, UM_EXIT_HYPERCALL, 1 },
 	};
 
 	for (unsigned n = 0; n < ARRAY_SIZE(cases); n++) {
@@ -129,6 +128,44 @@ static void exits(void **state)
 	RUN(m, 0x0f, 0xaa);
 	expect_exit(m, UM_EXIT_RSM);
 	C(m)->smm = false;
+}
+
+/* VMCALL is Intel's, VMMCALL AMD's: the other one is corrected, or #UD. */
+static void hypercalls(void **state)
+{
+	static const struct {
+		const char *vendor;
+		u8 right[3], other[3];
+	} cases[] = {
+		{ "GenuineIntel", { 0x0f, 0x01, 0xc1 }, { 0x0f, 0x01, 0xd9 } },
+		{ "AuthenticAMD", { 0x0f, 0x01, 0xd9 }, { 0x0f, 0x01, 0xc1 } },
+	};
+	struct machine *m = *state;
+
+	for (unsigned n = 0; n < ARRAY_SIZE(cases); n++) {
+		m_long64(m, 0);
+		m_vendor(m, cases[n].vendor);
+		m_run(m, cases[n].right, 3);
+		expect_exit(m, UM_EXIT_HYPERCALL);
+		m_run(m, cases[n].other, 3);
+		m_expect_ud(m);
+		m->x.fix_hypercall = true;
+		m_run(m, cases[n].other, 3);
+		expect_exit(m, UM_EXIT_KICK);
+		assert_memory_equal(m->mem + CODE_AT, cases[n].right, 3);
+		/* Code that can't be written: a page fault, as for a store of the guest's. */
+		m->readonly[CODE_AT >> 12] = true;
+		m_run(m, cases[n].other, 3);
+		m_expect_fault(m, UM_VEC_PF, 3);
+		m->readonly[CODE_AT >> 12] = false;
+		m->x.fix_hypercall = false;
+	}
+	memset(C(m)->cpuid, 0, sizeof(C(m)->cpuid));
+	C(m)->vendor = UM_VENDOR_UNKNOWN;
+	m_run(m, cases[0].right, 3);
+	expect_exit(m, UM_EXIT_HYPERCALL);
+	m_run(m, cases[0].other, 3);
+	expect_exit(m, UM_EXIT_HYPERCALL);
 }
 
 static void svm_vmx(void **state)
@@ -156,6 +193,20 @@ static void monitor_mwait(void **state)
 	m_long64(m, 0);
 	RUN(m, 0x0f, 0x01, 0xc8);
 	m_expect_ud(m); /* not in CPUID */
+	m->x.monitor_is_nop = true;
+	RUN(m, 0x0f, 0x01, 0xc8);
+	m_expect_next(m);
+	RUN(m, 0x0f, 0x01, 0xc9);
+	m_expect_next(m);
+	m->x.monitor_is_nop = false;
+	C(m)->mwait_by_msr = true;
+	RUN(m, 0x0f, 0x01, 0xc9);
+	m_expect_ud(m);
+	C(m)->msr.misc_enable |= UM_MISC_ENABLE_MWAIT;
+	C(m)->gpr[UM_RCX] = 0;
+	RUN(m, 0x0f, 0x01, 0xc9);
+	expect_exit(m, UM_EXIT_MWAIT);
+	C(m)->mwait_by_msr = false;
 	C(m)->features[UM_F_MONITOR / 64] |= BIT(UM_F_MONITOR % 64);
 	C(m)->gpr[UM_RAX] = DATA_AT;
 	C(m)->gpr[UM_RCX] = 0;
@@ -296,9 +347,9 @@ static void caches(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		M_TEST(cli_sti), M_TEST(stac_clac),	M_TEST(exits),
-		M_TEST(svm_vmx), M_TEST(monitor_mwait), M_TEST(time_stamps),
-		M_TEST(cpuid),	 M_TEST(base_msrs),	M_TEST(caches),
+		M_TEST(cli_sti),   M_TEST(stac_clac),	  M_TEST(exits),       M_TEST(hypercalls),
+		M_TEST(svm_vmx),   M_TEST(monitor_mwait), M_TEST(time_stamps), M_TEST(cpuid),
+		M_TEST(base_msrs), M_TEST(caches),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
