@@ -2,8 +2,9 @@
 /*
  * `umbra exec -- CMD...`: put the preload library into the environment, and become the program.
  *
- * The preload reaches programs that the dynamic loader starts.  Others (static executables, set-user-ID ones)
- * would run without it, and find the host's /dev/kvm or none: they are refused before they start.
+ * The preload reaches programs that the dynamic loader starts.  For static executables, and those of another C library,
+ * umbra-load takes the loader's place (shim/load/).  Others (set-user-ID ones) would run without either, and
+ * find the host's /dev/kvm or none: they are refused before they start.
  */
 #include "exec.h"
 
@@ -37,7 +38,7 @@ static const char help[] =
 	"  --accel ACCEL    soft: umbra's engine; host: the host's /dev/kvm; auto (default): host "
 	"if\n"
 	"                   it works\n"
-	"  --engine ENGINE  what runs guest code: interp, auto (default)\n"
+	"  --engine ENGINE  what runs guest code: interp, jit, auto (default)\n"
 	"  --trace LIST     trace events to standard error; see `umbra run --help`\n"
 	"  -v, --verbose    say what is picked\n"
 	"  -h, --help       this text\n"
@@ -127,9 +128,9 @@ static int find_program(const char *name, char *path)
 	return err;
 }
 
-enum reach { REACHED, STATIC, FOREIGN, PRIVILEGED, SCRIPT, UNKNOWN };
+enum reach { REACHED, SUPERVISED, FOREIGN, PRIVILEGED, SCRIPT, UNKNOWN };
 
-/* Does the ELF file's program header table ask for a dynamic loader? */
+/* Does the ELF file's program header table ask for this system's dynamic loader? */
 static enum reach elf_reach(int fd, const Elf64_Ehdr *e)
 {
 	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != EM_X86_64)
@@ -272,7 +273,7 @@ static int parse(struct exec_options *o, int argc, char **argv, int *status)
 			}
 			break;
 		case OPT_ENGINE:
-			if (strcmp(optarg, "interp") && strcmp(optarg, "auto")) {
+			if (strcmp(optarg, "interp") && strcmp(optarg, "jit") && strcmp(optarg, "auto")) {
 				msg("--engine: '%s' is unknown; see `umbra exec --help`", optarg);
 				return 0;
 			}

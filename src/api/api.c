@@ -31,8 +31,10 @@ static int read_environment(struct um_vm_config *cfg)
 
 	memset(cfg, 0, sizeof(*cfg));
 	cfg->trace.fd = STDERR_FILENO;
-	/* There is one engine so far: "auto" is the interpreter too. */
-	if (engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
+	cfg->engine = UM_ENGINE_INTERP;
+	if (engine && !strcmp(engine, "jit"))
+		cfg->engine = UM_ENGINE_JIT;
+	else if (engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
 		return bad_value("UMBRA_ENGINE", engine);
 	if (trace && um_trace_parse(trace, &cfg->trace.mask, &bad))
 		return bad_value("UMBRA_TRACE", bad);
@@ -294,6 +296,16 @@ int umbra_next(int fd)
 int umbra_interrupt(void)
 {
 	return um_thread_interrupt();
+}
+
+void umbra_enter(void)
+{
+	um_thread_enter();
+}
+
+void umbra_leave(void)
+{
+	um_thread_leave();
 }
 
 int umbra_sigaction(int sig, const struct sigaction *act, struct sigaction *oldact)

@@ -19,6 +19,11 @@
 	X(blocks_decoded, "blocks decoded")                                               \
 	X(blocks_stale, "blocks decoded again because their bytes changed")               \
 	X(block_flushes, "times the block cache was full and started over")               \
+	X(jit_blocks, "blocks translated")                                                \
+	X(jit_insns, "guest instructions translated")                                     \
+	X(jit_slow, "instructions that translated code left to the interpreter")          \
+	X(jit_dropped, "translated blocks dropped because code changed")                  \
+	X(jit_flushes, "times the code cache was full and started over")                  \
 	X(native_stubs, "native stubs generated")                                         \
 	X(exits, "returns of KVM_RUN to the VMM")                                         \
 	X(io_exits, "port I/O exits to the VMM")                                          \

@@ -137,9 +137,37 @@ struct um_cc {
 #define UM_SPECIAL_DBHIT \
 	BIT(2) /* a data breakpoint was hit by the instruction just done: x->db_hits */
 
+/* What executes guest code. */
+enum um_engine_kind {
+	UM_ENGINE_INTERP,   /* the interpreter alone */
+	UM_ENGINE_JIT,	    /* the translator for what is executed often, else the interpreter */
+	UM_ENGINE_LOCKSTEP, /* both, compared after every block */
+};
+
 struct um_interp;
+struct um_jit;
+
+/*
+ * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
+ * but for the flags.
+ */
+struct um_jit_state {
+	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
+	u64 ctx;		  /* = um_exec.ctx */
+	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;		  /* of jump cache entries that hold now; 0: kicked */
+	void *jump;		  /* the jump cache */
+	const volatile u8 *immediate_exit; /* never NULL */
+	u64 spare[2];			   /* scratch */
+	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
+};
 
 struct um_exec {
+	struct um_jit_state jit;
+	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
+	atomic_uint kick;
+	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
+	u32 jit_threshold; /* executions after which a block is translated */
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
@@ -180,8 +208,6 @@ struct um_exec {
 	struct um_counters *counters;
 	const struct um_trace *trace;
 
-	/* Set by any thread to make the engine leave its loop within one block. */
-	atomic_uint kick;
 	/*
 	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread:
 	 * tested wherever kick is, with the same effect.  NULL: there is none (tests).
@@ -210,6 +236,16 @@ struct um_exec {
 	struct um_pio pio;
 
 	struct um_interp *interp;
+	struct um_jit *translator; /* NULL: none */
+	u32 jit_key;
+	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
 };
+
+/* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */
+static inline void um_exec_kick(struct um_exec *x)
+{
+	atomic_store(&x->kick, 1);
+	__atomic_store_n(&x->jit.stamp, 0, __ATOMIC_SEQ_CST);
+}
 
 #endif

@@ -35,11 +35,13 @@
 #include "base/bits.h"
 #include "base/types.h"
 
-#define UM_TLB_BITS    12
-#define UM_TLB_ENTRIES (1u << UM_TLB_BITS)
-#define UM_TLB_NR_CTX  4095 /* context numbers 4..4094; 0 never matches */
+#define UM_TLB_BITS   12
+#define UM_TLB_PAGES  (1u << UM_TLB_BITS) /* of one context, before the first two share an entry */
+#define UM_TLB_NR_CTX 4095		  /* context numbers 4..4094; 0 never matches */
 #define UM_TLB_SPREAD \
 	5 /* low bits of a context number that the index depends on; bits 0-1 are the privilege */
+#define UM_TLB_SPREAD_SHIFT (UM_TLB_BITS - UM_TLB_SPREAD)
+#define UM_TLB_ENTRIES	    (2 * UM_TLB_PAGES)
 /* The tag of an empty entry: of no context that is ever used, and not of context 0 either. */
 #define UM_TLB_EMPTY 0xfffull
 
@@ -62,6 +64,8 @@ struct um_tlb_entry {
 	u64 addend; /* hva - gva, modulo 2^64 */
 };
 
+#define UM_TLB_GUARD_BITS (1u << 16)
+
 struct um_tlb {
 	/* Context numbers of the current root, by enum um_tlb_priv; never 0 while a root is loaded. */
 	u16 ctx[UM_NR_PRIVS];
@@ -81,6 +85,11 @@ struct um_tlb {
 	 */
 	atomic_uint running;
 	atomic_uint flush; /* UM_TLB_FLUSH_... */
+	/*
+	 * Host pages that never get a write tag, since the engine must see stores to them (translated code): a bit for
+	 * each value of um_tlb_guard_bit(), so now and then a page is guarded without need.
+	 */
+	u64 guard[UM_TLB_GUARD_BITS / 64];
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
@@ -89,10 +98,24 @@ struct um_tlb {
  * the table: a page that the kernel and the user take turns at (a system call's buffers, a signal's frame), or that
  * two processes share (the kernel), has an entry for each.
  */
+static inline unsigned um_tlb_spread(unsigned ctx)
+{
+	return (ctx & ((1u << UM_TLB_SPREAD) - 1)) << UM_TLB_SPREAD_SHIFT;
+}
 static inline unsigned um_tlb_index(gva_t gva, unsigned ctx)
 {
-	return ((gva >> UM_PAGE_SHIFT) ^ (ctx << (UM_TLB_BITS - UM_TLB_SPREAD))) &
-	       (UM_TLB_ENTRIES - 1);
+	return ((gva >> UM_PAGE_SHIFT) & (UM_TLB_PAGES - 1)) + um_tlb_spread(ctx);
+}
+
+static inline unsigned um_tlb_guard_bit(hva_t page)
+{
+	return (page >> UM_PAGE_SHIFT) % UM_TLB_GUARD_BITS;
+}
+static inline bool um_tlb_guarded(const struct um_tlb *t, hva_t page)
+{
+	unsigned n = um_tlb_guard_bit(page);
+
+	return t->guard[n / 64] >> (n % 64) & 1;
 }
 
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
@@ -128,6 +151,26 @@ void um_tlb_init(struct um_tlb *t);
 void um_tlb_flush(struct um_tlb *t);
 /* Go over to context numbers that no entry has (another root).  Owner only. */
 void um_tlb_new_context(struct um_tlb *t);
+/* Give no write tag to @host_page from now on, and take those away that it has.  Owner only. */
+static inline void um_tlb_guard(struct um_tlb *t, hva_t host_page)
+{
+	unsigned bit = um_tlb_guard_bit(host_page);
+
+	t->guard[bit / 64] |= BIT(bit % 64);
+	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
+		struct um_tlb_entry *e = &t->e[n];
+
+		if ((e->tag[UM_WRITE] & UM_PAGE_MASK) + e->addend == host_page)
+			e->tag[UM_WRITE] = UM_TLB_EMPTY;
+	}
+}
+/* Guard no page any more. */
+static inline void um_tlb_unguard_all(struct um_tlb *t)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(t->guard); n++)
+		t->guard[n] = 0;
+}
+
 /* Forget the page of @gva in every context.  Owner only. */
 void um_tlb_flush_page(struct um_tlb *t, gva_t gva);
 /* The same for @npages pages from that of @gva on. */

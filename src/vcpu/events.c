@@ -105,6 +105,8 @@ static bool deliver(struct um_vcpu *v, const struct um_event *ev)
 		return false;
 	}
 	um_trace_event(v, ev);
+	if (ev->kind == UM_EVENT_EXTINT || ev->kind == UM_EVENT_NMI)
+		v->x.code_doubt = true;
 	done = um_engine_deliver(&v->x, ev);
 	um_mmu_leave(v->mmu);
 	return done;
@@ -245,7 +247,7 @@ int um_vcpu_inject(struct um_vcpu *v)
 			 * It got the next of several answers.  The engine finishes it; and leaves then, for what
 			 * waits here has not asked for its window.
 			 */
-			atomic_store(&x->kick, 1);
+			um_exec_kick(x);
 			return 1;
 		}
 	}

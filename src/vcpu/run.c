@@ -343,6 +343,7 @@ static int enter_guest(struct um_vcpu *v)
 	if (!v->lapic && !um_vcpu_set_cr8(v, run->cr8))
 		return -EINVAL;
 	v->ran = true;
+	v->x.code_doubt = true; /* the VMM had its chance to change code */
 	r = um_vcpu_complete_user_io(v);
 	if (r <= 0)
 		return r;

@@ -18,13 +18,15 @@
 #include "cpu/tsc.h"
 #include "vcpu/vcpu.h"
 
+#define JIT_THRESHOLD 16 /* executions after which a block is translated */
+
 _Static_assert(offsetof(struct kvm_run, immediate_exit) < 4 &&
 		       offsetof(struct kvm_run, padding1) == 2,
 	       "immediate_exit and the count of kicks share a futex word");
 
 void um_vcpu_kick(struct um_vcpu *v)
 {
-	atomic_store(&v->x.kick, 1);
+	um_exec_kick(&v->x);
 	/* Sequentially consistent on both sides: either we see it waiting, or it sees the request. */
 	if (atomic_load(&v->waiting)) {
 		__atomic_fetch_add((u16 *)v->run->padding1, 1, __ATOMIC_SEQ_CST);
@@ -131,6 +133,8 @@ static int init_parts(struct um_vcpu *v)
 	v->x.trace = &vm->cfg.trace;
 	v->x.immediate_exit = &v->run->immediate_exit;
 	v->x.split_lock = &vm->split_lock;
+	v->x.engine = (u8)vm->cfg.engine;
+	v->x.jit_threshold = JIT_THRESHOLD;
 	err = um_engine_init(&v->x);
 	if (err)
 		return err;

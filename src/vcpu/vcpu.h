@@ -49,6 +49,7 @@ struct um_vcpu;
 struct um_vm_config {
 	struct um_trace trace;
 	bool tdp, audit;
+	enum um_engine_kind engine;
 	u32 tsc_khz; /* of the host's TSC */
 };
 
@@ -96,13 +97,15 @@ struct um_vm {
 
 	/* kvmclock (pv.c).  Nanoseconds; the host's TSC as their measure. */
 	pthread_mutex_t clock_lock;
-	u64 clock_tsc;	  /* host TSC at which ... */
-	u64 clock_ns;	  /* ... CLOCK_BOOTTIME was this */
-	s64 clock_offset; /* kvmclock - CLOCK_BOOTTIME */
-	u64 tsc_offset;	  /* what vCPUs' TSCs have in common: struct um_cpu.tsc_offset */
-	u64 tsc_ratio;	  /* of the first vCPU */
+	u64 clock_tsc;	     /* host TSC at which ... */
+	u64 clock_ns;	     /* ... kvmclock was this */
+	u32 clock_times_set; /* by KVM_SET_CLOCK */
+	u64 created_tsc;     /* host TSC when the VM was made */
+	u64 tsc_offset;	     /* what vCPUs' TSCs have in common: struct um_cpu.tsc_offset */
+	u64 tsc_ratio;	     /* of the first vCPU */
 	u64 tsc_last_write, tsc_last_write_host; /* to recognize attempts to synchronize */
 	bool tsc_written;
+	pthread_mutex_t pages_lock; /* of vCPUs' kvmclock pages: one writer */
 	gpa_t wall_clock;
 };
 
@@ -168,9 +171,9 @@ struct um_vcpu {
 
 	/* paravirtual (pv.c) */
 	u64 pv_system_time; /* MSR_KVM_SYSTEM_TIME: address and enable bit */
-	u32 pv_version;
-	bool pv_guest_stopped; /* KVM_KVMCLOCK_CTRL */
-	u64 pv_steal;	       /* MSR_KVM_STEAL_TIME */
+	u32 pv_times_set;   /* the clock_times_set that the page tells of; vm->pages_lock */
+	atomic_bool pv_guest_stopped; /* KVM_KVMCLOCK_CTRL */
+	u64 pv_steal;		      /* MSR_KVM_STEAL_TIME */
 	u64 pv_poll_control;
 	bool pv_enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
 	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */

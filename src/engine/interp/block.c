@@ -11,6 +11,7 @@
  * ends with its page never faults on the next.
  */
 #include "engine/interp/block.h"
+#include "engine/jit/jit.h"
 
 #include <string.h>
 
@@ -43,6 +44,8 @@ static bool fetch_slow(struct um_exec *x, gva_t lin, hva_t *hva)
 	case UM_ACCESS_OK:
 	case UM_ACCESS_TRACKED:
 		*hva = (hva_t)f.hva;
+		if (x->translator)
+			um_jit_mapped(x, *hva);
 		return true;
 	case UM_ACCESS_FAULT:
 		um_raise_code(x, UM_VEC_PF, f.error_code);

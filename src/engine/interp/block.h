@@ -32,6 +32,7 @@ struct um_block {
 	struct um_block *next; /* in its hash bucket */
 	/* Bytes to be compared: in the first and last of the aligned words that hold the block. */
 	u64 first_mask, last_mask;
+	u16 hits;   /* executions, until it is translated */
 	u8 key;	    /* enum um_mode, UM_BLOCK_SINGLE */
 	u8 ninsns;  /* without the closing one */
 	u16 nwords; /* 0: crosses a page */

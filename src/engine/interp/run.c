@@ -22,6 +22,7 @@
 
 #include "engine/flags.h"
 #include "engine/interp/block.h"
+#include "engine/jit/jit.h"
 
 /* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
  * stopped? */
@@ -220,6 +221,17 @@ static void loop(struct um_exec *x)
 			prev = NULL;
 			continue;
 		}
+		if (x->translator) {
+			struct um_jit_block *jb = um_jit_find(x);
+
+			if (jb) {
+				um_jit_run(x, jb);
+				prev = NULL;
+				if (x->exit.kind != UM_EXIT_NONE || unlikely(x->special) ||
+				    unlikely(um_interp_kicked(x)))
+					continue;
+			}
+		}
 		um_interp_sync_ctx(x);
 		b = um_block_find(x, x->mode, prev);
 		if (unlikely(!b)) {
@@ -229,8 +241,11 @@ static void loop(struct um_exec *x)
 			if (b && prev && x->interp->flushes == flushes)
 				um_block_link(prev, b);
 		}
-		if (likely(b))
-			execute(x, b);
+		if (unlikely(!b))
+			continue;
+		if (x->translator && b->hits <= x->jit_threshold && b->hits++ == x->jit_threshold)
+			um_jit_add(x, b);
+		execute(x, b);
 		prev = b;
 	}
 }
@@ -268,6 +283,8 @@ enum um_exit_kind um_engine_run(struct um_exec *x)
 	x->exit.insn_len = 0;
 	x->brk = false;
 	um_exec_sync(x);
+	if (x->translator)
+		um_jit_begin(x);
 	loop(x);
 	return leave(x);
 }
@@ -296,11 +313,17 @@ int um_engine_init(struct um_exec *x)
 	}
 	memcpy(in->features, x->cpu.features, sizeof(in->features));
 	x->interp = in;
-	return 0;
+	if (x->engine == UM_ENGINE_INTERP)
+		return 0;
+	err = um_jit_init(x);
+	if (err)
+		um_engine_destroy(x);
+	return err;
 }
 
 void um_engine_destroy(struct um_exec *x)
 {
+	um_jit_destroy(x);
 	if (!x->interp)
 		return;
 	munmap(x->interp->arena, UM_ARENA_SIZE);

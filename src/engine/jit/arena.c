@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: MIT
+/*
+ * The process's area of translated code, and the routines by which C enters it.
+ *
+ * One memfd, mapped writable here and executable there: no page is ever both.  It is made when the first vCPU is, and never grows, so
+ * that a VMM may forbid mmap, mprotect and memfd_create afterwards; memory is used as it is touched.
+ *
+ * A fault in translated code continues at the way to the interpreter of the instruction that it is part of, which executes it anew:
+ * until an instruction has succeeded, it has changed no register of the guest.
+ */
+#include <errno.h>
+#include <pthread.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <ucontext.h>
+#include <unistd.h>
+
+#include "engine/jit/regs.h"
+
+#define NR_CHUNKS (UM_ARENA_DEFAULT / UM_JIT_CHUNK)
+
+static struct {
+	pthread_mutex_t lock;
+	bool failed;
+	u8 *rw;
+	u8 *rx;		      /* set last: read by the signal handler */
+	bool used[NR_CHUNKS]; /* [0]: the routines */
+	struct um_arena_code code;
+} arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+bool um_arena_has(u64 pc)
+{
+	u64 rx = (u64)__atomic_load_n(&arena.rx, __ATOMIC_ACQUIRE);
+
+	return rx && pc - rx < UM_ARENA_DEFAULT;
+}
+
+u8 *um_arena_rx_of(const u8 *rw)
+{
+	return arena.rx + (rw - arena.rw);
+}
+
+u8 *um_arena_rw_of(const u8 *rx)
+{
+	return arena.rw + (rx - arena.rx);
+}
+
+u8 *um_arena_rw(unsigned chunk)
+{
+	return arena.rw + chunk * UM_JIT_CHUNK;
+}
+
+const struct um_arena_code *um_arena_code(void)
+{
+	return &arena.code;
+}
+
+int um_arena_get(void)
+{
+	int found = -1;
+
+	pthread_mutex_lock(&arena.lock);
+	for (unsigned n = 1; n < NR_CHUNKS && found < 0; n++) {
+		if (!arena.used[n]) {
+			arena.used[n] = true;
+			found = (int)n;
+		}
+	}
+	pthread_mutex_unlock(&arena.lock);
+	return found;
+}
+
+void um_arena_put(unsigned chunk)
+{
+	pthread_mutex_lock(&arena.lock);
+	arena.used[chunk] = false;
+	pthread_mutex_unlock(&arena.lock);
+}
+
+/* ---- faults ---- */
+
+/* The number of the block's instruction whose host code has @off. */
+static unsigned insn_at(const struct um_jit_block *b, u32 off)
+{
+	unsigned n = b->ninsns - 1;
+
+	while (n && b->map[n].start > off)
+		n--;
+	return n;
+}
+
+/* In a signal handler, in the thread of the vCPU: rbp is its context. */
+static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
+{
+	const ucontext_t *uc = ucv;
+	const struct um_exec *x;
+	const struct um_jit *j;
+
+	if (!um_arena_has(pc))
+		return 0;
+	x = (const void *)(uc->uc_mcontext.gregs[REG_RBP] - UM_JIT_BIAS);
+	j = x->translator;
+	for (u32 n = j->nblocks; n-- > 0;) {
+		const struct um_jit_block *b = j->block[n];
+
+		if (pc - (uintptr_t)b->code < b->code_len)
+			return (uintptr_t)b->code +
+			       b->map[insn_at(b, (u32)(pc - (uintptr_t)b->code))].slow;
+	}
+	return 0;
+}
+
+/* ---- the routines ---- */
+
+static const u8 saved[] = { H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15 };
+
+static void emit_push(struct um_emit *e, unsigned op, unsigned reg)
+{
+	um_emit_rex(e, 0, 0, 0, reg);
+	um_emit8(e, op | (reg & 7));
+}
+
+/* u64 enter(x: rdi, code: rsi) */
+static void emit_enter(struct um_emit *e, bool flags)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
+		emit_push(e, 0x50, saved[n]);
+	um_emit_alu_imm(e, 1, 5, H_RSP, 8); /* the stack is aligned for calls */
+	um_emit_lea(e, 1, H_CTX, H_RDI, H_RSP, 0, UM_JIT_BIAS);
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
+			um_emit_load(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
+	}
+	if (flags)
+		um_emit_flags_load(e, H_CTX, UM_JIT_OFF(jit.flags));
+	um_emit8(e, 0xff); /* jmp rsi */
+	um_emit8(e, 0xe6);
+}
+
+static void emit_leave(struct um_emit *e)
+{
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
+			um_emit_store(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
+	}
+	um_emit_mov(e, 1, H_RAX, H_RSI);
+	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
+	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
+		emit_push(e, 0x58, saved[n]);
+	um_emit8(e, 0xc3);
+}
+
+static void make_routines(void)
+{
+	struct um_emit e = { .p = arena.rw, .end = arena.rw + UM_JIT_CHUNK };
+
+	arena.code.enter = (void *)um_arena_rx_of(e.p);
+	emit_enter(&e, false);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.enter_flags = (void *)um_arena_rx_of(e.p);
+	emit_enter(&e, true);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.leave = um_arena_rx_of(e.p);
+	emit_leave(&e);
+}
+
+static bool map_arena(void)
+{
+	int fd = memfd_create("umbra-jit", MFD_CLOEXEC);
+	void *rw = MAP_FAILED, *rx = MAP_FAILED;
+
+	if (fd >= 0 && ftruncate(fd, UM_ARENA_DEFAULT) == 0) {
+		rw = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+		rx = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	}
+	if (fd >= 0)
+		close(fd);
+	if (rw == MAP_FAILED || rx == MAP_FAILED) {
+		if (rw != MAP_FAILED)
+			munmap(rw, UM_ARENA_DEFAULT);
+		return false;
+	}
+	arena.rw = rw;
+	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
+	return true;
+}
+
+int um_arena_init(void)
+{
+	int err = 0;
+
+	pthread_mutex_lock(&arena.lock);
+	if (!arena.rx && !arena.failed) {
+		if (!map_arena() || um_uaccess_init() < 0 ||
+		    um_uaccess_add_fixup(arena_fixup) < 0) {
+			arena.failed = true;
+		} else {
+			arena.used[0] = true;
+			make_routines();
+		}
+	}
+	if (arena.failed)
+		err = -ENOMEM;
+	pthread_mutex_unlock(&arena.lock);
+	return err;
+}

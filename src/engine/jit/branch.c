@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: MIT
+/*
+ * What ends a block: near jumps, calls and returns.
+ *
+ * A target in the same page is linked: one jump, patched when the target is there.  Going back, it looks whether the
+ * vCPU is wanted elsewhere first, so no loop of translated code is without an end.
+ *
+ * Any other target is a linear address, looked up in the jump cache:
+ *
+ *	imul t0, t1, K;  shr t0, 15;  and t0, 1ffe0h;  add t0, [jump]
+ *	cmp  [t0], t1;   jne slow
+ *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne slow	(kicked: the stamp is 0)
+ *	... effects of the instruction ...
+ *	and  t1, ~fffh; mov [page], t1
+ *	jmp  [t0 + 16]
+ *
+ * An entry's address is canonical and was executable, so a hit checks that too.  A miss has the interpreter execute
+ * the instruction.
+ */
+#include "engine/jit/trans.h"
+
+#define JUMP_MASK ((s32)(((1u << UM_JIT_JUMP_BITS) - 1) << 5))
+
+static s32 page_off(void)
+{
+	return UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8;
+}
+
+/* ---- links ---- */
+
+void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
+{
+	um_emit_mov_imm(&t->e, H_RSI, UM_JIT_EXIT(t->id, n, kind));
+	um_emit8(&t->e, 0xe9);
+	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
+}
+
+/* A jump to offset @off of the page; flags are saved. */
+static void emit_link(struct um_trans *t, unsigned off)
+{
+	struct um_emit *e = &t->e;
+	struct um_jit_link *l;
+	u8 *site, *kicked = NULL, *wanted = NULL;
+
+	if (t->nlinks == UM_MAX_LINKS) {
+		t->failed = true;
+		return;
+	}
+	if (off <= t->b->insn[t->k].off) {
+		um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
+		um_emit8(e, 0);
+		kicked = um_emit_jcc(e, CC_NZ);
+		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
+		um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
+		um_emit8(e, 0);
+		wanted = um_emit_jcc(e, CC_NZ);
+	}
+	site = um_emit_jmp(e);
+	l = &t->link[t->nlinks];
+	l->site = (u32)(site - t->start);
+	l->stub = (u32)(e->p - t->start);
+	l->off = (u16)off;
+	if (kicked && !e->full) {
+		um_emit_patch(kicked, e->p);
+		um_emit_patch(wanted, e->p);
+	}
+	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
+}
+
+/* ---- the jump cache ---- */
+
+static void emit_lookup(struct um_trans *t)
+{
+	struct um_emit *e = &t->e;
+
+	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
+	um_emit8(e, 0x69);
+	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
+	um_emit32(e, UM_JUMP_HASH);
+	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
+	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), true);
+	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_jump, stamp));
+	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), true);
+}
+
+static void emit_enter_page(struct um_trans *t)
+{
+	um_emit_alu_imm(&t->e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
+	um_emit_store(&t->e, 1, H_T1, H_CTX, page_off());
+}
+
+static void emit_jump_entry(struct um_trans *t)
+{
+	um_emit_rm(&t->e, 0, 0xff, 4, H_T0, offsetof(struct um_jump, code));
+}
+
+/* @host := linear address of offset @off of the page. */
+static void emit_address(struct um_trans *t, unsigned host, s32 off)
+{
+	um_emit_load(&t->e, 1, host, H_CTX, page_off());
+	um_emit_lea(&t->e, t->m64, host, host, H_RSP, 0, off);
+}
+
+void um_emit_goto(struct um_trans *t, unsigned off)
+{
+	um_flags_save(t);
+	emit_link(t, off);
+}
+
+/* ---- instructions ---- */
+
+static s64 target_of(const struct um_insn *i)
+{
+	return (s64)i->off + i->len + (s64)i->imm;
+}
+
+static bool same_page(s64 off)
+{
+	return off >= 0 && off < (s64)UM_PAGE_SIZE;
+}
+
+static void jump_rel(struct um_trans *t, s64 off)
+{
+	if (same_page(off)) {
+		um_emit_goto(t, (unsigned)off);
+		return;
+	}
+	um_flags_save(t);
+	emit_address(t, H_T1, (s32)off);
+	emit_lookup(t);
+	emit_enter_page(t);
+	emit_jump_entry(t);
+}
+
+/* H_T1 := the target that operand 0 has. */
+static void emit_target(struct um_trans *t, const struct um_insn *i)
+{
+	if (i->kind[0] == UM_OPD_GPR) {
+		um_emit_get(t, H_T1, i->reg[0] / 8);
+		return;
+	}
+	um_emit_linear(t, i);
+	um_emit_check(t, t->m64 ? 8 : 4, UM_READ);
+	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
+}
+
+static void jump_indirect(struct um_trans *t, const struct um_insn *i)
+{
+	um_flags_save(t);
+	emit_target(t, i);
+	emit_lookup(t);
+	emit_enter_page(t);
+	emit_jump_entry(t);
+}
+
+static unsigned word(const struct um_trans *t)
+{
+	return t->m64 ? 8 : 4;
+}
+
+/* The return address is stored before the stack pointer moves: a fault of the store leaves nothing done. */
+static void call_near(struct um_trans *t, const struct um_insn *i, s64 off)
+{
+	um_flags_save(t);
+	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
+	emit_address(t, H_T2, i->off + i->len);
+	um_emit_store(&t->e, t->m64, H_T2, H_T1, 0);
+	um_emit_add(t, UM_RSP, -(s32)word(t));
+	emit_link(t, (unsigned)off);
+}
+
+/* To another page, or anywhere: scratch registers don't suffice for all that is known at once. */
+static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 off)
+{
+	struct um_emit *e = &t->e;
+
+	um_flags_save(t);
+	if (!rel) {
+		emit_target(t, i);
+		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	}
+	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
+	if (rel)
+		emit_address(t, H_T1, (s32)off);
+	else
+		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	emit_lookup(t);
+	um_emit_alu_imm(e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
+	emit_address(t, H_T2, i->off + i->len);
+	um_emit_store(e, t->m64, H_T2, H_T1, 0);
+	um_emit_add(t, UM_RSP, -(s32)word(t));
+	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	um_emit_store(e, 1, H_T1, H_CTX, page_off());
+	emit_jump_entry(t);
+}
+
+static void ret(struct um_trans *t, const struct um_insn *i)
+{
+	um_flags_save(t);
+	um_emit_stack(t, 0, word(t), UM_READ);
+	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
+	emit_lookup(t);
+	um_emit_add(t, UM_RSP, (s32)(word(t) + (i->nops ? (u16)i->imm : 0)));
+	emit_enter_page(t);
+	emit_jump_entry(t);
+}
+
+/* The condition code that Jcc has in its opcode. */
+static unsigned condition(const struct um_trans *t, const struct um_insn *i)
+{
+	const u8 *end = t->bytes + (i->off - t->b->insn[0].off) + i->len;
+
+	/* Either a byte of displacement behind 70h + cc, or four (two with 66h: not for us) behind 0F 80h + cc. */
+	if (i->len >= 6 && end[-6] == 0x0f)
+		return end[-5] & 15;
+	return end[-2] & 15;
+}
+
+static void jcc(struct um_trans *t, const struct um_insn *i)
+{
+	struct um_cold *c = &t->cold[t->ncold++];
+
+	um_flags_want(t);
+	c->insn = t->k;
+	c->flags = t->flags;
+	c->site = um_emit_jcc(&t->e, condition(t, i));
+}
+
+void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
+{
+	t->k = c->insn;
+	t->flags = c->flags;
+	if (!t->e.full)
+		um_emit_patch(c->site, t->e.p);
+	jump_rel(t, target_of(&t->b->insn[c->insn]));
+}
+
+static bool takes_operand(const struct um_trans *t, const struct um_insn *i)
+{
+	return i->kind[0] == UM_OPD_GPR || (i->kind[0] == UM_OPD_MEM && um_segment_ok(t, i));
+}
+
+bool um_branch_ok(const struct um_trans *t, const struct um_insn *i)
+{
+	bool rel = i->kind[0] == UM_OPD_REL;
+
+	if ((i->flags & (UM_INSN_FAR | UM_INSN_UD)) || (!t->m64 && i->osz != 4))
+		return false;
+	if (um_is_jcc(i))
+		return t->m64 || i->osz == 4;
+	switch (i->op) {
+	case ZYDIS_MNEMONIC_JMP:
+	case ZYDIS_MNEMONIC_CALL:
+		return rel || takes_operand(t, i);
+	case ZYDIS_MNEMONIC_RET:
+		return true;
+	}
+	return false;
+}
+
+bool um_emit_branch(struct um_trans *t, const struct um_insn *i)
+{
+	bool rel = i->kind[0] == UM_OPD_REL;
+
+	if (!um_branch_ok(t, i))
+		return false;
+	if (um_is_jcc(i))
+		jcc(t, i);
+	else if (i->op == ZYDIS_MNEMONIC_RET)
+		ret(t, i);
+	else if (i->op == ZYDIS_MNEMONIC_JMP && rel)
+		jump_rel(t, target_of(i));
+	else if (i->op == ZYDIS_MNEMONIC_JMP)
+		jump_indirect(t, i);
+	else if (rel && same_page(target_of(i)))
+		call_near(t, i, target_of(i));
+	else
+		call_far(t, i, rel, target_of(i));
+	return true;
+}

@@ -1,0 +1,214 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * The translator: hot blocks of guest code become host code.  Private to the engine.
+ *
+ * What is translated.  Blocks come from the interpreter's cache (interp/block.h) when they were executed often enough: decoded
+ * instructions of one guest page, in 64-bit mode or in 32-bit protected mode with flat segments.  An instruction is copied with its
+ * registers renumbered and its memory operand replaced (copy.h), or it is written anew (branches, the stack), or
+ * translated code leaves, the interpreter's function executes it, and translated code goes on behind it.  This third way is also what
+ * every hard case of the others takes: a TLB miss, a device, a fault.  So exactness is the interpreter's.
+ *
+ * Registers in translated code (JIT_HOST below):
+ *	rbp		struct um_exec + UM_JIT_BIAS
+ *	rsi, rdi, r11	scratch, dead between instructions
+ *	rsp		the host's stack
+ *	all others	general registers of the guest; five of those stay in memory
+ *
+ * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from registers: translate.c keeps track.
+ * Between blocks they are in x->jit.flags.
+ *
+ * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
+ * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
+ * in the jump cache, whose entries hold for one stamp: a fetch context, a mode, and a generation of translations.
+ *
+ * When guest code changes:
+ *   - stores of this vCPU: a page with translated code has no write tag in its TLB (um_tlb_protect()), so they come to
+ *     um_jit_written(), which drops the blocks that they overlap.
+ *   - stores of others (processors, devices): a page is compared with a copy, as far as it was translated, before the first use after
+ *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE,
+ *     a new translation of the page in the TLB.  `doubt` counts those events.
+ *
+ * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
+ * it, and starts over when it can't have another.
+ */
+#ifndef UM_ENGINE_JIT_JIT_H
+#define UM_ENGINE_JIT_JIT_H
+
+#include "engine/interp/block.h"
+#include "engine/jit/emit.h"
+
+#define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
+
+#define UM_JIT_CHUNK	  (1ul << 20)
+#define UM_JIT_HASH_BITS  15
+#define UM_JIT_JUMP_BITS  12
+#define UM_JIT_MAX_INSNS  UM_BLOCK_MAX
+#define UM_JIT_MAX_BLOCKS (1u << 24)
+
+/* Scratch registers and the context. */
+enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
+#define UM_JIT_IN_MEMORY 0xff
+
+/*
+ * Key of a block: everything but the bytes that its translation depends on.
+ */
+enum {
+	UM_JIT_KEY_64 = 1,
+	UM_JIT_KEY_USER = 2,
+	UM_JIT_KEY_VEC = 3 << 2, /* enum um_vec_class that may be used */
+	UM_JIT_KEY_FS = 1 << 4,	 /* FS, GS are flat but for their base */
+	UM_JIT_KEY_GS = 1 << 5,
+};
+#define UM_JIT_KEY_VEC_SHIFT 2
+#define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
+
+/* Why translated code returns: in the low bits; the block's number above. */
+enum um_jit_exit {
+	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
+	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
+	UM_JIT_EXIT_VEC,  /* the block needs the vector registers: load them, enter it again */
+};
+#define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
+
+struct um_jit_page;
+
+/* A way out of a block to a place of the same page. */
+struct um_jit_link {
+	u32 site; /* of the jump's displacement, from the block's code */
+	u32 stub; /* where it goes when not linked */
+	u16 off;  /* target's offset in the page */
+	struct um_jit_block *from;
+	struct um_jit_link *next; /* of the links into a block */
+};
+
+struct um_jit_insn {
+	u32 start;	 /* host code, from the block's code */
+	u32 slow;	 /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	bool host_flags; /* it expects flags in the host's RFLAGS */
+};
+
+struct um_jit_block {
+	hva_t hva;
+	struct um_jit_block *next, *page_next;
+	struct um_jit_page *page;
+	u8 *code; /* executable mapping */
+	u32 key, id, code_len;
+	u16 len; /* guest bytes */
+	u8 ninsns, nlinks;
+	u8 vec; /* enum um_vec_class: what it needs */
+	bool dead;
+	struct um_insn *insn;
+	const u8 *bytes;	 /* of the guest, that it was made from */
+	struct um_jit_insn *map; /* ninsns + 1 */
+	struct um_jit_link *link;
+	struct um_jit_link *in; /* jumps to this block */
+};
+
+struct um_jit_page {
+	hva_t hva;
+	struct um_jit_page *next;
+	struct um_jit_block *blocks;
+	u64 doubt;   /* compared when j->doubt was this */
+	u64 covered; /* 64 pieces of 64 bytes: translated from */
+	u8 copy[4096];
+};
+
+/* The jump cache is indexed by the upper bits of the product of a linear address's low 32 bits with this. */
+#define UM_JUMP_HASH 0x9e3779b1u
+
+struct um_jump {
+	gva_t lin;
+	u64 stamp;
+	void *code;
+	u64 pad;
+};
+_Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
+
+#define UM_ARENA_DEFAULT (64ul << 20)
+
+struct um_jit {
+	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
+	struct um_jit_page *pages[1 << 12];
+	struct um_jump jump[1 << UM_JIT_JUMP_BITS];
+
+	/* code: a chunk in use, and those before it */
+	u8 *rw, *rw_end; /* where the next block goes */
+	u8 chunk[UM_ARENA_DEFAULT / UM_JIT_CHUNK];
+	unsigned nchunks;
+
+	/* descriptions of blocks: given out from the start */
+	char *meta;
+	size_t meta_used;
+	struct um_jit_block **block; /* by number */
+	u32 nblocks;
+
+	u64 doubt;
+	u64 gen;		/* of jump cache entries */
+	u32 tlb_seq, tlb_epoch; /* the TLB's, as of gen */
+	u64 features[4];
+	struct um_insn one[2]; /* for executing one instruction */
+};
+
+static inline unsigned um_jit_bucket(hva_t hva)
+{
+	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_HASH_BITS));
+}
+
+/* ---- arena.c ---- */
+/* Make the process's code area and the routines that every vCPU enters by.  Idempotent.  0 or -errno. */
+int um_arena_init(void);
+/* A free chunk: its number; -1: none. */
+int um_arena_get(void);
+void um_arena_put(unsigned chunk);
+u8 *um_arena_rw(unsigned chunk);
+/* Between the two mappings. */
+u8 *um_arena_rx_of(const u8 *rw);
+u8 *um_arena_rw_of(const u8 *rx);
+bool um_arena_has(u64 pc);
+/* Routines */
+struct um_arena_code {
+	/* Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags: enter_flags. */
+	u64 (*enter)(struct um_exec *x, const void *code);
+	u64 (*enter_flags)(struct um_exec *x, const void *code);
+	/* Where translated code goes to return rsi. */
+	const u8 *leave;
+};
+const struct um_arena_code *um_arena_code(void);
+
+/* ---- translate.c ---- */
+/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room (*@full). */
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      bool *full);
+
+/* ---- page.c ---- */
+struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
+/* @b was translated: note its page. */
+bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b);
+/* Compare what was translated of the page with memory; drop what changed. */
+void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
+/* The host bytes [hva, hva + len) of one page are about to be, or were, stored to by this vCPU. */
+void um_jit_written(struct um_exec *x, const void *hva, unsigned len);
+/* The page of @hva was mapped anew for execution: compare it before its code is used. */
+void um_jit_mapped(struct um_exec *x, hva_t hva);
+void um_jit_drop(struct um_exec *x, struct um_jit_block *b);
+
+/* ---- run.c ---- */
+int um_jit_init(struct um_exec *x);
+void um_jit_destroy(struct um_exec *x);
+void um_jit_flush(struct um_exec *x);
+/* See that there is room for @size bytes of code at j->rw. */
+bool um_jit_room(struct um_jit *j, size_t size);
+/* Memory for descriptions; NULL: full. */
+void *um_jit_meta(struct um_jit *j, size_t size);
+/* Translate @b, which the state of @x is about to execute. */
+void um_jit_add(struct um_exec *x, const struct um_block *b);
+/* The block translated for the state of @x; NULL: none yet. */
+struct um_jit_block *um_jit_find(struct um_exec *x);
+/* Run @b and what follows, until the interpreter or the vCPU layer must act. */
+void um_jit_run(struct um_exec *x, struct um_jit_block *b);
+/* The key of the present state. */
+u32 um_jit_key(const struct um_exec *x);
+/* At the start of um_engine_run(). */
+void um_jit_begin(struct um_exec *x);
+
+#endif

@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Guest memory in translated code: the linear address, and the software TLB (mmu/tlb.h) looked up inline.
+ *
+ *	lea  t1, [operand]
+ *	mov  t0, t1;  shr t0, 7;  and t0, 1ffe0h	offset of the entry: (page number mod 4096) * 32
+ *	add  t0, [tlb]					of the context
+ *	lea  t2, [t1 + size - 1]			an access that crosses a page misses
+ *	and  t2, ~fffh;  or t2, [ctx];  cmp t2, [t0 + tag]
+ *	jne  slow
+ *	add  t1, [t0 + addend]
+ */
+#include "engine/jit/trans.h"
+
+_Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
+#define ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
+#define ENTRY_MASK  ((UM_TLB_PAGES - 1) << 5)
+
+void um_emit_get(struct um_trans *t, unsigned host, unsigned guest)
+{
+	unsigned h = um_jit_host(guest);
+
+	if (h == UM_JIT_IN_MEMORY)
+		um_emit_load(&t->e, 1, host, H_CTX, um_jit_gpr(guest));
+	else if (h != host)
+		um_emit_mov(&t->e, 1, host, h);
+}
+
+void um_emit_put(struct um_trans *t, unsigned guest, unsigned host)
+{
+	unsigned h = um_jit_host(guest);
+
+	if (h == UM_JIT_IN_MEMORY)
+		um_emit_store(&t->e, 1, host, H_CTX, um_jit_gpr(guest));
+	else if (h != host)
+		um_emit_mov(&t->e, 1, h, host);
+}
+
+void um_emit_add(struct um_trans *t, unsigned guest, s32 n)
+{
+	unsigned h = um_jit_host(guest);
+
+	if (h == UM_JIT_IN_MEMORY) {
+		um_emit_load(&t->e, 1, H_T2, H_CTX, um_jit_gpr(guest));
+		um_emit_lea(&t->e, t->m64, H_T2, H_T2, H_RSP, 0, n);
+		um_emit_store(&t->e, 1, H_T2, H_CTX, um_jit_gpr(guest));
+	} else {
+		um_emit_lea(&t->e, t->m64, h, h, H_RSP, 0, n);
+	}
+}
+
+bool um_segment_ok(const struct um_trans *t, const struct um_insn *i)
+{
+	if (i->asz == 2)
+		return false;
+	if (t->m64)
+		return true;
+	if (i->seg == UM_FS)
+		return t->key & UM_JIT_KEY_FS;
+	if (i->seg == UM_GS)
+		return t->key & UM_JIT_KEY_GS;
+	return i->seg != UM_CS; /* it may be unreadable, and can't be written */
+}
+
+/* The host register that has guest register @guest, loaded into @scratch if need be. */
+static unsigned reg_in(struct um_trans *t, unsigned guest, unsigned scratch)
+{
+	unsigned h = um_jit_host(guest);
+
+	if (h != UM_JIT_IN_MEMORY)
+		return h;
+	um_emit_load(&t->e, 1, scratch, H_CTX, um_jit_gpr(guest));
+	return scratch;
+}
+
+void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w)
+{
+	struct um_emit *e = &t->e;
+	unsigned base, index;
+
+	if (i->base == UM_REG_ZERO && i->index == UM_REG_ZERO) {
+		um_emit_mov_imm(e, dst, w ? (u64)i->disp : (u32)i->disp);
+	} else if (i->disp != (s32)i->disp) {
+		t->failed = true; /* no encoding has this */
+	} else if (i->base == UM_REG_PAGE) {
+		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8);
+		um_emit_lea(e, w, dst, H_T1, H_RSP, 0, (s32)i->disp);
+	} else if (i->base == UM_REG_ZERO) {
+		index = reg_in(t, i->index, H_T1);
+		um_emit_lea_nobase(e, w, dst, index, i->scale, (s32)i->disp);
+	} else if (i->index == UM_REG_ZERO) {
+		base = reg_in(t, i->base, H_T1);
+		if (i->disp || !w)
+			um_emit_lea(e, w, dst, base, H_RSP, 0, (s32)i->disp);
+		else if (base != dst)
+			um_emit_mov(e, 1, dst, base);
+	} else {
+		base = reg_in(t, i->base, H_T1);
+		index = reg_in(t, i->index, H_T2);
+		um_emit_lea(e, w, dst, base, index, i->scale, (s32)i->disp);
+	}
+}
+
+void um_emit_linear(struct um_trans *t, const struct um_insn *i)
+{
+	um_emit_offset(t, i, H_T1, i->asz == 8);
+	if (i->seg >=
+	    UM_FS) /* ADD t1, [base]: of 32 bits outside 64-bit mode, where linear addresses are that wide */
+		um_emit_rm(&t->e, t->m64, 0x03, H_T1, H_CTX, UM_JIT_OFF(seg_base) + i->seg * 8);
+}
+
+void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved)
+{
+	if (t->nsites == UM_MAX_SITES) {
+		t->failed = true;
+		return;
+	}
+	t->site[t->nsites++] = (struct um_site){ .at = site, .insn = (u8)t->k, .saved = saved };
+	t->has_slow[t->k] = true;
+}
+
+void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc)
+{
+	struct um_emit *e = &t->e;
+	s32 tag = (s32)offsetof(struct um_tlb_entry, tag) + 8 * (s32)acc;
+
+	um_emit_mov(e, 0, H_T0, H_T1);
+	um_emit_shift(e, 0, 5, H_T0, ENTRY_SHIFT);
+	um_emit_alu_imm(e, 0, 4, H_T0, ENTRY_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
+	if (size > 1)
+		um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, (s32)size - 1);
+	else
+		um_emit_mov(e, 1, H_T2, H_T1);
+	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, tag);
+	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+}
+
+void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc)
+{
+	unsigned sp = reg_in(t, UM_RSP, H_T1);
+
+	um_emit_lea(&t->e, t->m64, H_T1, sp, H_RSP, 0, off);
+	um_emit_check(t, size, acc);
+}

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Pages that translated code was made from, and what happens when they change (jit.h).
+ *
+ * A page keeps a copy of those of its 64 pieces that blocks were made from.  To compare the copy with memory is cheap enough
+ * (some 50 ns a page) to be done after every event by which this vCPU may learn that others changed code.
+ */
+#include "engine/jit/jit.h"
+
+#define PIECE 64u
+
+static struct um_jit_page **bucket(struct um_jit *j, hva_t hva)
+{
+	return &j->pages[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->pages)];
+}
+
+struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva)
+{
+	struct um_jit_page *p = *bucket(j, hva);
+
+	hva &= UM_PAGE_MASK;
+	while (p && p->hva != hva)
+		p = p->next;
+	return p;
+}
+
+static u64 pieces(unsigned off, unsigned len)
+{
+	return GENMASK((off + len - 1) / PIECE, off / PIECE);
+}
+
+bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_page *p = um_jit_page_find(j, b->hva);
+	unsigned off = b->hva & ~UM_PAGE_MASK;
+	u64 need = pieces(off, b->len);
+
+	if (!p) {
+		struct um_jit_page **head = bucket(j, b->hva);
+
+		p = um_jit_meta(j, sizeof(*p));
+		if (!p)
+			return false;
+		p->hva = b->hva & UM_PAGE_MASK;
+		p->next = *head;
+		p->blocks = NULL;
+		p->covered = 0;
+		p->doubt = j->doubt;
+		*head = p;
+		um_tlb_guard(x->tlb, p->hva);
+	}
+	for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
+		if ((need & ~p->covered & BIT(n)) &&
+		    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
+			return false;
+	}
+	/* What others changed meanwhile: the block is of the past already. */
+	if (memcmp(p->copy + off, b->bytes, b->len))
+		return false;
+	p->covered |= need;
+	b->page = p;
+	b->page_next = p->blocks;
+	p->blocks = b;
+	return true;
+}
+
+void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_block **h = &j->hash[um_jit_bucket(b->hva)], **q = &b->page->blocks;
+
+	while (*h && *h != b)
+		h = &(*h)->next;
+	if (*h)
+		*h = b->next;
+	while (*q && *q != b)
+		q = &(*q)->page_next;
+	if (*q)
+		*q = b->page_next;
+	for (struct um_jit_link *l = b->in; l; l = l->next) {
+		u8 *code = um_arena_rw_of(l->from->code);
+
+		um_emit_patch(code + l->site, code + l->stub);
+	}
+	b->in = NULL;
+	b->dead = true;
+	j->gen++;
+	um_count(x->counters, jit_dropped);
+}
+
+/* Drop the blocks with bytes in [off, off + len). */
+static void drop_range(struct um_exec *x, struct um_jit_page *p, unsigned off, unsigned len)
+{
+	struct um_jit_block *b, *next;
+
+	for (b = p->blocks; b; b = next) {
+		unsigned at = b->hva & ~UM_PAGE_MASK;
+
+		next = b->page_next;
+		if (at < off + len && off < at + b->len)
+			um_jit_drop(x, b);
+	}
+}
+
+void um_jit_written(struct um_exec *x, const void *hva, unsigned len)
+{
+	struct um_jit_page *p = um_jit_page_find(x->translator, (hva_t)hva);
+	unsigned off = (hva_t)hva & ~UM_PAGE_MASK;
+
+	if (p && (p->covered & pieces(off, len)))
+		drop_range(x, p, off, len);
+}
+
+void um_jit_mapped(struct um_exec *x, hva_t hva)
+{
+	struct um_jit_page *p = um_jit_page_find(x->translator, hva);
+
+	if (p)
+		p->doubt = 0;
+}
+
+void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
+{
+	struct um_jit_block *b, *next;
+	u8 now[UM_PAGE_SIZE];
+	u64 changed = 0;
+
+	if (um_copy_from(now, (void *)p->hva, UM_PAGE_SIZE))
+		changed = p->covered; /* the host has no page any more */
+	for (u64 left = p->covered & ~changed; left; left &= left - 1) {
+		unsigned n = (unsigned)__builtin_ctzll(left);
+
+		if (memcmp(p->copy + n * PIECE, now + n * PIECE, PIECE))
+			changed |= BIT(n);
+	}
+	p->doubt = x->translator->doubt;
+	if (likely(!changed))
+		return;
+	for (b = p->blocks; b; b = next) {
+		unsigned off = b->hva & ~UM_PAGE_MASK;
+
+		next = b->page_next;
+		if ((changed & pieces(off, b->len)) && memcmp(b->bytes, now + off, b->len))
+			um_jit_drop(x, b);
+	}
+	for (; changed; changed &= changed - 1) {
+		unsigned n = (unsigned)__builtin_ctzll(changed);
+
+		memcpy(p->copy + n * PIECE, now + n * PIECE, PIECE);
+	}
+}

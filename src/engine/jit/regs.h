@@ -1,0 +1,39 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * Where the guest's general registers are while translated code runs, and where things are from rbp.
+ *
+ * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH CH DH BH.  What
+ * stays in memory is used least by compilers.
+ */
+#ifndef UM_ENGINE_JIT_REGS_H
+#define UM_ENGINE_JIT_REGS_H
+
+#include "engine/jit/jit.h"
+
+/* X(guest register, host register or UM_JIT_IN_MEMORY), in encoding order */
+#define UM_JIT_HOST(X)                                                                      \
+	X(RAX, H_RAX)                                                                       \
+	X(RCX, H_RCX) X(RDX, H_RDX) X(RBX, H_RBX) X(RSP, H_R12) X(RBP, H_R13) X(RSI, H_R10) \
+		X(RDI, H_R14) X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY)              \
+			X(R11, UM_JIT_IN_MEMORY) X(R12, H_R15) X(R13, UM_JIT_IN_MEMORY)     \
+				X(R14, UM_JIT_IN_MEMORY) X(R15, UM_JIT_IN_MEMORY)
+
+static inline unsigned um_jit_host(unsigned guest)
+{
+	static const u8 host[UM_NR_GPRS] = {
+#define X(g, h) [UM_##g] = h,
+		UM_JIT_HOST(X)
+#undef X
+	};
+
+	return host[guest];
+}
+
+#define UM_JIT_OFF(field) ((s32)offsetof(struct um_exec, field) - UM_JIT_BIAS)
+
+static inline s32 um_jit_gpr(unsigned guest)
+{
+	return UM_JIT_OFF(cpu.gpr) + (s32)guest * 8;
+}
+
+#endif

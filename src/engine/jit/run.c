@@ -1,0 +1,334 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Running translated code: entering it, and what to do when it comes back (enum um_jit_exit).
+ *
+ * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
+ * code is.
+ *
+ * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to 0, which no entry of the jump cache has; translated code looks at
+ * one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
+ * stamp stays.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+
+#include "engine/flags.h"
+#include "engine/jit/regs.h"
+
+#define META_SIZE (64ul << 20)
+#define HOST_IF \
+	(RFLAGS_IF | RFLAGS_FIXED1) /* what POPFQ must load besides the guest's status flags */
+
+/* ---- memory ---- */
+
+void *um_jit_meta(struct um_jit *j, size_t size)
+{
+	void *p = j->meta + j->meta_used;
+
+	size = ALIGN_UP(size, 64ul);
+	if (j->meta_used + size > META_SIZE)
+		return NULL;
+	j->meta_used += size;
+	return p;
+}
+
+bool um_jit_room(struct um_jit *j, size_t size)
+{
+	int chunk;
+
+	if ((size_t)(j->rw_end - j->rw) >= size)
+		return true;
+	chunk = um_arena_get();
+	if (chunk < 0)
+		return false;
+	j->chunk[j->nchunks++] = (u8)chunk;
+	j->rw = um_arena_rw((unsigned)chunk);
+	j->rw_end = j->rw + UM_JIT_CHUNK;
+	return true;
+}
+
+void um_jit_flush(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+
+	while (j->nchunks > 1)
+		um_arena_put(j->chunk[--j->nchunks]);
+	if (j->nchunks) {
+		j->rw = um_arena_rw(j->chunk[0]);
+		j->rw_end = j->rw + UM_JIT_CHUNK;
+	}
+	memset(j->hash, 0, sizeof(j->hash));
+	memset(j->pages, 0, sizeof(j->pages));
+	j->meta_used = 0;
+	j->nblocks = 0;
+	j->gen++;
+	um_tlb_unguard_all(x->tlb);
+	um_count(x->counters, jit_flushes);
+}
+
+int um_jit_init(struct um_exec *x)
+{
+	struct um_jit *j;
+	int err = um_arena_init();
+
+	if (err)
+		return err;
+	j = calloc(1, sizeof(*j));
+	if (!j)
+		return -ENOMEM;
+	j->meta = mmap(NULL, META_SIZE, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	j->block = mmap(NULL, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]), PROT_READ | PROT_WRITE,
+			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (j->meta == MAP_FAILED || j->block == MAP_FAILED) {
+		if (j->meta != MAP_FAILED)
+			munmap(j->meta, META_SIZE);
+		if (j->block != MAP_FAILED)
+			munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
+		free(j);
+		return -ENOMEM;
+	}
+	j->gen = j->doubt = 1;
+	memcpy(j->features, x->cpu.features, sizeof(j->features));
+	x->jit.jump = j->jump;
+	x->translator = j;
+	return 0;
+}
+
+void um_jit_destroy(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+
+	if (!j)
+		return;
+	while (j->nchunks)
+		um_arena_put(j->chunk[--j->nchunks]);
+	munmap(j->meta, META_SIZE);
+	munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
+	free(j);
+	x->translator = NULL;
+}
+
+/* ---- what blocks are looked up by ---- */
+
+/* Is segment @s, outside 64-bit mode, all of the linear address space, readable and writable? */
+static bool flat(const struct um_exec *x, enum um_seg s)
+{
+	return (x->seg_flat[s] & (BIT(UM_READ) | BIT(UM_WRITE))) == (BIT(UM_READ) | BIT(UM_WRITE));
+}
+
+u32 um_jit_key(const struct um_exec *x)
+{
+	u32 key = x->cpu.cpl == 3 ? UM_JIT_KEY_USER : 0;
+
+	if (x->mode == UM_MODE_64)
+		return key | UM_JIT_KEY_64;
+	if (x->mode != UM_MODE_32 || x->seg_base[UM_CS] || x->cpu.seg[UM_CS].limit != 0xffffffff ||
+	    x->sp_mask != 0xffffffff || !flat(x, UM_SS) || x->seg_base[UM_SS] || !flat(x, UM_DS) ||
+	    x->seg_base[UM_DS] || !flat(x, UM_ES) || x->seg_base[UM_ES])
+		return UM_JIT_KEY_NONE;
+	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
+}
+
+/* Bring what translated code reads up to date. */
+static void sync_state(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+
+	um_interp_sync_ctx(x);
+	if (unlikely(x->tlb->seq != j->tlb_seq || x->tlb->epoch != j->tlb_epoch)) {
+		j->tlb_seq = x->tlb->seq;
+		j->tlb_epoch = x->tlb->epoch;
+		j->gen++;
+	}
+	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
+	x->jit.ctx = x->ctx;
+	__atomic_store_n(&x->jit.stamp, j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx,
+			 __ATOMIC_SEQ_CST);
+}
+
+static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
+{
+	struct um_jit_block *b = x->translator->hash[um_jit_bucket(hva)];
+
+	while (b && (b->hva != hva || b->key != key))
+		b = b->next;
+	if (b && unlikely(b->page->doubt != x->translator->doubt)) {
+		um_jit_page_check(x, b->page);
+		if (b->dead)
+			return NULL;
+	}
+	return b;
+}
+
+struct um_jit_block *um_jit_find(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	gva_t lin = x->cpu.rip;
+	struct um_jit_block *b;
+	struct um_jump *e;
+	hva_t hva;
+
+	x->jit_key = um_jit_key(x);
+	if (x->jit_key == UM_JIT_KEY_NONE)
+		return NULL;
+	um_interp_sync_ctx(x);
+	hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
+	if (!hva)
+		return NULL;
+	b = block_at(x, hva, x->jit_key);
+	if (!b)
+		return NULL;
+	sync_state(x);
+	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
+	e = &j->jump[(u32)((u32)lin * UM_JUMP_HASH) >> (32 - UM_JIT_JUMP_BITS)];
+	e->lin = lin;
+	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+	e->code = b->code;
+	return b;
+}
+
+void um_jit_add(struct um_exec *x, const struct um_block *b)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_block *jb;
+	bool full;
+
+	x->jit_key = um_jit_key(x);
+	if (x->jit_key == UM_JIT_KEY_NONE)
+		return;
+	jb = um_jit_translate(x, b, x->jit_key, &full);
+	if (full) {
+		um_jit_flush(x);
+		return;
+	}
+	if (!jb || !um_jit_page_add(x, jb))
+		return;
+	jb->next = j->hash[um_jit_bucket(jb->hva)];
+	j->hash[um_jit_bucket(jb->hva)] = jb;
+	um_count(x->counters, jit_blocks);
+	um_count_add(x->counters, jit_insns, jb->ninsns);
+}
+
+/* ---- exits ---- */
+
+static const struct um_insn *op_stop(struct um_exec *x, const struct um_insn *i)
+{
+	return i;
+}
+
+/*
+ * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
+ * true if translated code can go on behind it.
+ */
+static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	struct um_insn *one = x->translator->one;
+	const struct um_insn *r;
+	bool again;
+
+	one[0] = b->insn[k];
+	one[1].fn = op_stop;
+	one[1].off = (u16)(one[0].off + one[0].len);
+	one[1].len = 0;
+	x->code_page = b->hva & UM_PAGE_MASK;
+	um_set_status(x, x->jit.flags);
+	um_count(x->counters, jit_slow);
+	r = one[0].fn(x, &one[0]);
+	again = !x->brk && !b->dead && !x->special &&
+		!(one[0].flags & (UM_INSN_END | UM_INSN_BRANCH));
+	x->brk = false;
+	if (!r)
+		return false;
+	x->cpu.rip = um_rip(x, &one[1]);
+	return again;
+}
+
+/* Exit @l of a block: the block to go on in; NULL: none yet.  Sets cpu.rip. */
+static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
+{
+	struct um_jit_block *to;
+
+	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + l->off;
+	if (x->mode != UM_MODE_64)
+		x->cpu.rip = (u32)x->cpu.rip;
+	if (l->off >= UM_PAGE_SIZE)
+		return um_jit_find(x);
+	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
+	if (!to || l->from->dead)
+		return to;
+	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
+	l->next = to->in;
+	to->in = l;
+	return to;
+}
+
+static bool kicked(const struct um_exec *x)
+{
+	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
+}
+
+void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+{
+	const struct um_arena_code *a = um_arena_code();
+	struct um_jit *j = x->translator;
+	const u8 *code = b->code;
+	bool flags = false;
+
+	x->jit.flags = um_status(x) | HOST_IF;
+	sync_state(x);
+	while (!kicked(x)) {
+		u64 ret = (flags ? a->enter_flags : a->enter)(x, code);
+		unsigned k = (ret >> 2) & 63;
+
+		b = j->block[ret >> 8];
+		flags = false;
+		switch ((enum um_jit_exit)(ret & 3)) {
+		case UM_JIT_EXIT_LINK:
+			b = follow(x, &b->link[k]);
+			if (!b)
+				goto out;
+			code = b->code;
+			break;
+		case UM_JIT_EXIT_SLOW:
+			if (execute_one(x, b, k)) {
+				code = b->code + b->map[k + 1].start;
+				flags = b->map[k + 1].host_flags;
+				x->jit.flags = um_status(x) | HOST_IF;
+				break;
+			}
+			if (x->exit.kind != UM_EXIT_NONE || x->special)
+				return;
+			b = um_jit_find(x);
+			if (!b)
+				return;
+			code = b->code;
+			x->jit.flags = um_status(x) | HOST_IF;
+			break;
+		case UM_JIT_EXIT_VEC:
+			break;
+		}
+		sync_state(x);
+	}
+	x->exit.kind = UM_EXIT_KICK;
+out:
+	um_set_status(x, x->jit.flags);
+}
+
+void um_jit_begin(struct um_exec *x)
+{
+	static const u8 never;
+	struct um_jit *j = x->translator;
+
+	x->jit.immediate_exit = x->immediate_exit ? x->immediate_exit : &never;
+	if (x->code_doubt) {
+		x->code_doubt = false;
+		j->doubt++;
+		j->gen++;
+	}
+	if (unlikely(memcmp(j->features, x->cpu.features, sizeof(j->features)))) {
+		memcpy(j->features, x->cpu.features, sizeof(j->features));
+		um_jit_flush(x);
+	}
+}

@@ -1,0 +1,132 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * One translation in progress: what its passes share.  translate.c has the order of passes; flags.c keeps
+ * track of where the status flags are; memory.c writes accesses to guest memory; branch.c what ends a block.
+ */
+#ifndef UM_ENGINE_JIT_TRANS_H
+#define UM_ENGINE_JIT_TRANS_H
+
+#include "engine/jit/copy.h"
+#include "engine/jit/regs.h"
+
+/* Where the guest's status flags can be had. */
+#define UM_FLAGS_HOST	BIT(0) /* in the host's RFLAGS */
+#define UM_FLAGS_SAVED	BIT(1) /* in x->jit.flags */
+#define UM_FLAGS_RECIPE BIT(2) /* by executing the recipe, which needs only registers */
+
+struct um_recipe {
+	u8 len;
+	u16 regs; /* of the guest, that it reads */
+	u8 code[24];
+};
+
+struct um_flag_state {
+	u8 where; /* UM_FLAGS_... */
+	struct um_recipe recipe;
+};
+
+/* How an instruction is translated. */
+enum um_how {
+	UM_HOW_OUT,    /* by the interpreter */
+	UM_HOW_COPY,   /* copied */
+	UM_HOW_BRANCH, /* branch.c */
+	UM_HOW_LEA,
+	UM_HOW_PUSH,
+	UM_HOW_POP,
+	UM_HOW_LEAVE,
+	UM_HOW_NOTHING, /* it does nothing that can be seen */
+};
+
+/* Something to be written behind the block's straight path. */
+struct um_cold {
+	unsigned insn; /* a conditional jump, taken */
+	u8 *site;
+	struct um_flag_state flags;
+};
+
+#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 6)
+#define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
+
+struct um_trans {
+	struct um_exec *x;
+	struct um_jit *j;
+	const struct um_block *b;
+	const u8 *bytes; /* of the guest */
+	u32 key, id;
+	bool m64;
+	struct um_emit e;
+	u8 *start;
+
+	unsigned k; /* the instruction being translated */
+	struct um_facts facts[UM_JIT_MAX_INSNS];
+	enum um_how how[UM_JIT_MAX_INSNS];
+	u16 live[UM_JIT_MAX_INSNS + 1]; /* status flags that matter before instruction n */
+	u8 vec;
+
+	struct um_flag_state flags;
+
+	/* jumps to the slow path of an instruction: to its start, or behind what saves the flags */
+	struct um_site {
+		u8 *at;
+		u8 insn;
+		bool saved;
+	} site[UM_MAX_SITES];
+	unsigned nsites;
+	struct um_cold cold[UM_BLOCK_JCC];
+	unsigned ncold;
+	bool has_slow[UM_JIT_MAX_INSNS];
+	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
+	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
+	struct um_jit_link link[UM_MAX_LINKS];
+	unsigned nlinks;
+	bool failed;
+};
+
+/* ---- flags.c ---- */
+/* Which flags matter, from the end of the block backwards. */
+void um_flags_liveness(struct um_trans *t);
+/* The host's flags are about to be overwritten by the translator's own code. */
+void um_flags_spill(struct um_trans *t);
+/* They must be in x->jit.flags (and may be overwritten). */
+void um_flags_save(struct um_trans *t);
+/* They must be in the host's RFLAGS. */
+void um_flags_want(struct um_trans *t);
+/* Save them from state @s at the place of @t's emitter (cold code). */
+void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
+/* The present instruction is about to write the general registers @regs. */
+void um_flags_registers(struct um_trans *t, u16 regs);
+/* It has written flags; @f says which; @copy is its encoding for the host. */
+void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
+		      const u8 *copy, unsigned len);
+
+/* ---- memory.c ---- */
+/* @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2. */
+void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w);
+/* H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill() before). */
+void um_emit_linear(struct um_trans *t, const struct um_insn *i);
+/* H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2. */
+void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc);
+/* The same for the stack: H_T1 := guest's stack pointer + @off, checked. */
+void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc);
+/* @host := guest register. */
+void um_emit_get(struct um_trans *t, unsigned host, unsigned guest);
+void um_emit_put(struct um_trans *t, unsigned guest, unsigned host);
+/* Guest register += @n, flags untouched. */
+void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
+/* Can the segment of @i's operand be used here? */
+bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
+/* Jump at @site (a displacement) to the slow path of the present instruction. */
+void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
+
+/* ---- branch.c ---- */
+/* Leave with UM_JIT_EXIT(block, @n, @kind). */
+void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
+/* Translate the instruction if it is a near branch.  False: it isn't, or not one for here. */
+bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
+/* The block goes on at offset @off of its page (or in the next one). */
+void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of a conditional jump. */
+void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c);
+bool um_branch_ok(const struct um_trans *t, const struct um_insn *i);
+
+#endif

@@ -1,0 +1,404 @@
+// SPDX-License-Identifier: MIT
+/*
+ * From a block of decoded guest instructions to host code.  Passes:
+ *
+ *	classify	how each instruction is done: copied, written anew, or by the interpreter
+ *	liveness	which status flags matter where (flags.c)
+ *	emit		the straight path
+ *	emit_cold	conditional jumps that are taken; the ways to the interpreter
+ *	finish		describe the block, put it into the tables
+ *
+ * The order within an instruction is what makes restarting exact: memory is checked first, then the one host instruction that has effects
+ * executes; guest registers that live in memory are written last.
+ */
+#include "cpu/cpuid.h"
+#include "engine/jit/trans.h"
+
+#define ROOM 16384 /* bytes of code that a block may take */
+
+/* ---- classify ---- */
+
+static enum um_how classify_stack(const struct um_trans *t, const struct um_insn *i,
+				  struct um_facts *f)
+{
+	*f = (struct um_facts){ .mem_size = 8, .writes = BIT(UM_RSP) };
+	if (i->osz != (t->m64 ? 8 : 4))
+		return UM_HOW_OUT;
+	switch (i->op) {
+	case ZYDIS_MNEMONIC_PUSH:
+		if (i->kind[0] == UM_OPD_GPR || i->kind[0] == UM_OPD_IMM ||
+		    (i->kind[0] == UM_OPD_MEM && um_segment_ok(t, i)))
+			return UM_HOW_PUSH;
+		break;
+	case ZYDIS_MNEMONIC_POP:
+		if (i->kind[0] != UM_OPD_GPR || i->reg[0] == UM_RSP * 8)
+			break;
+		f->writes |= (u16)BIT(i->reg[0] / 8);
+		return UM_HOW_POP;
+	case ZYDIS_MNEMONIC_LEAVE:
+		f->writes |= BIT(UM_RBP);
+		return UM_HOW_LEAVE;
+	}
+	return UM_HOW_OUT;
+}
+
+/* Is it the instruction for the guest that it is for the host? */
+static bool has_feature(const struct um_trans *t, const struct um_facts *f)
+{
+	return f->feature == UM_F_MAX || um_cpu_has(&t->x->cpu, (enum um_feature)f->feature);
+}
+
+static enum um_how classify_one(const struct um_trans *t, const struct um_insn *i, const u8 *bytes,
+				struct um_facts *f)
+{
+	*f = (struct um_facts){ .may_fault = true };
+	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
+		return UM_HOW_OUT;
+	if (i->flags & UM_INSN_BRANCH)
+		return um_branch_ok(t, i) ? UM_HOW_BRANCH : UM_HOW_OUT;
+	if (i->flags & (UM_INSN_END | UM_INSN_SYSTEM))
+		return UM_HOW_OUT;
+	switch (i->op) {
+	case ZYDIS_MNEMONIC_PUSH:
+	case ZYDIS_MNEMONIC_POP:
+	case ZYDIS_MNEMONIC_LEAVE:
+		return classify_stack(t, i, f);
+	case ZYDIS_MNEMONIC_LEA:
+		if (i->osz < 4 || i->asz < 4)
+			return UM_HOW_OUT;
+		*f = (struct um_facts){ .writes = (u16)BIT(i->reg[0] / 8) };
+		return UM_HOW_LEA;
+	}
+	if (!um_jit_analyse((enum um_mode)i->mode, bytes, i->len, f) || !has_feature(t, f) ||
+	    f->x87 || f->mmx || f->mem_masked || f->bit_string || f->vec) {
+		*f = (struct um_facts){ .may_fault = true };
+		return UM_HOW_OUT;
+	}
+	if (f->nothing)
+		return UM_HOW_NOTHING;
+	if ((i->flags & UM_INSN_MEM) && (!f->mem_size || f->mem_size > 64 || !um_segment_ok(t, i)))
+		return UM_HOW_OUT;
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		if ((f->implied & BIT(g)) && um_jit_host(g) != g)
+			return UM_HOW_OUT;
+	}
+	return UM_HOW_COPY;
+}
+
+static bool classify(struct um_trans *t)
+{
+	const u8 *bytes = t->bytes;
+	unsigned out = 0;
+
+	for (unsigned k = 0; k < t->b->ninsns; k++) {
+		const struct um_insn *i = &t->b->insn[k];
+
+		t->how[k] = classify_one(t, i, bytes, &t->facts[k]);
+		out += t->how[k] == UM_HOW_OUT;
+		bytes += i->len;
+	}
+	/* Leaving and coming back costs what some instructions gain. */
+	return out * 2 <= t->b->ninsns;
+}
+
+/* ---- emit ---- */
+
+/* Does instruction @f need the flags that were before it? */
+static bool wants_flags(const struct um_trans *t, const struct um_facts *f)
+{
+	u16 after = t->live[t->k + 1];
+
+	if (f->flags_read)
+		return true;
+	if (!f->flags_written)
+		return false;
+	return f->flags_maybe ? after != 0 : (after & ~f->flags_written) != 0;
+}
+
+static void emit_out(struct um_trans *t)
+{
+	t->slow_flags[t->k] = t->flags;
+	t->has_slow[t->k] = true;
+	um_emit_to_slow(t, um_emit_jmp(&t->e), false);
+	t->flags.where = UM_FLAGS_SAVED;
+}
+
+static void emit_locked_check(struct um_trans *t, unsigned size)
+{
+	if (size == 1)
+		return;
+	um_emit_rex(&t->e, 0, 0, 0, H_T1); /* TEST t1, size - 1 */
+	um_emit8(&t->e, 0xf7);
+	um_emit8(&t->e, 0xc0 | (H_T1 & 7));
+	um_emit32(&t->e, size - 1);
+	um_emit_to_slow(t, um_emit_jcc(&t->e, CC_NZ), false);
+}
+
+static bool emit_copy(struct um_trans *t, const struct um_insn *i)
+{
+	static const u8 scratch[] = { H_T0, H_T2, H_T1 };
+	const struct um_facts *f = &t->facts[t->k];
+	struct um_places p = { .base = H_T1 };
+	unsigned n = 0, avail = f->mem_size ? 2 : 3, len;
+	u8 copy[16];
+
+	um_flags_registers(t, f->writes);
+	if (f->mem_size) {
+		um_flags_spill(t);
+		t->slow_flags[t->k] = t->flags;
+		um_emit_linear(t, i);
+		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
+			emit_locked_check(t, f->mem_size);
+		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
+		if (wants_flags(t, f))
+			um_flags_want(t);
+	} else {
+		if (wants_flags(t, f))
+			um_flags_want(t);
+		t->slow_flags[t->k] = t->flags;
+	}
+	t->has_slow[t->k] |= f->mem_size || f->may_fault;
+
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		p.gpr[g] = (u8)um_jit_host(g);
+		if (p.gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)))
+			continue;
+		if (n == avail)
+			return false;
+		p.gpr[g] = scratch[n++];
+		if ((f->reads | f->partial | f->conditional) & BIT(g))
+			um_emit_load(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
+	}
+	len = um_jit_copy(f, &p, copy);
+	if (!len)
+		return false;
+	um_emit_bytes(&t->e, copy, len);
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY)
+			um_emit_store(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
+	}
+	um_flags_written(t, i, f, copy, len);
+	return true;
+}
+
+static void emit_lea(struct um_trans *t, const struct um_insn *i)
+{
+	unsigned g = i->reg[0] / 8, h = um_jit_host(g);
+
+	um_flags_registers(t, t->facts[t->k].writes);
+	um_emit_offset(t, i, h == UM_JIT_IN_MEMORY ? H_T1 : h, i->osz == 8 && i->asz == 8);
+	if (h == UM_JIT_IN_MEMORY)
+		um_emit_put(t, g, H_T1);
+}
+
+/* What all stack instructions begin with. */
+static void begin_stack(struct um_trans *t)
+{
+	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_spill(t);
+	t->slow_flags[t->k] = t->flags;
+}
+
+static void emit_push(struct um_trans *t, const struct um_insn *i)
+{
+	struct um_emit *e = &t->e;
+	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h;
+
+	begin_stack(t);
+	if (i->kind[0] == UM_OPD_MEM) {
+		um_emit_linear(t, i);
+		um_emit_check(t, size, UM_READ);
+		um_emit_load(e, t->m64, H_T1, H_T1, 0);
+		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	}
+	um_emit_stack(t, -(s32)size, size, UM_WRITE);
+	if (i->kind[0] == UM_OPD_IMM) {
+		um_emit_rm(e, t->m64, 0xc7, 0, H_T1, 0);
+		um_emit32(e, (u32)i->imm);
+	} else if (i->kind[0] == UM_OPD_MEM) {
+		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
+		um_emit_store(e, t->m64, H_T0, H_T1, 0);
+	} else {
+		h = um_jit_host(g);
+		if (h == UM_JIT_IN_MEMORY)
+			um_emit_get(t, h = H_T0, g);
+		um_emit_store(e, t->m64, h, H_T1, 0);
+	}
+	um_emit_add(t, UM_RSP, -(s32)size);
+}
+
+static void emit_pop(struct um_trans *t, const struct um_insn *i)
+{
+	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h = um_jit_host(g);
+
+	begin_stack(t);
+	um_emit_stack(t, 0, size, UM_READ);
+	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
+	if (h == UM_JIT_IN_MEMORY)
+		um_emit_put(t, g, H_T0);
+	um_emit_add(t, UM_RSP, (s32)size);
+}
+
+static void emit_leave(struct um_trans *t)
+{
+	unsigned size = t->m64 ? 8 : 4;
+
+	begin_stack(t);
+	um_emit_get(t, H_T1, UM_RBP);
+	um_emit_check(t, size, UM_READ);
+	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
+	um_emit_get(t, H_T0, UM_RBP);
+	um_emit_lea(&t->e, t->m64, H_T0, H_T0, H_RSP, 0, (s32)size);
+	um_emit_put(t, UM_RSP, H_T0);
+	um_emit_put(t, UM_RBP, H_T1);
+}
+
+static void emit_one(struct um_trans *t, const struct um_insn *i)
+{
+	u8 *start = t->e.p;
+	unsigned nsites = t->nsites;
+	struct um_flag_state flags = t->flags;
+
+	switch (t->how[t->k]) {
+	case UM_HOW_COPY:
+		if (emit_copy(t, i))
+			return;
+		t->e.p = start;
+		t->nsites = nsites;
+		t->flags = flags;
+		break;
+	case UM_HOW_BRANCH:
+		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
+		um_emit_branch(t, i);
+		return;
+	case UM_HOW_LEA:
+		emit_lea(t, i);
+		return;
+	case UM_HOW_PUSH:
+		emit_push(t, i);
+		return;
+	case UM_HOW_POP:
+		emit_pop(t, i);
+		return;
+	case UM_HOW_LEAVE:
+		emit_leave(t);
+		return;
+	case UM_HOW_NOTHING:
+		return;
+	case UM_HOW_OUT:
+		break;
+	}
+	emit_out(t);
+}
+
+static void emit(struct um_trans *t)
+{
+	const struct um_insn *last = &t->b->insn[t->b->ninsns - 1];
+	t->flags.where = UM_FLAGS_SAVED;
+	for (unsigned k = 0; k < t->b->ninsns; k++) {
+		const struct um_insn *i = &t->b->insn[k];
+
+		t->k = k;
+		t->map[k].start = (u32)(t->e.p - t->start);
+		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
+		emit_one(t, i);
+	}
+	t->map[t->b->ninsns].start = (u32)(t->e.p - t->start);
+	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
+	if (um_is_jcc(last) || !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+		um_emit_goto(t, last->off + last->len);
+}
+
+/* ---- emit_cold ---- */
+
+static void emit_cold(struct um_trans *t)
+{
+	u8 *all[UM_JIT_MAX_INSNS], *saved[UM_JIT_MAX_INSNS];
+
+	for (unsigned n = 0; n < t->ncold; n++)
+		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned k = 0; k < t->b->ninsns; k++) {
+		if (!t->has_slow[k])
+			continue;
+		all[k] = t->e.p;
+		t->map[k].slow = (u32)(t->e.p - t->start);
+		um_flags_emit_save(t, &t->slow_flags[k]);
+		saved[k] = t->e.p;
+		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+	}
+	for (unsigned n = 0; n < t->nsites && !t->e.full; n++)
+		um_emit_patch(t->site[n].at,
+			      t->site[n].saved ? saved[t->site[n].insn] : all[t->site[n].insn]);
+}
+
+/* ---- finish ---- */
+
+static struct um_jit_block *finish(struct um_trans *t)
+{
+	unsigned n = t->b->ninsns;
+	size_t insns = n * sizeof(struct um_insn), map = (n + 1) * sizeof(t->map[0]),
+	       links = t->nlinks * sizeof(t->link[0]);
+	struct um_jit_block *jb = um_jit_meta(t->j, sizeof(*jb) + insns + map + links + t->b->len);
+	char *p = (char *)(jb + 1);
+
+	if (!jb)
+		return NULL;
+	*jb = (struct um_jit_block){
+		.hva = t->b->hva,
+		.key = t->key,
+		.id = t->id,
+		.code = um_arena_rx_of(t->start),
+		.code_len = (u32)(t->e.p - t->start),
+		.len = t->b->len,
+		.ninsns = (u8)n,
+		.nlinks = (u8)t->nlinks,
+		.vec = t->vec,
+	};
+	jb->insn = memcpy(p, t->b->insn, insns);
+	jb->link = memcpy(p + insns, t->link, links);
+	jb->map = memcpy(p + insns + links, t->map, map);
+	jb->bytes = memcpy(p + insns + links + map, t->bytes, t->b->len);
+	for (unsigned l = 0; l < t->nlinks; l++)
+		jb->link[l].from = jb;
+	return jb;
+}
+
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      bool *full)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_block *jb;
+	struct um_trans t;
+
+	*full = j->nblocks == UM_JIT_MAX_BLOCKS || !um_jit_room(j, ROOM);
+	if (*full || !b->nwords)
+		return NULL;
+	memset(&t, 0, offsetof(struct um_trans, site));
+	t.x = x;
+	t.j = j;
+	t.b = b;
+	t.bytes = (const u8 *)b->words + (b->hva & 7);
+	t.key = key;
+	t.id = j->nblocks;
+	t.m64 = key & UM_JIT_KEY_64;
+	t.e = (struct um_emit){ .p = j->rw, .end = j->rw_end };
+	t.start = j->rw;
+	t.nsites = t.ncold = t.nlinks = 0;
+	t.failed = false;
+	memset(t.has_slow, 0, sizeof(t.has_slow));
+	memset(t.map, 0, sizeof(t.map));
+	if (!classify(&t))
+		return NULL;
+	um_flags_liveness(&t);
+	emit(&t);
+	emit_cold(&t);
+	if (t.failed || t.e.full)
+		return NULL;
+	jb = finish(&t);
+	*full = !jb;
+	if (!jb)
+		return NULL;
+	j->rw = (u8 *)ALIGN_UP((u64)t.e.p, 16);
+	j->block[j->nblocks++] = jb;
+	return jb;
+}
