@@ -3,12 +3,15 @@
  * Paravirtual time (the kernel's Documentation/virt/kvm/x86/msr.rst): kvmclock, the wall clock, stolen
  * time; and the guest's TSC as far as the VM decides it.
  *
- * kvmclock.  A VM's clock is a linear function of the host's TSC, fixed when the VM is made (or set):
+ * kvmclock.  A VM's clock is a linear function of the host's TSC, fixed when the VM is made or the clock is set:
  *
- *	clock(tsc) = clock_ns + (tsc - clock_tsc) / frequency + clock_offset
+ *	clock(tsc) = clock_ns + (tsc - clock_tsc) / frequency
  *
- * Each vCPU's page says the same in terms of the guest's TSC.  As there is one function for all vCPUs, the
- * readings of different vCPUs agree, and the page says so (TSC_STABLE), as long as their TSCs do.
+ * Each vCPU's page says the same in terms of the guest's TSC, from the same point on: so the readings of
+ * different pages agree to the last bit, and the page says so (TSC_STABLE), as long as the vCPUs' TSCs do.
+ *
+ * Guests rely on it: Linux reads the page of its first CPU on all CPUs, without a system call.  So when the
+ * clock is set, the first vCPU that goes on writes the pages of all that have not come to it yet.
  *
  * Stolen time is the time in KVM_RUN in which the thread neither ran nor slept by the guest's wish: wall
  * time less the thread's CPU time.
@@ -59,9 +62,36 @@ static u64 clock_ns(clockid_t id)
 
 /* ---- the VM's clock ---- */
 
+/* ns = ((ticks << shift) * mul) >> 32, with mul in [2^31, 2^32) for precision. */
+static void tsc_scale_to_ns(u64 hz, u32 *mul, s8 *shift)
+{
+	u64 from = hz, to = NSEC_PER_SEC;
+
+	*shift = 0;
+	while (from >= to * 2) { /* ticks shorter than half a ns: shift them right */
+		from >>= 1;
+		(*shift)--;
+	}
+	while (from < to) {
+		from <<= 1;
+		(*shift)++;
+	}
+	/* Recompute from the exact frequency: shifting right has lost bits. */
+	if (*shift < 0)
+		*mul = (u32)um_min(((u128)to << (32 - *shift)) / hz, (u128)0xffffffffu);
+	else
+		*mul = (u32)um_min(((u128)to << 32) / ((u128)hz << *shift), (u128)0xffffffffu);
+}
+
+/* In the precision that guests have, so that they and the VMM read the same. */
 static u64 tsc_to_ns(const struct um_vm *vm, u64 ticks)
 {
-	return (u64)((u128)ticks * 1000000 / vm->cfg.tsc_khz);
+	u32 mul;
+	s8 shift;
+
+	tsc_scale_to_ns(vm->cfg.tsc_khz * 1000ull, &mul, &shift);
+	ticks = shift < 0 ? ticks >> -shift : ticks << shift;
+	return (u64)((u128)ticks * mul >> 32);
 }
 
 /* Read a clock and the TSC at the same moment, as well as that is possible. */
@@ -90,9 +120,10 @@ u64 um_clock_realtime(u64 *tsc)
 
 void um_clock_init(struct um_vm *vm)
 {
-	vm->clock_ns = clock_with_tsc(CLOCK_BOOTTIME, &vm->clock_tsc);
-	vm->clock_offset = -(s64)vm->clock_ns;
-	vm->tsc_offset = -vm->clock_tsc; /* the guest's TSC starts at 0 with the VM */
+	vm->created_tsc = __rdtsc();
+	vm->clock_tsc = vm->created_tsc;
+	vm->clock_ns = 0;
+	vm->tsc_offset = -vm->created_tsc; /* the guest's TSC starts at 0 with the VM */
 	vm->tsc_ratio = 0;
 }
 
@@ -101,7 +132,7 @@ u64 um_clock_at(struct um_vm *vm, u64 tsc)
 	u64 ns;
 
 	pthread_mutex_lock(&vm->clock_lock);
-	ns = vm->clock_ns + (u64)vm->clock_offset;
+	ns = vm->clock_ns;
 	/* The stamp of another CPU may be a little ahead of this one's. */
 	ns += tsc >= vm->clock_tsc ? tsc_to_ns(vm, tsc - vm->clock_tsc)
 				   : -tsc_to_ns(vm, vm->clock_tsc - tsc);
@@ -122,7 +153,7 @@ void um_clock_get(struct um_vm *vm, struct kvm_clock_data *d)
 int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d)
 {
 	struct um_vcpu *v;
-	u64 tsc, now, want = d->clock;
+	u64 now, want = d->clock;
 	unsigned i;
 
 	if (d->flags & ~(u32)(KVM_CLOCK_REALTIME | KVM_CLOCK_TSC_STABLE | KVM_CLOCK_HOST_TSC))
@@ -132,11 +163,10 @@ int um_clock_set(struct um_vm *vm, const struct kvm_clock_data *d)
 		if (now > d->realtime) /* time that passed since it was saved */
 			want += now - d->realtime;
 	}
-	tsc = __rdtsc();
-	now = um_clock_at(vm, tsc);
 	pthread_mutex_lock(&vm->clock_lock);
-	/* Unsigned: @want is whatever the VMM says. */
-	vm->clock_offset = (s64)((u64)vm->clock_offset + want - now);
+	vm->clock_tsc = __rdtsc();
+	vm->clock_ns = want;
+	vm->clock_times_set++;
 	pthread_mutex_unlock(&vm->clock_lock);
 	um_for_each_vcpu(vm, i, v) um_vcpu_request(v, UM_REQ_CLOCK);
 	return 0;
@@ -156,7 +186,7 @@ void um_tsc_init(struct um_vcpu *v)
 	pthread_mutex_lock(&vm->clock_lock);
 	if (v->x.cpu.tsc_ratio != vm->tsc_ratio && v->index == 0) {
 		vm->tsc_ratio = v->x.cpu.tsc_ratio;
-		vm->tsc_offset = -um_tsc_scale(vm->clock_tsc, vm->tsc_ratio);
+		vm->tsc_offset = -um_tsc_scale(vm->created_tsc, vm->tsc_ratio);
 	}
 	v->x.cpu.tsc_offset = vm->tsc_offset;
 	pthread_mutex_unlock(&vm->clock_lock);
@@ -223,56 +253,55 @@ void um_tsc_set_offset(struct um_vcpu *v, u64 offset)
 
 /* ---- kvmclock pages ---- */
 
-/* ns = ((ticks << shift) * mul) >> 32, with mul in [2^31, 2^32) for precision. */
-static void tsc_scale_to_ns(u64 hz, u32 *mul, s8 *shift)
+/* pages_lock held. */
+static void write_clock_page(struct um_vcpu *v)
 {
-	u64 from = hz, to = NSEC_PER_SEC;
+	struct um_vm *vm = v->vm;
+	u64 msr = READ_ONCE(v->pv_system_time);
+	gpa_t gpa = msr & ~(u64)KVM_MSR_ENABLED;
+	struct pv_time t;
+	u32 version;
+	u64 tsc;
 
-	*shift = 0;
-	while (from >= to * 2) { /* ticks shorter than half a ns: shift them right */
-		from >>= 1;
-		(*shift)--;
-	}
-	while (from < to) {
-		from <<= 1;
-		(*shift)++;
-	}
-	/* Recompute from the exact frequency: shifting right has lost bits. */
-	if (*shift < 0)
-		*mul = (u32)um_min(((u128)to << (32 - *shift)) / hz, (u128)0xffffffffu);
-	else
-		*mul = (u32)um_min(((u128)to << 32) / ((u128)hz << *shift), (u128)0xffffffffu);
+	if (!(msr & KVM_MSR_ENABLED) || um_mem_read(vm->mem, 0, gpa, &t, sizeof(t)))
+		return;
+	/* Odd while it changes: it may be read at this moment.  What the guest was told before stays true. */
+	version = t.version | 1;
+	t = (struct pv_time){ .version = version, .flags = t.flags & PV_GUEST_STOPPED };
+	if (um_mem_write(vm->mem, 0, gpa, &version, sizeof(version)))
+		return;
+	atomic_thread_fence(memory_order_release);
+	pthread_mutex_lock(&vm->clock_lock);
+	tsc = vm->clock_tsc;
+	t.system_time = vm->clock_ns;
+	v->pv_times_set = vm->clock_times_set;
+	pthread_mutex_unlock(&vm->clock_lock);
+	t.tsc_timestamp = um_guest_tsc_at(&v->x.cpu, tsc);
+	tsc_scale_to_ns(v->tsc_khz * 1000ull, &t.tsc_to_system_mul, &t.tsc_shift);
+	if (um_tsc_in_step(vm))
+		t.flags |= PV_TSC_STABLE;
+	if (atomic_exchange(&v->pv_guest_stopped, false))
+		t.flags |= PV_GUEST_STOPPED;
+	um_mem_write(vm->mem, 0, gpa, &t, sizeof(t));
+	atomic_thread_fence(memory_order_release);
+	version++;
+	um_mem_write(vm->mem, 0, gpa, &version, sizeof(version));
 }
 
 void um_pv_update_clock(struct um_vcpu *v)
 {
 	struct um_vm *vm = v->vm;
-	gpa_t gpa = v->pv_system_time & ~(u64)KVM_MSR_ENABLED;
-	struct pv_time t = { 0 };
-	u64 tsc;
+	struct um_vcpu *other;
+	unsigned i;
 
-	if (!(v->pv_system_time & KVM_MSR_ENABLED))
-		return;
-	/* Odd first, in case another vCPU reads this page (the guest's vDSO does). */
-	v->pv_version |= 1;
-	if (um_mem_write(vm->mem, 0, gpa, &v->pv_version, sizeof(v->pv_version)))
-		return;
-	atomic_thread_fence(memory_order_release);
-	tsc = __rdtsc();
-	t.version = v->pv_version;
-	t.tsc_timestamp = um_guest_tsc_at(&v->x.cpu, tsc);
-	t.system_time = um_clock_at(vm, tsc);
-	tsc_scale_to_ns(v->tsc_khz * 1000ull, &t.tsc_to_system_mul, &t.tsc_shift);
-	if (um_tsc_in_step(vm))
-		t.flags |= PV_TSC_STABLE;
-	if (v->pv_guest_stopped) {
-		t.flags |= PV_GUEST_STOPPED;
-		v->pv_guest_stopped = false;
+	pthread_mutex_lock(&vm->pages_lock);
+	um_for_each_vcpu(vm, i, other)
+	{
+		/* Others write theirs once more when they come to it, which changes nothing. */
+		if (other == v || other->pv_times_set != READ_ONCE(vm->clock_times_set))
+			write_clock_page(other);
 	}
-	um_mem_write(vm->mem, 0, gpa, &t, sizeof(t));
-	atomic_thread_fence(memory_order_release);
-	v->pv_version++;
-	um_mem_write(vm->mem, 0, gpa, &v->pv_version, sizeof(v->pv_version));
+	pthread_mutex_unlock(&vm->pages_lock);
 }
 
 bool um_pv_set_system_time(struct um_vcpu *v, u64 val)

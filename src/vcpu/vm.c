@@ -35,6 +35,7 @@ static void destroy(struct um_vm *vm)
 	pthread_mutex_destroy(&vm->lock);
 	pthread_mutex_destroy(&vm->split_lock);
 	pthread_mutex_destroy(&vm->clock_lock);
+	pthread_mutex_destroy(&vm->pages_lock);
 	pthread_mutex_destroy(&vm->timers_lock);
 	pthread_mutex_destroy(&vm->coalesced_lock);
 	pthread_rwlock_destroy(&vm->msr_filter_lock);
@@ -54,6 +55,7 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->split_lock, NULL);
 	pthread_mutex_init(&vm->clock_lock, NULL);
+	pthread_mutex_init(&vm->pages_lock, NULL);
 	pthread_mutex_init(&vm->timers_lock, NULL);
 	pthread_mutex_init(&vm->coalesced_lock, NULL);
 	pthread_rwlock_init(&vm->msr_filter_lock, NULL);
