@@ -81,6 +81,81 @@ static void test_kvmclock(void **state)
 	guest_stop(&g);
 }
 
+/* Let a vCPU run up to the HLT at GUEST_CODE. */
+static void to_hlt(int vcpu, const struct kvm_run *run)
+{
+	struct kvm_regs regs = { .rip = GUEST_CODE, .rflags = 2 };
+	struct kvm_sregs sregs;
+
+	assert_int_equal(io(vcpu, KVM_GET_SREGS, &sregs), 0);
+	sregs.cs.base = 0;
+	sregs.cs.selector = 0;
+	assert_int_equal(io(vcpu, KVM_SET_SREGS, &sregs), 0);
+	assert_int_equal(io(vcpu, KVM_SET_REGS, &regs), 0);
+	assert_int_equal(io(vcpu, KVM_RUN, 0), 0);
+	assert_int_equal(run->exit_reason, KVM_EXIT_HLT);
+}
+
+static void enable_clock(int vcpu, uint64_t gpa)
+{
+	struct {
+		struct kvm_msrs head;
+		struct kvm_msr_entry e;
+	} m = { .head = { .nmsrs = 1 }, .e = { .index = 0x4b564d01, .data = gpa | 1 } };
+
+	assert_int_equal(io(vcpu, KVM_SET_MSRS, &m), 1);
+}
+
+/*
+ * Guests read the page of one vCPU on all (the vDSO does).  So when the clock is set, no vCPU runs before all pages
+ * tell of it.  Pages count on where they are: one may have been restored with the guest's memory.
+ */
+static void test_kvmclock_pages(void **state)
+{
+	static const uint8_t code[] = { HLT };
+	const struct pv_time *t[2];
+	struct kvm_clock_data clock = { .clock = 1000000000000 };
+	struct kvm_run *run;
+	struct guest g;
+	int other;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	other = io(g.vm, KVM_CREATE_VCPU, 1);
+	assert_true(other >= 0);
+	run = umbra_mmap(NULL, 3 * 4096, PROT_READ | PROT_WRITE, MAP_SHARED, other, 0);
+	assert_ptr_not_equal(run, MAP_FAILED);
+	t[0] = (const struct pv_time *)(g.mem + 0x3100);
+	t[1] = (const struct pv_time *)(g.mem + 0x3200);
+	*(uint32_t *)(g.mem + 0x3100) = 1000;
+	enable_clock(g.vcpu, 0x3100);
+	enable_clock(other, 0x3200);
+	to_hlt(g.vcpu, g.run);
+	to_hlt(other, run);
+	assert_true(t[0]->version > 1000 && t[0]->version % 2 == 0);
+	for (unsigned round = 0; round < 2; round++) {
+		/* One function for all, to the last bit. */
+		assert_int_equal(t[0]->tsc_timestamp, t[1]->tsc_timestamp);
+		assert_int_equal(t[0]->system_time, t[1]->system_time);
+		assert_int_equal(t[0]->flags & 1, 1);
+		if (round)
+			break;
+		assert_int_equal(io(g.vm, KVM_SET_CLOCK, &clock), 0);
+		to_hlt(other, run);
+		assert_in_range(guest_ns(t[0], guest_tsc(&g)), clock.clock,
+				clock.clock + 100000000000);
+	}
+	/* A word to one guest that the other's update must not take back. */
+	assert_int_equal(io(g.vcpu, KVM_KVMCLOCK_CTRL, 0), 0);
+	to_hlt(g.vcpu, g.run);
+	assert_int_equal(io(g.vm, KVM_SET_CLOCK, &clock), 0);
+	to_hlt(other, run);
+	assert_int_equal(t[0]->flags, 3);
+	assert_int_equal(t[1]->flags, 1);
+	munmap(run, 3 * 4096);
+	assert_int_equal(umbra_close(other), 0);
+	guest_stop(&g);
+}
+
 static void test_hypercalls(void **state)
 {
 	static const uint8_t code[] = {
@@ -299,11 +374,9 @@ static void test_slots_while_running(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_kvmclock),
-		cmocka_unit_test(test_hypercalls),
-		cmocka_unit_test(test_init_sipi_ipi),
-		cmocka_unit_test(test_kick_hypercall),
-		cmocka_unit_test(test_slots_while_running),
+		cmocka_unit_test(test_kvmclock),       cmocka_unit_test(test_kvmclock_pages),
+		cmocka_unit_test(test_hypercalls),     cmocka_unit_test(test_init_sipi_ipi),
+		cmocka_unit_test(test_kick_hypercall), cmocka_unit_test(test_slots_while_running),
 	};
 
 	guest_save_signals();
