@@ -99,7 +99,7 @@ static bool deliver(struct um_vcpu *v, const struct um_event *ev)
 {
 	bool done;
 
-	if (um_mmu_enter(v->mmu)) {
+	if (um_vcpu_enter_mmu(v)) {
 		v->x.exit.kind = UM_EXIT_INTERNAL;
 		v->x.exit.why = "out of memory for shadow pages";
 		return false;

@@ -8,6 +8,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/tsc.h"
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 /* After x86/regs.h, whose enumerators it defines again as macros of the same values. */
@@ -75,6 +76,8 @@ int um_vcpu_hypercall(struct um_vcpu *v)
 	s64 result;
 
 	um_count(v->counters, hypercalls);
+	if (um_hv_calls_enabled(v))
+		return um_hv_hypercall(v);
 	result = v->x.cpu.cpl ? -KVM_EPERM : call(v, um_trunc(gpr[UM_RAX], size), a);
 	gpr[UM_RAX] = um_trunc((u64)result, size);
 	return um_vcpu_retire(v);

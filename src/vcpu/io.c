@@ -7,6 +7,7 @@
  */
 #include <string.h>
 
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 #define PIO_OFFSET UM_PAGE_SIZE /* of the port data behind struct kvm_run */
@@ -132,6 +133,10 @@ int um_vcpu_complete_user_io(struct um_vcpu *v)
 	case UM_USER_RDMSR:
 	case UM_USER_WRMSR:
 		return um_vcpu_complete_msr(v, what == UM_USER_WRMSR);
+	case UM_USER_HV_CALL:
+		return um_hv_complete_hypercall(v);
+	case UM_USER_HV_SYNDBG:
+		return um_hv_complete_syndbg(v);
 	}
 	return 1;
 }

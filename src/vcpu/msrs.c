@@ -8,6 +8,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
 #include "cpu/tsc.h"
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 #define APIC_BASE_EN BIT(11)
@@ -140,6 +141,8 @@ static bool get_elsewhere(struct um_vcpu *v, u32 msr, bool host, u64 *val)
 		return true;
 	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
 		return v->lapic && um_lapic_msr_read(v->lapic, msr, val);
+	case HV_MSR_FIRST ... HV_MSR_LAST:
+		return um_hv_get_msr(v, msr, host, val);
 	}
 	if (!has_pv(v, msr, host))
 		return false;
@@ -181,6 +184,8 @@ static bool set_elsewhere(struct um_vcpu *v, u32 msr, bool host, u64 val)
 		return um_vcpu_set_apic_base(v, val, host);
 	case MSR_X2APIC_FIRST ... MSR_X2APIC_LAST:
 		return v->lapic && um_lapic_msr_write(v->lapic, msr, val);
+	case HV_MSR_FIRST ... HV_MSR_LAST:
+		return um_hv_set_msr(v, msr, host, val);
 	}
 	if (!has_pv(v, msr, host))
 		return false;

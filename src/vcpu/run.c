@@ -21,6 +21,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 #define POLL_NS 1000000ull /* how late a blocked signal may be noticed: see signal_pending() */
@@ -207,8 +208,28 @@ static void act_on_requests(struct um_vcpu *v)
 		um_vcpu_collect_nmis(v);
 	if (req & UM_REQ_UNHALT)
 		v->pv_unhalted = true;
-	if (req & UM_REQ_CLOCK)
+	if (req & UM_REQ_CLOCK) {
 		um_pv_update_clock(v);
+		um_hv_clock_changed(v);
+	}
+	if (req & UM_REQ_STIMER)
+		um_hv_run_timers(v);
+	if (req & UM_REQ_TLB_FLUSH)
+		um_mmu_invpcid(v->mmu, 2, 0, 0); /* everything, global pages too */
+}
+
+/* As in the MMU's protocol: who asked sees that we have left, or we see that somebody asked. */
+int um_vcpu_enter_mmu(struct um_vcpu *v)
+{
+	for (;;) {
+		int err = um_mmu_enter(v->mmu);
+
+		if (err || likely(!(atomic_load(&v->requests) & UM_REQ_TLB_FLUSH)))
+			return err;
+		um_mmu_leave(v->mmu);
+		atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_TLB_FLUSH);
+		um_mmu_invpcid(v->mmu, 2, 0, 0);
+	}
 }
 
 /* ---- the loop ---- */
@@ -246,7 +267,7 @@ int um_vcpu_finish_io(struct um_vcpu *v)
 	enum um_exit_kind kind;
 	int err;
 
-	err = um_mmu_enter(v->mmu);
+	err = um_vcpu_enter_mmu(v);
 	if (err)
 		return err;
 	kind = um_engine_complete_io(&v->x);
@@ -275,6 +296,9 @@ static int loop(struct um_vcpu *v)
 		act_on_requests(v);
 		if (wanted_back(v))
 			return interrupted(v);
+		r = um_hv_exit(v);
+		if (r <= 0)
+			return r;
 		if (unlikely(v->mp_state != KVM_MP_STATE_RUNNABLE)) {
 			if (v->mp_state == KVM_MP_STATE_HALTED && um_vcpu_runnable(v)) {
 				wake_up(v);
@@ -291,7 +315,7 @@ static int loop(struct um_vcpu *v)
 			return r;
 		if (v->lapic)
 			um_lapic_pv_eoi_enter(v->lapic);
-		r = um_mmu_enter(v->mmu);
+		r = um_vcpu_enter_mmu(v);
 		if (r)
 			return r;
 		/* Spinning is only worth it while whom it waits for may be running. */

@@ -16,6 +16,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/tsc.h"
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 #define JIT_THRESHOLD 16 /* executions after which a block is translated */
@@ -92,6 +93,11 @@ static bool on_guest_write8(void *vcpu, gpa_t gpa, u8 val)
 	return um_mem_write(((struct um_vcpu *)vcpu)->vm->mem, 0, gpa, &val, 1) == 0;
 }
 
+static void on_sint_eoi(void *vcpu, u32 sints)
+{
+	um_hv_sint_eoi(vcpu, sints);
+}
+
 static const struct um_lapic_ops lapic_ops = {
 	.kick = on_kick,
 	.nmi = on_nmi,
@@ -101,6 +107,7 @@ static const struct um_lapic_ops lapic_ops = {
 	.tsc = on_tsc,
 	.guest_read8 = on_guest_read8,
 	.guest_write8 = on_guest_write8,
+	.sint_eoi = on_sint_eoi,
 };
 
 /* ---- life ---- */
@@ -109,6 +116,7 @@ static void destroy(struct um_vcpu *v)
 {
 	if (v->poll_timer_ready)
 		um_timer_destroy(&v->poll_timer);
+	um_hv_vcpu_destroy(v);
 	if (v->lapic)
 		um_lapic_destroy(v->lapic);
 	um_engine_destroy(&v->x);
@@ -143,6 +151,9 @@ static int init_parts(struct um_vcpu *v)
 		if (err)
 			return err;
 	}
+	err = um_hv_vcpu_init(v);
+	if (err)
+		return err;
 	um_cpuid_init(&v->x.cpu);
 	um_tsc_init(v);
 	um_vcpu_reset(v, false);

@@ -107,19 +107,31 @@ struct um_vm {
 	bool tsc_written;
 	pthread_mutex_t pages_lock; /* of vCPUs' kvmclock pages: one writer */
 	gpa_t wall_clock;
+
+	struct um_hv_vm *hv; /* hyperv.h */
 };
 
 /* Requests: things that other threads, or the vCPU itself, want done before it runs guest code. */
-#define UM_REQ_NMI    BIT(0) /* look at nmi_queued */
-#define UM_REQ_INIT   BIT(1)
-#define UM_REQ_SIPI   BIT(2) /* sipi_vector */
-#define UM_REQ_UNHALT BIT(3) /* KVM_HC_KICK_CPU */
-#define UM_REQ_CLOCK  BIT(4) /* write the kvmclock page anew */
-#define UM_REQ_EVENT  BIT(5) /* look for interrupts */
-#define UM_REQ_SMI    BIT(6)
+#define UM_REQ_NMI	 BIT(0) /* look at nmi_queued */
+#define UM_REQ_INIT	 BIT(1)
+#define UM_REQ_SIPI	 BIT(2) /* sipi_vector */
+#define UM_REQ_UNHALT	 BIT(3) /* KVM_HC_KICK_CPU */
+#define UM_REQ_CLOCK	 BIT(4) /* write the kvmclock page anew */
+#define UM_REQ_EVENT	 BIT(5) /* look for interrupts */
+#define UM_REQ_SMI	 BIT(6)
+#define UM_REQ_STIMER	 BIT(7) /* hv->due */
+#define UM_REQ_TLB_FLUSH BIT(8) /* the guest's, by a hypercall of another vCPU's */
 
 /* What the instruction that left for the VMM is waiting for. */
-enum um_user_io { UM_USER_NONE, UM_USER_PIO, UM_USER_MMIO, UM_USER_RDMSR, UM_USER_WRMSR };
+enum um_user_io {
+	UM_USER_NONE,
+	UM_USER_PIO,
+	UM_USER_MMIO,
+	UM_USER_RDMSR,
+	UM_USER_WRMSR,
+	UM_USER_HV_CALL,
+	UM_USER_HV_SYNDBG, /* no instruction: the VMM's answer is taken */
+};
 
 struct um_vcpu {
 	struct um_exec x; /* first: the engines' address arithmetic */
@@ -158,7 +170,7 @@ struct um_vcpu {
 	bool smm_inside_nmi; /* in SMM: NMIs were masked outside */
 
 	enum um_user_io user_io;
-	u8 user_insn_len;   /* RDMSR, WRMSR: of the instruction */
+	u8 user_insn_len;   /* RDMSR, WRMSR, VMCALL: of the instruction */
 	u64 cr8, apic_base; /* without a LAPIC */
 
 	struct kvm_guest_debug debug;
@@ -180,6 +192,8 @@ struct um_vcpu {
 	u64 steal_tsc;			     /* host TSC at the last look */
 	bool steal_preempted;		     /* the guest was told that it does not run */
 	bool steal_stale;		     /* time passed that is not stolen: start from now */
+
+	struct um_hv_vcpu *hv; /* hyperv.h */
 
 	u32 tsc_khz; /* of the guest */
 };
@@ -235,6 +249,12 @@ void um_vcpu_state_changed(struct um_vcpu *v);
 
 /* KVM_RUN; lock held, wanted_back set.  0 with run->exit_reason; -EINTR, -EAGAIN, -EFAULT, -EINVAL. */
 int um_vcpu_run(struct um_vcpu *v);
+
+/*
+ * um_mmu_enter(), for whoever is about to execute guest code or access guest memory for the guest: flushes that
+ * other vCPUs asked for by hypercalls are done.  0 or -ENOMEM.
+ */
+int um_vcpu_enter_mmu(struct um_vcpu *v);
 
 /* Is there something for a halted vCPU to wake up for? */
 bool um_vcpu_runnable(struct um_vcpu *v);

@@ -8,6 +8,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
 static void destroy(struct um_vm *vm)
@@ -24,6 +25,7 @@ static void destroy(struct um_vm *vm)
 		um_ioeventfds_destroy(vm->ioeventfds);
 	um_coalesced_destroy(vm);
 	um_vm_free_msr_filter(vm);
+	um_hv_vm_destroy(vm);
 	if (vm->mmu)
 		um_mmu_vm_destroy(vm->mmu);
 	if (vm->mem)
@@ -71,6 +73,9 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	if (!vm->ioeventfds)
 		goto fail;
 	err = um_coalesced_init(vm);
+	if (err)
+		goto fail;
+	err = um_hv_vm_init(vm);
 	if (err)
 		goto fail;
 	err = -ENOMEM;
