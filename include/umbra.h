@@ -64,6 +64,14 @@ UMBRA_EXPORT int umbra_close(int fd);
 UMBRA_EXPORT int umbra_interrupt(void);
 
 /*
+ * umbra_enter() and umbra_leave() make what stands between them one function of this library, as seen by
+ * umbra_interrupt(): the next KVM_RUN between them knows of an interrupt that came since umbra_enter().  They nest,
+ * belong to the calling thread, and are async-signal-safe.
+ */
+UMBRA_EXPORT void umbra_enter(void);
+UMBRA_EXPORT void umbra_leave(void);
+
+/*
  * The library handles SIGSEGV, SIGBUS and SIGFPE from the first umbra_open() on, and passes on those that
  * are not its own.  A program that wants handlers for these signals after that must use this function, which
  * is as sigaction(2) and changes or tells to whom they are passed on.  For other signals it is sigaction(2).

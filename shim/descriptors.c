@@ -19,15 +19,15 @@ __thread unsigned um_shim_in;
 
 static pid_t owner; /* the process that this memory belongs to */
 
-static void set_owner(void)
+void um_shim_own(void)
 {
 	owner = getpid();
 }
 
 __attribute__((constructor)) static void init(void)
 {
-	set_owner();
-	pthread_atfork(NULL, NULL, set_owner);
+	um_shim_own();
+	pthread_atfork(NULL, NULL, um_shim_own);
 }
 
 bool um_shim_foreign(void)

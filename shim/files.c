@@ -15,6 +15,7 @@
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include "cpuinfo.h"
 #include "shim.h"
 
 #define KVM_PATH  "/dev/kvm"
@@ -42,7 +43,7 @@ static bool resolves_to_kvm(int dirfd, const char *path, size_t len)
 	return is;
 }
 
-static bool is_kvm(int dirfd, const char *path)
+bool um_shim_is_kvm(int dirfd, const char *path)
 {
 	size_t len;
 
@@ -84,8 +85,10 @@ UM_SHIM int open(const char *path, int flags, ...)
 	va_list ap;
 	mode_t mode;
 
-	if (is_kvm(AT_FDCWD, path))
+	if (um_shim_is_kvm(AT_FDCWD, path))
 		return um_shim_open(flags);
+	if (um_shim_is_cpuinfo(path))
+		return um_shim_open_cpuinfo(flags);
 	va_start(ap, flags);
 	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
@@ -97,8 +100,10 @@ UM_SHIM int openat(int dirfd, const char *path, int flags, ...)
 	va_list ap;
 	mode_t mode;
 
-	if (is_kvm(dirfd, path))
+	if (um_shim_is_kvm(dirfd, path))
 		return um_shim_open(flags);
+	if (um_shim_is_cpuinfo(path))
+		return um_shim_open_cpuinfo(flags);
 	va_start(ap, flags);
 	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
@@ -118,14 +123,14 @@ int __openat64_2(int dirfd, const char *path, int flags);
 
 UM_SHIM int __open_2(const char *path, int flags)
 {
-	return is_kvm(AT_FDCWD, path) ? um_shim_open(flags) : um_next()->open(path, flags, 0);
+	return open(path, flags);
 }
 
 int __open64_2(const char *path, int flags) UM_SHIM_ALIAS(__open_2);
 
 UM_SHIM int __openat_2(int dirfd, const char *path, int flags)
 {
-	return is_kvm(dirfd, path) ? um_shim_open(flags) : um_next()->openat(dirfd, path, flags, 0);
+	return openat(dirfd, path, flags);
 }
 
 int __openat64_2(int dirfd, const char *path, int flags) UM_SHIM_ALIAS(__openat_2);
@@ -135,15 +140,18 @@ UM_SHIM FILE *fopen(const char *path, const char *mode)
 	FILE *f;
 	int fd;
 
-	if (!is_kvm(AT_FDCWD, path))
+	if (um_shim_is_kvm(AT_FDCWD, path))
+		fd = um_shim_open((strchr(mode, 'e') ? O_CLOEXEC : 0) |
+				  (strchr(mode, 'x') ? O_CREAT | O_EXCL : 0));
+	else if (um_shim_is_cpuinfo(path) && *mode == 'r' && !strchr(mode, '+'))
+		fd = um_shim_open_cpuinfo(O_RDONLY | (strchr(mode, 'e') ? O_CLOEXEC : 0));
+	else
 		return um_next()->fopen(path, mode);
-	fd = um_shim_open((strchr(mode, 'e') ? O_CLOEXEC : 0) |
-			  (strchr(mode, 'x') ? O_CREAT | O_EXCL : 0));
 	if (fd < 0)
 		return NULL;
 	f = fdopen(fd, mode);
 	if (!f)
-		umbra_close(fd);
+		close(fd);
 	return f;
 }
 
@@ -166,18 +174,19 @@ static int kvm_access(int mode)
 
 UM_SHIM int access(const char *path, int mode)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->access(path, mode);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->access(path, mode);
 }
 
 UM_SHIM int faccessat(int dirfd, const char *path, int mode, int flags)
 {
-	return is_kvm(dirfd, path) ? kvm_access(mode)
-				   : um_next()->faccessat(dirfd, path, mode, flags);
+	return um_shim_is_kvm(dirfd, path) ? kvm_access(mode)
+					   : um_next()->faccessat(dirfd, path, mode, flags);
 }
 
 UM_SHIM int euidaccess(const char *path, int mode)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->euidaccess(path, mode);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_access(mode)
+					      : um_next()->euidaccess(path, mode);
 }
 
 int eaccess(const char *path, int mode) UM_SHIM_ALIAS(euidaccess);
@@ -219,12 +228,12 @@ static void descriptor_stat(int kind, struct stat *st)
 
 UM_SHIM int stat(const char *path, struct stat *st)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->stat(path, st);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->stat(path, st);
 }
 
 UM_SHIM int lstat(const char *path, struct stat *st)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->lstat(path, st);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->lstat(path, st);
 }
 
 UM_SHIM int fstat(int fd, struct stat *st)
@@ -240,7 +249,8 @@ UM_SHIM int fstatat(int dirfd, const char *path, struct stat *st, int flags)
 {
 	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path)
 		return fstat(dirfd, st);
-	return is_kvm(dirfd, path) ? kvm_stat(st) : um_next()->fstatat(dirfd, path, st, flags);
+	return um_shim_is_kvm(dirfd, path) ? kvm_stat(st)
+					   : um_next()->fstatat(dirfd, path, st, flags);
 }
 
 /* clang-format off */
@@ -262,12 +272,12 @@ int __fxstatat64(int ver, int dirfd, const char *path, struct stat *st, int flag
 
 UM_SHIM int __xstat(int ver, const char *path, struct stat *st)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__xstat(ver, path, st);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__xstat(ver, path, st);
 }
 
 UM_SHIM int __lxstat(int ver, const char *path, struct stat *st)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__lxstat(ver, path, st);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__lxstat(ver, path, st);
 }
 
 UM_SHIM int __fxstat(int ver, int fd, struct stat *st)
@@ -281,8 +291,8 @@ UM_SHIM int __fxstat(int ver, int fd, struct stat *st)
 
 UM_SHIM int __fxstatat(int ver, int dirfd, const char *path, struct stat *st, int flags)
 {
-	return is_kvm(dirfd, path) ? kvm_stat(st)
-				   : um_next()->__fxstatat(ver, dirfd, path, st, flags);
+	return um_shim_is_kvm(dirfd, path) ? kvm_stat(st)
+					   : um_next()->__fxstatat(ver, dirfd, path, st, flags);
 }
 
 int __xstat64(int ver, const char *path, struct stat *st) UM_SHIM_ALIAS(__xstat);
@@ -303,7 +313,7 @@ UM_SHIM int statx(int dirfd, const char *path, int flags, unsigned mask, struct 
 	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path) {
 		if (fstat(dirfd, &st) < 0)
 			return -1;
-	} else if (is_kvm(dirfd, path)) {
+	} else if (um_shim_is_kvm(dirfd, path)) {
 		kvm_stat(&st);
 	} else {
 		return um_next()->statx(dirfd, path, flags, mask, sx);
@@ -337,22 +347,22 @@ static char *kvm_realpath(char *resolved)
 
 UM_SHIM char *realpath(const char *path, char *resolved)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
-				      : um_next()->realpath(path, resolved);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
+					      : um_next()->realpath(path, resolved);
 }
 
 char *__realpath_chk(const char *path, char *resolved, size_t size);
 
 UM_SHIM char *__realpath_chk(const char *path, char *resolved, size_t size)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
-				      : um_next()->__realpath_chk(path, resolved, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
+					      : um_next()->__realpath_chk(path, resolved, size);
 }
 
 UM_SHIM char *canonicalize_file_name(const char *path)
 {
-	return is_kvm(AT_FDCWD, path) ? kvm_realpath(NULL)
-				      : um_next()->canonicalize_file_name(path);
+	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(NULL)
+					      : um_next()->canonicalize_file_name(path);
 }
 
 /* The name of a descriptor of ours, if @path is its link in /proc; else NULL. */
@@ -404,7 +414,7 @@ UM_SHIM ssize_t readlink(const char *path, char *buf, size_t size)
 
 	if (name)
 		return answer_link(name, buf, size);
-	return is_kvm(AT_FDCWD, path) ? not_a_link() : um_next()->readlink(path, buf, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? not_a_link() : um_next()->readlink(path, buf, size);
 }
 
 UM_SHIM ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
@@ -413,7 +423,8 @@ UM_SHIM ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
 
 	if (name)
 		return answer_link(name, buf, size);
-	return is_kvm(dirfd, path) ? not_a_link() : um_next()->readlinkat(dirfd, path, buf, size);
+	return um_shim_is_kvm(dirfd, path) ? not_a_link()
+					   : um_next()->readlinkat(dirfd, path, buf, size);
 }
 
 /* ---- extended attributes: it has none (`ls -l` asks for access lists) ---- */
@@ -426,22 +437,22 @@ static ssize_t no_attribute(void)
 
 UM_SHIM ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
 {
-	return is_kvm(AT_FDCWD, path) ? no_attribute()
-				      : um_next()->getxattr(path, name, value, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? no_attribute()
+					      : um_next()->getxattr(path, name, value, size);
 }
 
 UM_SHIM ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)
 {
-	return is_kvm(AT_FDCWD, path) ? no_attribute()
-				      : um_next()->lgetxattr(path, name, value, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? no_attribute()
+					      : um_next()->lgetxattr(path, name, value, size);
 }
 
 UM_SHIM ssize_t listxattr(const char *path, char *list, size_t size)
 {
-	return is_kvm(AT_FDCWD, path) ? 0 : um_next()->listxattr(path, list, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? 0 : um_next()->listxattr(path, list, size);
 }
 
 UM_SHIM ssize_t llistxattr(const char *path, char *list, size_t size)
 {
-	return is_kvm(AT_FDCWD, path) ? 0 : um_next()->llistxattr(path, list, size);
+	return um_shim_is_kvm(AT_FDCWD, path) ? 0 : um_next()->llistxattr(path, list, size);
 }

@@ -57,6 +57,11 @@ struct statx;
 	X(int, fcntl, (int, int, ...))                                                           \
 	/* signals.c */                                                                          \
 	X(int, sigaction, (int, const struct sigaction *, struct sigaction *))                   \
+	X(int, sigprocmask, (int, const sigset_t *, sigset_t *))                                 \
+	X(int, pthread_sigmask, (int, const sigset_t *, sigset_t *))                             \
+	/* filters.c */                                                                          \
+	X(int, prctl, (int, ...))                                                                \
+	X(long, syscall, (long, ...))                                                            \
 	/* exec.c */                                                                             \
 	X(int, execve, (const char *, char *const *, char *const *))                             \
 	X(int, execvpe, (const char *, char *const *, char *const *))                            \

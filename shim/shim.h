@@ -39,6 +39,16 @@ static inline void um_shim_leave(void)
 
 /* Is the caller a child that shares this memory?  descriptors.c */
 bool um_shim_foreign(void);
+/* The calling process has this memory for itself: after a fork that the C library does not know of. */
+void um_shim_own(void);
+
+/* Does @path, looked up from @dirfd, mean /dev/kvm?  files.c */
+bool um_shim_is_kvm(int dirfd, const char *path);
+
+/* Are these files built into the supervisor (load/load.h), or into the preload library? */
+#ifndef UM_SHIM_SUPERVISOR
+#define UM_SHIM_SUPERVISOR 0
+#endif
 
 /* umbra_open() with the flags of open(2); -1 with errno. */
 int um_shim_open(int flags);

@@ -17,12 +17,14 @@
  * Programs that ask for their handlers are told theirs.  Handlers that exist in a child of vfork() only are
  * not recorded: there, the calls go straight to the C library.
  */
+#include <link.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
+#include "cpuid_mask.h"
 #include "shim.h"
 
 typedef void (*handler_t)(int, siginfo_t *, void *);
@@ -39,6 +41,9 @@ static atomic_flag changing = ATOMIC_FLAG_INIT; /* with all signals blocked */
 
 __thread volatile sig_atomic_t um_shim_deferred;
 static __thread sigset_t mask_outside __attribute__((tls_model("initial-exec")));
+
+/* What CPUID raises (cpuid_mask.h), or 0: always handled, and never blocked. */
+static int cpuid_signal;
 
 /* ---- delivery ---- */
 
@@ -88,14 +93,30 @@ void um_shim_deliver(void)
 	errno = saved_errno;
 }
 
+/* As if there were no handler of ours: a fault comes again, what was sent is sent again. */
+static void take_default(int sig, const siginfo_t *si)
+{
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+
+	um_next()->sigaction(sig, &dfl, NULL);
+	if (!raised_by_cpu(sig, si))
+		raise(sig);
+}
+
 static void on_signal(int sig, siginfo_t *si, void *uc)
 {
 	unsigned in = um_shim_in;
 	handler_t fn;
 
+	if (raised_by_cpu(sig, si) && um_cpuid_fixup(sig, uc))
+		return;
 	if (!raised_by_cpu(sig, si) && umbra_interrupt() && !is_fault(sig) && defer(sig, si, uc))
 		return;
 	fn = atomic_load(&handlers[sig].fn);
+	if (!fn && sig == cpuid_signal) {
+		take_default(sig, si);
+		return;
+	}
 	if (!fn) /* taken away at this moment */
 		return;
 	/* Not 0 a few instructions before and after libumbra.  The program's handler is not part of it. */
@@ -109,7 +130,7 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 	um_shim_in = in;
 }
 
-/* ---- sigaction() and its older relatives ---- */
+/* ---- sigaction() ---- */
 
 static bool is_function(const struct sigaction *sa)
 {
@@ -143,7 +164,13 @@ static int change(int sig, const struct sigaction *act, struct sigaction *old)
 			atomic_store(&handlers[sig].fn, act->sa_sigaction);
 			k.sa_sigaction = on_signal;
 			k.sa_flags = (k.sa_flags & ~SA_RESETHAND) | SA_SIGINFO;
+		} else if (sig == cpuid_signal) {
+			atomic_store(&handlers[sig].fn, NULL);
+			k.sa_sigaction = on_signal;
+			k.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
 		}
+		if (cpuid_signal)
+			sigdelset(&k.sa_mask, cpuid_signal);
 	}
 	r = umbra_sigaction(sig, act ? &k : NULL, old);
 	if (r < 0) {
@@ -195,10 +222,52 @@ static void after_fork_child(void)
 	atomic_flag_clear(&changing);
 }
 
+/* ---- CPUID ---- */
+
+/* The program itself is the first object. */
+static int arrange_cpuid(struct dl_phdr_info *info, size_t size, void *arg)
+{
+	(void)size;
+	(void)arg;
+	cpuid_signal = um_cpuid_init(info->dlpi_phdr, info->dlpi_phnum, info->dlpi_addr);
+	return 1;
+}
+
 __attribute__((constructor)) static void init(void)
 {
+	struct sigaction dfl = { .sa_handler = SIG_DFL };
+
 	pthread_atfork(NULL, NULL, after_fork_child);
+	dl_iterate_phdr(arrange_cpuid, NULL);
+	if (cpuid_signal)
+		sigaction(cpuid_signal, &dfl, NULL);
 }
+
+/* What is blocked ends the program when the CPU raises it. */
+static const sigset_t *without_cpuid(int how, const sigset_t *set, sigset_t *room)
+{
+	if (!cpuid_signal || !set || how == SIG_UNBLOCK || sigismember(set, cpuid_signal) != 1)
+		return set;
+	*room = *set;
+	sigdelset(room, cpuid_signal);
+	return room;
+}
+
+UM_SHIM int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t room;
+
+	return um_next()->pthread_sigmask(how, without_cpuid(how, set, &room), old);
+}
+
+UM_SHIM int sigprocmask(int how, const sigset_t *set, sigset_t *old)
+{
+	sigset_t room;
+
+	return um_next()->sigprocmask(how, without_cpuid(how, set, &room), old);
+}
+
+/* ---- the older relatives ---- */
 
 static sighandler_t set_handler(int sig, sighandler_t handler, int flags)
 {

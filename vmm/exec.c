@@ -8,25 +8,23 @@
  */
 #include "exec.h"
 
-#include <elf.h>
 #include <errno.h>
-#include <fcntl.h>
 #include <getopt.h>
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "accel.h"
 #include "base/bits.h"
+#include "base/program.h"
 #include "base/types.h"
 #include "msg.h"
 #include "options.h"
 
 #define PRELOAD_FILE "libumbra-preload.so"
-#define MAX_SCRIPTS  4 /* interpreters of interpreters, as in the kernel */
+#define LOADER_FILE  "umbra-load"
 #define EXIT_USAGE   2
 #define EXIT_NOEXEC  126 /* as in the shell: found, but cannot be run */
 #define EXIT_NOTHERE 127
@@ -39,6 +37,8 @@ static const char help[] =
 	"if\n"
 	"                   it works\n"
 	"  --engine ENGINE  what runs guest code: interp, jit, auto (default)\n"
+	"  --supervise      for a program with system call instructions of its own: catch them\n"
+	"                   (static executables and Go programs need no option)\n"
 	"  --trace LIST     trace events to standard error; see `umbra run --help`\n"
 	"  -v, --verbose    say what is picked\n"
 	"  -h, --help       this text\n"
@@ -49,11 +49,12 @@ static const char help[] =
 	"way;\n"
 	"126 if it cannot be run at all, 127 if it is not found.\n";
 
-enum { OPT_ACCEL = 256, OPT_ENGINE, OPT_TRACE };
+enum { OPT_ACCEL = 256, OPT_ENGINE, OPT_SUPERVISE, OPT_TRACE };
 
 static const struct option longopts[] = {
 	{ "accel", required_argument, NULL, OPT_ACCEL },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
+	{ "supervise", no_argument, NULL, OPT_SUPERVISE },
 	{ "trace", required_argument, NULL, OPT_TRACE },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
@@ -63,14 +64,31 @@ static const struct option longopts[] = {
 struct exec_options {
 	enum accel_choice accel;
 	const char *engine, *trace;
-	bool verbose;
+	bool verbose, supervise;
 };
 
 /* ---- the library ---- */
 
+/* From the directory of this program: an installation, a build tree, both in one place. */
+static bool find_beside(const char *const *places, size_t n, char *path)
+{
+	char self[PATH_MAX], candidate[2 * PATH_MAX];
+	ssize_t len = readlink("/proc/self/exe", self, sizeof(self) - 1);
+
+	if (len <= 0)
+		return false;
+	self[len] = 0;
+	*strrchr(self, '/') = 0;
+	for (size_t i = 0; i < n; i++) {
+		snprintf(candidate, sizeof(candidate), "%s/%s", self, places[i]);
+		if (realpath(candidate, path))
+			return true;
+	}
+	return false;
+}
+
 bool exec_find_preload(char *path, bool verbose)
 {
-	/* From the directory of this program: an installation, a build tree, both in one place. */
 	static const char *const places[] = {
 		"../lib/x86_64-linux-gnu/" PRELOAD_FILE,
 		"../lib64/" PRELOAD_FILE,
@@ -78,131 +96,49 @@ bool exec_find_preload(char *path, bool verbose)
 		"../shim/" PRELOAD_FILE,
 		PRELOAD_FILE,
 	};
-	char self[PATH_MAX], candidate[2 * PATH_MAX];
-	ssize_t n = readlink("/proc/self/exe", self, sizeof(self) - 1);
 
-	if (n > 0) {
-		self[n] = 0;
-		*strrchr(self, '/') = 0;
-		for (unsigned i = 0; i < ARRAY_SIZE(places); i++) {
-			snprintf(candidate, sizeof(candidate), "%s/%s", self, places[i]);
-			if (realpath(candidate, path))
-				return true;
-		}
-	}
-	if (realpath(UMBRA_LIBDIR "/" PRELOAD_FILE, path))
+	if (find_beside(places, ARRAY_SIZE(places), path) ||
+	    realpath(UMBRA_LIBDIR "/" PRELOAD_FILE, path))
 		return true;
 	if (verbose)
 		msg("%s is neither beside this program nor in %s", PRELOAD_FILE, UMBRA_LIBDIR);
 	return false;
 }
 
+static bool find_loader(char *path)
+{
+	static const char *const places[] = {
+		"../libexec/umbra/" LOADER_FILE,
+		"../shim/" LOADER_FILE,
+		LOADER_FILE,
+	};
+
+	return find_beside(places, ARRAY_SIZE(places), path) ||
+	       realpath(UMBRA_LIBEXECDIR "/" LOADER_FILE, path);
+}
+
 /* ---- the program ---- */
 
-/* As execvp(3) finds it.  0 or errno. */
-static int find_program(const char *name, char *path)
+/*
+ * 0, or the exit status, with a message.  @path of PATH_MAX bytes: the program's file.  *@supervised: whether it should be
+ * supervised if it can be reached otherwise, and then whether it will be.
+ */
+static int check_program(const char *name, char *path, bool *supervised)
 {
-	const char *dirs = getenv("PATH");
-	int err = ENOENT;
-
-	if (strchr(name, '/')) {
-		if (snprintf(path, PATH_MAX, "%s", name) >= PATH_MAX)
-			return ENAMETOOLONG;
-		return access(path, X_OK) < 0 ? errno : 0;
-	}
-	for (dirs = dirs ? dirs : "/usr/local/bin:/usr/bin:/bin"; *name;) {
-		size_t len = strcspn(dirs, ":");
-		struct stat st;
-
-		if (snprintf(path, PATH_MAX, "%.*s%s%s", (int)len, dirs, len ? "/" : "", name) <
-			    PATH_MAX &&
-		    stat(path, &st) == 0 && S_ISREG(st.st_mode)) {
-			if (access(path, X_OK) == 0)
-				return 0;
-			err = EACCES;
-		}
-		if (!dirs[len])
-			break;
-		dirs += len + 1;
-	}
-	return err;
-}
-
-enum reach { REACHED, SUPERVISED, FOREIGN, PRIVILEGED, SCRIPT, UNKNOWN };
-
-/* Does the ELF file's program header table ask for this system's dynamic loader? */
-static enum reach elf_reach(int fd, const Elf64_Ehdr *e)
-{
-	if (e->e_ident[EI_CLASS] != ELFCLASS64 || e->e_machine != EM_X86_64)
-		return FOREIGN;
-	for (unsigned i = 0; i < e->e_phnum; i++) {
-		Elf64_Phdr p;
-
-		if (pread(fd, &p, sizeof(p), (off_t)(e->e_phoff + i * sizeof(p))) != sizeof(p))
-			return UNKNOWN;
-		if (p.p_type == PT_INTERP)
-			return REACHED;
-	}
-	return STATIC;
-}
-
-/* Will the loader put the preload into @path?  For a script, @path becomes its interpreter. */
-static enum reach reach_of(char *path)
-{
-	union {
-		Elf64_Ehdr elf;
-		char text[PATH_MAX];
-	} head = { .text = "" };
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
-	enum reach r = UNKNOWN;
-	struct stat st;
-	ssize_t n;
-
-	if (fd < 0) /* executable but not readable: the kernel knows more */
-		return UNKNOWN;
-	n = read(fd, head.text, sizeof(head.text) - 1);
-	if (n >= (ssize_t)sizeof(head.elf) && !memcmp(head.elf.e_ident, ELFMAG, SELFMAG)) {
-		r = elf_reach(fd, &head.elf);
-		if (r == REACHED && fstat(fd, &st) == 0 &&
-		    (((st.st_mode & S_ISUID) && st.st_uid != geteuid()) ||
-		     ((st.st_mode & S_ISGID) && st.st_gid != getegid())))
-			r = PRIVILEGED;
-	} else if (n > 2 && !memcmp(head.text, "#!", 2)) {
-		char *word = head.text + 2;
-
-		word += strspn(word, " \t");
-		word[strcspn(word, " \t\n")] = 0;
-		snprintf(path, PATH_MAX, "%s", word);
-		r = *path ? SCRIPT : UNKNOWN;
-	}
-	close(fd);
-	return r;
-}
-
-/* 0, or the exit status, with a message. */
-static int check_program(const char *name)
-{
-	char path[PATH_MAX];
-	enum reach r = SCRIPT;
-	int err = find_program(name, path);
+	int err = um_program_find(name, getenv("PATH"), path);
+	enum um_program kind;
 
 	if (err) {
 		msg("%s: %s", name, strerror(err));
 		return err == ENOENT ? EXIT_NOTHERE : EXIT_NOEXEC;
 	}
-	for (int i = 0; i < MAX_SCRIPTS && r == SCRIPT; i++)
-		r = reach_of(path);
-	switch (r) {
-	case STATIC:
-		msg("%s is a static executable.  The dynamic loader does not start it, so the "
-		    "library cannot be put in front of it, and there is no supervisor for such "
-		    "programs yet.",
-		    path);
-		return EXIT_USAGE;
-	case FOREIGN:
+	kind = um_program_in_the_end(path);
+	*supervised = kind == UM_PROGRAM_SUPERVISED || (*supervised && kind == UM_PROGRAM_DYNAMIC);
+	switch (kind) {
+	case UM_PROGRAM_FOREIGN:
 		msg("%s is not an x86-64 program", path);
 		return EXIT_USAGE;
-	case PRIVILEGED:
+	case UM_PROGRAM_PRIVILEGED:
 		msg("%s changes its user or group when it is run: the dynamic loader ignores "
 		    "LD_PRELOAD then",
 		    path);
@@ -212,9 +148,32 @@ static int check_program(const char *name)
 	}
 }
 
+/* Become @path under the supervisor: umbra-load FILE NAME [ARGUMENT]... */
+static void exec_loader(const char *loader, char *path, char **argv)
+{
+	size_t n = 0;
+	char **v;
+
+	while (argv[n])
+		n++;
+	v = calloc(n + 3, sizeof(*v));
+	if (!v)
+		return;
+	v[0] = (char *)loader;
+	v[1] = path;
+	memcpy(v + 2, argv, n * sizeof(*argv));
+	execv(loader, v);
+	free(v);
+}
+
 /* ---- the command ---- */
 
-static int set_environment(const char *preload, const struct exec_options *o)
+/*
+ * UMBRA_PRELOAD and UMBRA_LOADER tell where both are, for the programs that the program starts.  umbra-load itself takes
+ * no preloads: what was in LD_PRELOAD is in UMBRA_LD_PRELOAD for it.
+ */
+static int set_environment(const char *preload, const char *loader, bool supervised,
+			   const struct exec_options *o)
 {
 	const char *others = getenv("LD_PRELOAD");
 	char *value;
@@ -231,8 +190,16 @@ static int set_environment(const char *preload, const struct exec_options *o)
 		value = NULL;
 	if (!value)
 		return msg_err(ENOMEM, "no memory"), -1;
-	r = setenv("LD_PRELOAD", value, 1);
+	r = setenv(supervised ? "UMBRA_LD_PRELOAD" : "LD_PRELOAD", value, 1);
 	free(value);
+	if (!r && supervised)
+		r = unsetenv("LD_PRELOAD");
+	if (!r)
+		r = setenv("UMBRA_PRELOAD", preload, 1);
+	if (!r && o->supervise)
+		r = setenv("UMBRA_SUPERVISE", "1", 1);
+	if (!r && *loader)
+		r = setenv("UMBRA_LOADER", loader, 1);
 	if (!r && o->engine)
 		r = setenv("UMBRA_ENGINE", o->engine, 1);
 	if (!r && o->trace)
@@ -273,11 +240,15 @@ static int parse(struct exec_options *o, int argc, char **argv, int *status)
 			}
 			break;
 		case OPT_ENGINE:
-			if (strcmp(optarg, "interp") && strcmp(optarg, "jit") && strcmp(optarg, "auto")) {
+			if (strcmp(optarg, "interp") && strcmp(optarg, "jit") &&
+			    strcmp(optarg, "auto")) {
 				msg("--engine: '%s' is unknown; see `umbra exec --help`", optarg);
 				return 0;
 			}
 			o->engine = optarg;
+			break;
+		case OPT_SUPERVISE:
+			o->supervise = true;
 			break;
 		case OPT_TRACE:
 			if (!options_check_trace(optarg))
@@ -309,7 +280,8 @@ static int parse(struct exec_options *o, int argc, char **argv, int *status)
 int cmd_exec(int argc, char **argv)
 {
 	struct exec_options o;
-	char preload[PATH_MAX];
+	char preload[PATH_MAX], loader[PATH_MAX], path[PATH_MAX];
+	bool supervised;
 	int status;
 
 	if (!parse(&o, argc, argv, &status))
@@ -318,11 +290,23 @@ int cmd_exec(int argc, char **argv)
 	if (accel_pick(o.accel, o.verbose) == &accel_soft) {
 		if (!exec_find_preload(preload, true))
 			return EXIT_USAGE;
-		status = check_program(argv[0]);
+		supervised = o.supervise;
+		status = check_program(argv[0], path, &supervised);
 		if (status)
 			return status;
-		if (set_environment(preload, &o) < 0)
+		if (!find_loader(loader))
+			*loader = 0;
+		if (supervised && !*loader) {
+			msg("%s is a static executable, or one for another C library, and %s, "
+			    "which "
+			    "such programs need, is neither beside this program nor in %s",
+			    path, LOADER_FILE, UMBRA_LIBEXECDIR);
 			return EXIT_USAGE;
+		}
+		if (set_environment(preload, loader, supervised, &o) < 0)
+			return EXIT_USAGE;
+		if (supervised)
+			exec_loader(loader, path, argv);
 	}
 	execvp(argv[0], argv);
 	status = errno == ENOENT ? EXIT_NOTHERE : EXIT_NOEXEC;

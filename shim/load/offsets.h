@@ -1,0 +1,27 @@
+/* SPDX-License-Identifier: MIT */
+/*
+ * What stubs.S knows of struct um_load_thread (load.h), by number: the assembler reads no structures.  thread.c
+ * asserts each.
+ */
+#ifndef UM_SHIM_LOAD_OFFSETS_H
+#define UM_SHIM_LOAD_OFFSETS_H
+
+#define T_SELF	      0	 /* its own address, for %gs:0 */
+#define T_OUR_FS      8	 /* FS base of this library's code in this thread */
+#define T_PROGRAM_FS  16 /* FS base of the program, while ours is in the register */
+#define T_STACK	      24 /* top of the stack that our code runs on */
+#define T_PROGRAM_RSP 32
+#define T_MASK	      40 /* signal mask to set when the thread is back in the program, if T_DEFERRED */
+#define T_XSAVE	      48 /* room for the extended state */
+#define T_EXIT_RSP    56 /* um_load_enter()'s own stack */
+#define T_FAST_IOCTL  64 /* um_load_fast_ioctl */
+#define T_SELECTOR    72 /* byte: the kernel's selector of syscall user dispatch */
+#define T_DEFERRED    73 /* byte: signals wait until the thread is back in the program */
+#define T_FSGSBASE    74 /* byte: the CPU and the kernel have RDFSBASE and its like */
+#define T_XSAVEC      75 /* byte: the CPU has XSAVEC */
+
+/* Values of the selector: <linux/prctl.h>. */
+#define SELECT_OURS    0 /* system calls go to the kernel */
+#define SELECT_PROGRAM 1 /* system calls become SIGSYS */
+
+#endif
