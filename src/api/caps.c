@@ -9,6 +9,7 @@
 #include "api/api.h"
 #include "cpu/msr.h"
 #include "cpu/xsave.h"
+#include "vcpu/hyperv.h"
 
 #define CLOCK_FLAGS (KVM_CLOCK_REALTIME | KVM_CLOCK_HOST_TSC | KVM_CLOCK_TSC_STABLE)
 
@@ -96,6 +97,20 @@ static long xsave_size(void)
 	X(KVM_CAP_X86_MSR_FILTER, 1)                          \
 	X(KVM_CAP_ENFORCE_PV_FEATURE_CPUID, 1)                \
 	X(KVM_CAP_NOP_IO_DELAY, 1)                            \
+	/* Hyper-V's interface for guests */                  \
+	X(KVM_CAP_HYPERV, 1)                                  \
+	X(KVM_CAP_HYPERV_VAPIC, 1)                            \
+	X(KVM_CAP_HYPERV_SPIN, 1)                             \
+	X(KVM_CAP_HYPERV_TIME, 1)                             \
+	X(KVM_CAP_HYPERV_SYNIC, 1)                            \
+	X(KVM_CAP_HYPERV_SYNIC2, 1)                           \
+	X(KVM_CAP_HYPERV_VP_INDEX, 1)                         \
+	X(KVM_CAP_HYPERV_EVENTFD, 1)                          \
+	X(KVM_CAP_HYPERV_TLBFLUSH, 1)                         \
+	X(KVM_CAP_HYPERV_SEND_IPI, 1)                         \
+	X(KVM_CAP_HYPERV_CPUID, 1)                            \
+	X(KVM_CAP_SYS_HYPERV_CPUID, 1)                        \
+	X(KVM_CAP_HYPERV_ENFORCE_CPUID, 1)                    \
 	/* interrupt controllers */                           \
 	X(KVM_CAP_IRQCHIP, 1)                                 \
 	X(KVM_CAP_SPLIT_IRQCHIP, 1)                           \
@@ -239,8 +254,20 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 
 long um_vcpu_enable_cap(struct um_vcpu *v, const struct kvm_enable_cap *cap)
 {
-	if (cap->flags || cap->cap != KVM_CAP_ENFORCE_PV_FEATURE_CPUID)
+	if (cap->flags)
 		return -EINVAL;
-	v->pv_enforce = cap->args[0];
-	return 0;
+	switch (cap->cap) {
+	case KVM_CAP_ENFORCE_PV_FEATURE_CPUID:
+		v->pv_enforce = cap->args[0];
+		return 0;
+	case KVM_CAP_HYPERV_ENFORCE_CPUID:
+		v->hv->enforce = cap->args[0];
+		return 0;
+	case KVM_CAP_HYPERV_SYNIC:
+	case KVM_CAP_HYPERV_SYNIC2:
+		if (cap->args[0])
+			return -EINVAL;
+		return um_hv_enable_synic(v, cap->cap == KVM_CAP_HYPERV_SYNIC2);
+	}
+	return -EINVAL;
 }

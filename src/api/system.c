@@ -8,6 +8,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
 #include "cpu/xsave.h"
+#include "vcpu/hyperv.h"
 
 static long get_api_version(void *obj, unsigned long arg, void *data)
 {
@@ -89,6 +90,11 @@ static int emulated(void *ctx, struct kvm_cpuid_entry2 *e, unsigned max)
 	return um_cpuid_emulated(e, max);
 }
 
+static int supported_hv(void *ctx, struct kvm_cpuid_entry2 *e, unsigned max)
+{
+	return um_hv_supported_cpuid(true, e, max);
+}
+
 static long get_supported_cpuid(void *obj, unsigned long arg, void *data)
 {
 	return um_api_get_cpuid(arg, supported, NULL);
@@ -97,6 +103,11 @@ static long get_supported_cpuid(void *obj, unsigned long arg, void *data)
 static long get_emulated_cpuid(void *obj, unsigned long arg, void *data)
 {
 	return um_api_get_cpuid(arg, emulated, NULL);
+}
+
+static long get_supported_hv_cpuid(void *obj, unsigned long arg, void *data)
+{
+	return um_api_get_cpuid(arg, supported_hv, NULL);
 }
 
 static long get_mce_cap(void *obj, unsigned long arg, void *data)
@@ -132,6 +143,7 @@ static const struct um_ioctl system_ioctls[] = {
 	UM_IOCTL(KVM_GET_MSRS, RAW, char, get_msrs),
 	UM_IOCTL(KVM_GET_SUPPORTED_CPUID, RAW, char, get_supported_cpuid),
 	UM_IOCTL(KVM_GET_EMULATED_CPUID, RAW, char, get_emulated_cpuid),
+	UM_IOCTL(KVM_GET_SUPPORTED_HV_CPUID, RAW, char, get_supported_hv_cpuid),
 	UM_IOCTL(KVM_HAS_DEVICE_ATTR, IN, struct kvm_device_attr, has_device_attr),
 	UM_IOCTL(KVM_GET_DEVICE_ATTR, IN, struct kvm_device_attr, get_device_attr),
 	UM_IOCTL(KVM_X86_GET_MCE_CAP_SUPPORTED, OUT, u64, get_mce_cap),

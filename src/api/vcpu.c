@@ -11,6 +11,7 @@
 #include "cpu/cpuid.h"
 #include "cpu/msr.h"
 #include "cpu/xsave.h"
+#include "vcpu/hyperv.h"
 
 static long run(void *obj, unsigned long arg, void *data)
 {
@@ -233,6 +234,7 @@ static long take_cpuid(struct um_vcpu *v, const struct kvm_cpuid_entry2 *e, unsi
 	if (v->lapic)
 		um_lapic_set_cpuid(v->lapic, um_cpu_has(c, UM_F_X2APIC),
 				   um_cpu_has(c, UM_F_TSC_DEADLINE), c->maxphyaddr);
+	um_hv_cpuid_changed(v);
 	um_vcpu_state_changed(v);
 	return 0;
 }
@@ -269,6 +271,16 @@ static int fill_cpuid(void *v, struct kvm_cpuid_entry2 *e, unsigned max)
 static long get_cpuid2(void *obj, unsigned long arg, void *data)
 {
 	return um_api_get_cpuid(arg, fill_cpuid, obj);
+}
+
+static int fill_hv_cpuid(void *v, struct kvm_cpuid_entry2 *e, unsigned max)
+{
+	return um_hv_supported_cpuid(((struct um_vcpu *)v)->lapic, e, max);
+}
+
+static long get_supported_hv_cpuid(void *obj, unsigned long arg, void *data)
+{
+	return um_api_get_cpuid(arg, fill_hv_cpuid, obj);
 }
 
 /* ---- events and interrupts ---- */
@@ -471,6 +483,7 @@ static const struct um_ioctl vcpu_ioctls[] = {
 	UM_IOCTL(KVM_SET_CPUID, RAW, char, set_cpuid),
 	UM_IOCTL(KVM_SET_CPUID2, RAW, char, set_cpuid2),
 	UM_IOCTL(KVM_GET_CPUID2, RAW, char, get_cpuid2),
+	UM_IOCTL(KVM_GET_SUPPORTED_HV_CPUID, RAW, char, get_supported_hv_cpuid),
 	UM_IOCTL(KVM_GET_VCPU_EVENTS, OUT, struct kvm_vcpu_events, get_vcpu_events),
 	UM_IOCTL(KVM_SET_VCPU_EVENTS, IN, struct kvm_vcpu_events, set_vcpu_events),
 	UM_IOCTL(KVM_GET_MP_STATE, OUT, struct kvm_mp_state, get_mp_state),

@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "api/api.h"
+#include "vcpu/hyperv.h"
 
 #define MIN_MMU_PAGES 64      /* fewer than KVM would take */
 #define MAX_MMU_PAGES INT_MAX /* what KVM_GET_NR_MMU_PAGES can return */
@@ -188,6 +189,11 @@ static long ioeventfd(void *obj, unsigned long arg, void *data)
 	return um_ioeventfds_set(((struct um_vm *)obj)->ioeventfds, data);
 }
 
+static long hyperv_eventfd(void *obj, unsigned long arg, void *data)
+{
+	return um_hv_eventfd(obj, data);
+}
+
 static long register_coalesced(void *obj, unsigned long arg, void *data)
 {
 	return um_coalesced_register(obj, data);
@@ -311,6 +317,7 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_SET_GSI_ROUTING, IN, struct kvm_irq_routing, set_gsi_routing),
 	UM_IOCTL(KVM_IRQFD, IN, struct kvm_irqfd, irqfd),
 	UM_IOCTL(KVM_IOEVENTFD, IN, struct kvm_ioeventfd, ioeventfd),
+	UM_IOCTL(KVM_HYPERV_EVENTFD, IN, struct kvm_hyperv_eventfd, hyperv_eventfd),
 	UM_IOCTL(KVM_REGISTER_COALESCED_MMIO, IN, struct kvm_coalesced_mmio_zone,
 		 register_coalesced),
 	UM_IOCTL(KVM_UNREGISTER_COALESCED_MMIO, IN, struct kvm_coalesced_mmio_zone,

@@ -17,6 +17,7 @@
 #include <string.h>
 
 #include "cpu/cpuid.h"
+#include "x86/hyperv.h"
 
 #define PAT_DEFAULT	     0x0007040600070406ull /* SDM vol. 3 11.12.4 */
 #define MTRRCAP		     0x508ull /* write combining, fixed ranges, 8 variable ranges */
@@ -386,7 +387,39 @@ static bool in_smm(const struct um_cpu *c, u32 msr)
 	X(0xc0010058 /* MMIO_CONF_BASE */, 1, NOWHERE, 0, zero, NULL, 0)                       \
 	X(0xc0010112 /* TSEG_ADDR, TSEG_MASK */, 2, NOWHERE, 0, never, NULL, 0)                \
 	X(0xc0011022 /* DC_CFG */, 1, NOWHERE, 0, ignored, NULL, 0)                            \
-	X(0xc001102a /* BU_CFG2 */, 1, NOWHERE, 0, ignored, NULL, 0)
+	X(0xc001102a /* BU_CFG2 */, 1, NOWHERE, 0, ignored, NULL, 0)                           \
+	/* Hyper-V's; which are in the list is as in KVM: VMMs take the others from these */   \
+	X(HV_MSR_GUEST_OS_ID, 1, VCPU, 0, NULL, NULL, LIST)                                    \
+	X(HV_MSR_HYPERCALL, 1, VCPU, 0, NULL, NULL, LIST)                                      \
+	X(HV_MSR_VP_INDEX, 1, VCPU, 0, NULL, NULL, LIST)                                       \
+	X(HV_MSR_RESET, 1, VCPU, 0, NULL, NULL, LIST)                                          \
+	X(HV_MSR_VP_RUNTIME, 1, VCPU, 0, NULL, NULL, LIST)                                     \
+	X(HV_MSR_TIME_REF_COUNT, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_REFERENCE_TSC, 1, VCPU, 0, NULL, NULL, LIST)                                  \
+	X(HV_MSR_TSC_FREQUENCY, 1, VCPU, 0, NULL, NULL, LIST)                                  \
+	X(HV_MSR_APIC_FREQUENCY, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_EOI /* ICR, TPR */, 3, VCPU, 0, NULL, NULL, 0)                                \
+	X(HV_MSR_VP_ASSIST_PAGE, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_SCONTROL, 1, VCPU, 0, NULL, NULL, LIST)                                       \
+	X(HV_MSR_SVERSION /* SIEFP, SIMP, EOM */, 4, VCPU, 0, NULL, NULL, 0)                   \
+	X(HV_MSR_SINT0, 16, VCPU, 0, NULL, NULL, 0)                                            \
+	X(HV_MSR_STIMER0_CONFIG, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_STIMER0_CONFIG + 1, 7, VCPU, 0, NULL, NULL, 0)                                \
+	X(HV_MSR_SYNDBG_CONTROL, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_SYNDBG_STATUS, 1, VCPU, 0, NULL, NULL, LIST)                                  \
+	X(HV_MSR_SYNDBG_SEND_BUFFER, 1, VCPU, 0, NULL, NULL, LIST)                             \
+	X(HV_MSR_SYNDBG_RECV_BUFFER, 1, VCPU, 0, NULL, NULL, LIST)                             \
+	X(HV_MSR_SYNDBG_PENDING_BUFFER, 1, VCPU, 0, NULL, NULL, LIST)                          \
+	X(HV_MSR_SYNDBG_OPTIONS, 1, VCPU, 0, NULL, NULL, LIST)                                 \
+	X(HV_MSR_CRASH_P0, 1, VCPU, 0, NULL, NULL, LIST)                                       \
+	X(HV_MSR_CRASH_P0 + 1, 1, VCPU, 0, NULL, NULL, LIST)                                   \
+	X(HV_MSR_CRASH_P0 + 2, 1, VCPU, 0, NULL, NULL, LIST)                                   \
+	X(HV_MSR_CRASH_P0 + 3, 1, VCPU, 0, NULL, NULL, LIST)                                   \
+	X(HV_MSR_CRASH_P4, 1, VCPU, 0, NULL, NULL, LIST)                                       \
+	X(HV_MSR_CRASH_CTL, 1, VCPU, 0, NULL, NULL, LIST)                                      \
+	X(HV_MSR_REENLIGHTENMENT_CONTROL, 1, VCPU, 0, NULL, NULL, LIST)                        \
+	X(HV_MSR_TSC_EMULATION_CONTROL, 1, VCPU, 0, NULL, NULL, LIST)                          \
+	X(HV_MSR_TSC_EMULATION_STATUS, 1, VCPU, 0, NULL, NULL, LIST)
 
 struct row {
 	u32 first, count;
