@@ -117,7 +117,12 @@ static enum kind kind_of(ZydisMnemonic op)
 	case M(PREFETCHW):
 	case M(PREFETCHWT1):
 		return NOTHING;
-	/* What works on all of the state, or on other state than registers. */
+	/* What works on all of the state, on other state than registers, or changes RIP. */
+	case M(UD0):
+	case M(UD1):
+	case M(UD2):
+	case M(SYSENTER):
+	case M(SYSEXIT):
 	case M(FXSAVE):
 	case M(FXSAVE64):
 	case M(FXRSTOR):
@@ -330,8 +335,9 @@ static bool core(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op
 	/* A false condition zero-extends too (SDM vol. 2 CMOVcc). */
 	if (z->meta.category == ZYDIS_CATEGORY_CMOV && z->operand_width == 32)
 		f->writes32 = f->writes;
-	if (z->mnemonic == M(BSWAP) && z->operand_width == 16)
-		return false; /* undefined */
+	/* Undefined, and not the same from memory on all processors. */
+	if ((z->mnemonic == M(BSWAP) || z->mnemonic == M(MOVSXD)) && z->operand_width == 16)
+		return false;
 	if (is_zeroing(z, ops))
 		f->reads = 0;
 	f->feature = feature_of(z);
