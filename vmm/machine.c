@@ -169,13 +169,14 @@ static int create_vm(struct machine *m, unsigned cpus)
 	return err;
 }
 
-static int create_memory(struct machine *m, u64 size)
+/* Slots of address space @as: 0, or 1, which is that of system-management mode. */
+static int create_slots(struct machine *m, unsigned as)
 {
-	int err = mem_init(&m->mem, size);
+	int err = 0;
 
 	for (unsigned i = 0; i < m->mem.nregions && !err; i++) {
 		struct kvm_userspace_memory_region r = {
-			.slot = i,
+			.slot = as << 16 | i,
 			.guest_phys_addr = m->mem.region[i].gpa,
 			.memory_size = m->mem.region[i].size,
 			.userspace_addr = (u64)(uintptr_t)m->mem.region[i].hva,
@@ -183,6 +184,20 @@ static int create_memory(struct machine *m, u64 size)
 
 		err = vm_ioctl(m, KVM_SET_USER_MEMORY_REGION, &r, "KVM_SET_USER_MEMORY_REGION");
 	}
+	return err;
+}
+
+/* With --smm the same memory in both: as on a PC whose firmware leaves its SMRAM open. */
+static int create_memory(struct machine *m, const struct run_options *o)
+{
+	int err = mem_init(&m->mem, o->mem);
+
+	if (!err)
+		err = create_slots(m, 0);
+	if (!err && o->smm && cap(m, KVM_CAP_MULTI_ADDRESS_SPACE) < 2)
+		return msg_err(ENOTSUP, "--smm: KVM has no memory for system-management mode");
+	if (!err && o->smm)
+		err = create_slots(m, 1);
 	return err;
 }
 
@@ -300,7 +315,7 @@ static int build(struct machine *m, const struct run_options *o, int in_fd, int 
 		.rsdp = ACPI_RSDP_GPA,
 	};
 	struct boot boot;
-	int err = create_memory(m, o->mem);
+	int err = create_memory(m, o);
 
 	if (!err)
 		err = load_kernel(&request, &m->mem, &boot);

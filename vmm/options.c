@@ -26,6 +26,7 @@ enum {
 	OPT_ACCEL,
 	OPT_TRACE,
 	OPT_CONSOLE,
+	OPT_SMM,
 	OPT_DEBUG_EXIT,
 };
 
@@ -40,6 +41,7 @@ static const struct option longopts[] = {
 	{ "accel", required_argument, NULL, OPT_ACCEL },
 	{ "trace", required_argument, NULL, OPT_TRACE },
 	{ "console", required_argument, NULL, OPT_CONSOLE },
+	{ "smm", no_argument, NULL, OPT_SMM },
 	{ "debug-exit", no_argument, NULL, OPT_DEBUG_EXIT },
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
@@ -61,6 +63,7 @@ static const char help[] =
 	"  --accel ACCEL        soft: the engine; host: /dev/kvm; auto (default): host if it "
 	"works\n"
 	"  --trace LIST         trace events to standard error, see below\n"
+	"  --smm                system-management mode has the memory, too\n"
 	"  --debug-exit         writing V to port 0xf4 ends the run with exit status V * 2 + 1\n"
 	"  -v, --verbose        say what is picked and loaded\n"
 	"  -h, --help           this text\n"
@@ -247,6 +250,9 @@ static bool set_option(struct run_options *o, int c, char *arg)
 		n = parse_word("--console", arg, consoles);
 		o->virtio_console = n == 1;
 		return n >= 0;
+	case OPT_SMM:
+		o->smm = true;
+		return true;
 	case OPT_DEBUG_EXIT:
 		o->debug_exit = true;
 		return true;

@@ -24,6 +24,7 @@ struct run_options {
 	enum accel_choice accel;
 	const char *engine, *trace; /* NULL: as the environment says */
 	bool virtio_console;	    /* input goes to virtio-console, not to the serial port */
+	bool smm;		    /* memory in the address space of system-management mode */
 	bool debug_exit;
 	bool verbose;
 };

@@ -34,6 +34,7 @@
 #define LVT_EXTINT   0x700
 
 #define ICR_FIXED   0x000
+#define ICR_SMI	    0x200
 #define ICR_NMI	    0x400
 #define ICR_INIT    0x500
 #define ICR_SIPI    0x600

@@ -159,7 +159,7 @@ static void test_options(void **state)
 
 	assert_int_equal(parse(&o, "run --kernel=k --initrd i --append quiet --mem 2G --cpus 4 "
 				   "--disk a.img --disk b,,c.img,ro --accel soft --engine interp "
-				   "--trace exits,mmu --console virtio --debug-exit -v"),
+				   "--trace exits,mmu --console virtio --smm --debug-exit -v"),
 			 OPTIONS_OK);
 	assert_string_equal(o.initrd, "i");
 	assert_string_equal(o.append, "quiet");
@@ -172,7 +172,7 @@ static void test_options(void **state)
 	assert_true(o.disk[1].read_only);
 	assert_int_equal(o.accel, ACCEL_SOFT);
 	assert_string_equal(o.engine, "interp");
-	assert_true(o.virtio_console && o.debug_exit && o.verbose);
+	assert_true(o.virtio_console && o.smm && o.debug_exit && o.verbose);
 	options_free(&o);
 }
 
