@@ -4,7 +4,8 @@
  *
  * Each VM has a memfd named "umbra-stat" (base/counters.h), which is mapped through /proc/PID/fd.  The
  * page describes itself, so the numbers and names of counters need not be those of this program; what
- * it says is checked against the file's size.
+ * it says is checked against the file's size.  Counters that the VMM asked for with KVM_GET_STATS_FD are in
+ * files of their own, in the same order.
  */
 #include "stat.h"
 
@@ -13,6 +14,7 @@
 #include <fcntl.h>
 #include <getopt.h>
 #include <inttypes.h>
+#include <linux/kvm.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -24,7 +26,7 @@
 #include "msg.h"
 
 #define MEMFD_LINK   "/memfd:umbra-stat"
-#define MAX_COUNTERS 1024u
+#define MAX_COUNTERS 500u /* that a block has room for */
 
 /* The head of struct um_stat_page, which does not depend on the number of counters. */
 struct stat_head {
@@ -35,15 +37,63 @@ struct stat_head {
 struct stat_view {
 	const struct stat_head *head;
 	size_t size;
-	u32 n; /* counters */
+	u32 n;		 /* counters */
+	const char *dir; /* of the process's descriptors */
+	u64 *total;	 /* over the VM and its vCPUs */
 };
 
-static bool view_open(struct stat_view *v, const char *path)
+/* Where the blocks begin. */
+static size_t blocks_at(const struct stat_view *v)
+{
+	size_t names = sizeof(struct stat_head) + (size_t)v->n * UM_STAT_NAME_LEN;
+
+	return (names + UM_STAT_BLOCK_SIZE - 1) / UM_STAT_BLOCK_SIZE * UM_STAT_BLOCK_SIZE;
+}
+
+/* Counters that moved to the file behind descriptor @number of the process.  False: it is no such file. */
+static bool read_moved(const struct stat_view *v, int number, u64 *values)
+{
+	struct kvm_stats_header h;
+	size_t size = v->n * sizeof(u64);
+	char path[96];
+	bool done;
+	int fd;
+
+	snprintf(path, sizeof(path), "%s/%d", v->dir, number);
+	fd = open(path, O_RDONLY | O_CLOEXEC);
+	if (fd < 0)
+		return false;
+	done = pread(fd, &h, sizeof(h), 0) == (ssize_t)sizeof(h) && h.num_desc == v->n &&
+	       pread(fd, values, size, h.data_offset) == (ssize_t)size;
+	close(fd);
+	return done;
+}
+
+static void add_up(struct stat_view *v)
+{
+	u32 nblocks = v->head->nblocks;
+	u64 moved_values[MAX_COUNTERS];
+
+	if (nblocks > UM_STAT_MAX_BLOCKS)
+		nblocks = UM_STAT_MAX_BLOCKS;
+	for (u32 b = 0; b < nblocks; b++) {
+		const char *block =
+			(const char *)v->head + blocks_at(v) + (size_t)b * UM_STAT_BLOCK_SIZE;
+		const volatile u64 *values = (const volatile u64 *)block;
+		s32 moved = ((const volatile union um_stat_block *)block)->moved;
+
+		if (moved > 0 && read_moved(v, moved - 1, moved_values))
+			values = moved_values;
+		for (u32 i = 0; i < v->n; i++)
+			v->total[i] += values[i];
+	}
+}
+
+static bool view_open(struct stat_view *v, const char *dir, const char *path)
 {
 	int fd = open(path, O_RDONLY | O_CLOEXEC);
 	struct stat st;
 	void *p = MAP_FAILED;
-	u64 names;
 
 	if (fd < 0)
 		return false;
@@ -55,10 +105,15 @@ static bool view_open(struct stat_view *v, const char *path)
 	v->head = p;
 	v->size = (size_t)st.st_size;
 	v->n = v->head->ncounters;
-	names = sizeof(struct stat_head) + (u64)v->n * UM_STAT_NAME_LEN;
+	v->dir = dir;
+	v->total = NULL;
 	if (v->head->magic == UM_STAT_MAGIC && v->n <= MAX_COUNTERS &&
-	    names + (u64)v->n * sizeof(u64) * UM_STAT_MAX_BLOCKS <= v->size)
+	    blocks_at(v) + (u64)UM_STAT_BLOCK_SIZE * UM_STAT_MAX_BLOCKS <= v->size)
+		v->total = calloc(v->n + 1, sizeof(u64));
+	if (v->total) {
+		add_up(v);
 		return true;
+	}
 	munmap(p, v->size);
 	return false;
 }
@@ -66,25 +121,12 @@ static bool view_open(struct stat_view *v, const char *path)
 static void view_close(struct stat_view *v)
 {
 	munmap((void *)v->head, v->size);
+	free(v->total);
 }
 
 static const char *counter_name(const struct stat_view *v, u32 i)
 {
 	return (const char *)(v->head + 1) + i * UM_STAT_NAME_LEN;
-}
-
-/* The sum over the VM and its vCPUs. */
-static u64 counter_total(const struct stat_view *v, u32 i)
-{
-	const char *blocks = (const char *)(v->head + 1) + (size_t)v->n * UM_STAT_NAME_LEN;
-	u32 nblocks = v->head->nblocks;
-	u64 sum = 0;
-
-	if (nblocks > UM_STAT_MAX_BLOCKS)
-		nblocks = UM_STAT_MAX_BLOCKS;
-	for (u32 b = 0; b < nblocks; b++)
-		sum += ((const volatile u64 *)blocks)[(size_t)b * v->n + i];
-	return sum;
 }
 
 static void print_vm(FILE *f, const struct stat_view *v, unsigned vm, double seconds,
@@ -96,7 +138,7 @@ static void print_vm(FILE *f, const struct stat_view *v, unsigned vm, double sec
 	fprintf(f, "%-26s %18s %16s\n", "counter", "total", seconds > 0 ? "per second" : "");
 	for (u32 i = 0; i < v->n; i++) {
 		unsigned slot = vm * MAX_COUNTERS + i;
-		u64 now = counter_total(v, i);
+		u64 now = v->total[i];
 
 		if (!now)
 			continue;
@@ -131,7 +173,7 @@ int stat_print(FILE *f, pid_t pid, double seconds, unsigned long long *last)
 		n = readlink(path, link, sizeof(link) - 1);
 		if (n < (ssize_t)strlen(MEMFD_LINK))
 			continue;
-		if (strncmp(link, MEMFD_LINK, strlen(MEMFD_LINK)) || !view_open(&v, path))
+		if (strncmp(link, MEMFD_LINK, strlen(MEMFD_LINK)) || !view_open(&v, dir, path))
 			continue;
 		print_vm(f, &v, (unsigned)found++, seconds, last);
 		view_close(&v);

@@ -61,6 +61,10 @@ int um_system_fd(struct um_system *s);
 int um_vm_fd(struct um_vm *vm);
 int um_vcpu_fd(struct um_vm *vm, u32 id); /* takes a reference of its own */
 
+/* KVM_GET_STATS_FD: a descriptor, or -errno; the vCPU's lock held.  stats.c */
+int um_vm_stats_fd(struct um_vm *vm);
+int um_vcpu_stats_fd(struct um_vcpu *v);
+
 /* Frequency of the host's TSC: host.c. */
 u32 um_host_tsc_khz(void);
 

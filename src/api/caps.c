@@ -144,6 +144,7 @@ static long xsave_size(void)
 	X(KVM_CAP_ENABLE_CAP, 1)                              \
 	X(KVM_CAP_SYS_ATTRIBUTES, 1)                          \
 	X(KVM_CAP_ENABLE_CAP_VM, 1)                           \
+	X(KVM_CAP_BINARY_STATS_FD, 1)                         \
 	X(KVM_CAP_DISABLE_QUIRKS, 1)                          \
 	X(KVM_CAP_DISABLE_QUIRKS2, QUIRKS)
 

@@ -460,6 +460,11 @@ static long enable_cap(void *obj, unsigned long arg, void *data)
 	return um_vcpu_enable_cap(obj, data);
 }
 
+static long get_stats_fd(void *obj, unsigned long arg, void *data)
+{
+	return um_vcpu_stats_fd(obj);
+}
+
 static const struct um_ioctl vcpu_ioctls[] = {
 	UM_IOCTL(KVM_RUN, VAL, char, run),
 	UM_IOCTL(KVM_GET_REGS, OUT, struct kvm_regs, get_regs),
@@ -504,6 +509,7 @@ static const struct um_ioctl vcpu_ioctls[] = {
 	UM_IOCTL(KVM_GET_DEVICE_ATTR, IN, struct kvm_device_attr, get_device_attr),
 	UM_IOCTL(KVM_SET_DEVICE_ATTR, IN, struct kvm_device_attr, set_device_attr),
 	UM_IOCTL(KVM_KVMCLOCK_CTRL, VAL, char, kvmclock_ctrl),
+	UM_IOCTL(KVM_GET_STATS_FD, VAL, char, get_stats_fd),
 	UM_IOCTL(KVM_ENABLE_CAP, IN, struct kvm_enable_cap, enable_cap),
 };
 

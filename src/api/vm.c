@@ -294,6 +294,11 @@ static long set_tsc_khz(void *obj, unsigned long arg, void *data)
 	return 0;
 }
 
+static long get_stats_fd(void *obj, unsigned long arg, void *data)
+{
+	return um_vm_stats_fd(obj);
+}
+
 static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_IRQ_LINE, IN, struct kvm_irq_level, irq_line),
 	UM_IOCTL(KVM_IRQ_LINE_STATUS, INOUT, struct kvm_irq_level, irq_line),
@@ -329,6 +334,7 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_GET_PIT2, OUT, struct kvm_pit_state2, get_pit2),
 	UM_IOCTL(KVM_SET_PIT2, IN, struct kvm_pit_state2, set_pit2),
 	UM_IOCTL(KVM_REINJECT_CONTROL, IN, struct kvm_reinject_control, reinject_control),
+	UM_IOCTL(KVM_GET_STATS_FD, VAL, char, get_stats_fd),
 	UM_IOCTL(KVM_GET_CLOCK, OUT, struct kvm_clock_data, get_clock),
 	UM_IOCTL(KVM_SET_CLOCK, IN, struct kvm_clock_data, set_clock),
 	UM_IOCTL(KVM_GET_TSC_KHZ, VAL, char, get_tsc_khz),

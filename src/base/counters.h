@@ -7,6 +7,9 @@
  * for what happens outside vCPU threads, written under the lock of the part that counts.  The blocks
  * live in a memfd named "umbra-stat" that describes itself (struct um_stat_page), so `umbra stat PID`
  * can map it from /proc/PID/fd and needs no cooperation.
+ *
+ * KVM_GET_STATS_FD promises a file for each VM and vCPU, with a head of its own.  A block that is asked for
+ * moves into such a file: um_stat_share().
  */
 #ifndef UM_BASE_COUNTERS_H
 #define UM_BASE_COUNTERS_H
@@ -79,9 +82,22 @@ struct um_counters {
 #define um_count(counters, name)	((counters)->v[UM_CNT_##name]++)
 #define um_count_add(counters, name, n) ((counters)->v[UM_CNT_##name] += (n))
 
-#define UM_STAT_MAGIC	   0x7461747361726d75ull /* "umrastat" */
+#define UM_STAT_MAGIC	   0x3261747361726d75ull /* "umrasta2" */
 #define UM_STAT_MAX_BLOCKS 1025			 /* the VM's own, then one a vCPU */
 #define UM_STAT_NAME_LEN   32
+#define UM_STAT_BLOCK_SIZE 4096 /* a page, whose memory can be exchanged */
+
+union um_stat_block {
+	struct um_counters counters;
+	struct {
+		u8 room[UM_STAT_BLOCK_SIZE - sizeof(s32)];
+		/* 0, or 1 + the descriptor that the process has of the file in which the counters are now. */
+		s32 moved;
+	};
+};
+
+_Static_assert(sizeof(union um_stat_block) == UM_STAT_BLOCK_SIZE,
+	       "as many counters as fit in a page");
 
 /* What the memfd holds.  block[0] is the VM's own, block[1 + i] that of the vCPU created i-th. */
 struct um_stat_page {
@@ -89,7 +105,7 @@ struct um_stat_page {
 	u32 ncounters; /* UM_CNT_MAX of the writer */
 	u32 nblocks;   /* blocks in use */
 	char names[UM_CNT_MAX][UM_STAT_NAME_LEN];
-	struct um_counters block[UM_STAT_MAX_BLOCKS];
+	union um_stat_block block[UM_STAT_MAX_BLOCKS] __attribute__((aligned(UM_STAT_BLOCK_SIZE)));
 };
 
 /* Name and help of a counter, for printing. */
@@ -102,5 +118,13 @@ const char *um_counter_help(enum um_counter c);
  */
 int um_stat_create(struct um_stat_page **page);
 void um_stat_unmap(struct um_stat_page *page);
+
+/*
+ * Move block @b of the page, whose memfd is @stat_fd, to a file in the format of KVM_GET_STATS_FD with @id as its
+ * name, less than UM_STAT_ID_LEN bytes.  Pointers to the block stay good, and no count is lost.  At most once for
+ * each block.  Returns the file's descriptor, which the caller keeps as long as the page exists, or -errno.
+ */
+#define UM_STAT_ID_LEN 48
+int um_stat_share(struct um_stat_page *page, int stat_fd, unsigned b, const char *id);
 
 #endif

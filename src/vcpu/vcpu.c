@@ -122,6 +122,8 @@ static void destroy(struct um_vcpu *v)
 	um_engine_destroy(&v->x);
 	if (v->mmu)
 		um_mmu_destroy(v->mmu);
+	if (v->stats_fd >= 0)
+		close(v->stats_fd);
 	pthread_mutex_destroy(&v->lock);
 	free(v);
 }
@@ -175,6 +177,7 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu
 	v->vm = vm;
 	v->id = id;
 	v->run = run;
+	v->stats_fd = -1;
 	pthread_mutex_init(&v->lock, NULL);
 
 	pthread_mutex_lock(&vm->lock);
@@ -187,7 +190,7 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu
 	else
 		err = 0;
 	if (!err) {
-		v->counters = &vm->stat->block[1 + n];
+		v->counters = &vm->stat->block[1 + n].counters;
 		err = init_parts(v);
 	}
 	if (!err) {

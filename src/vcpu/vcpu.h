@@ -76,6 +76,7 @@ struct um_vm {
 
 	int stat_fd;
 	struct um_stat_page *stat;
+	int stats_fd; /* of KVM_GET_STATS_FD, -1: none yet; um_stat_share() */
 
 	atomic_uint nvcpus; /* grows only, under lock */
 	struct um_vcpu
@@ -196,6 +197,8 @@ struct um_vcpu {
 	struct um_hv_vcpu *hv; /* hyperv.h */
 
 	u32 tsc_khz; /* of the guest */
+
+	int stats_fd; /* of KVM_GET_STATS_FD, -1: none yet */
 };
 
 /* ---- VMs: vm.c ---- */

@@ -32,6 +32,8 @@ static void destroy(struct um_vm *vm)
 		um_mem_destroy(vm->mem);
 	if (vm->stat)
 		um_stat_unmap(vm->stat);
+	if (vm->stats_fd >= 0)
+		close(vm->stats_fd);
 	if (vm->stat_fd >= 0)
 		close(vm->stat_fd);
 	pthread_mutex_destroy(&vm->lock);
@@ -62,6 +64,7 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	pthread_mutex_init(&vm->coalesced_lock, NULL);
 	pthread_rwlock_init(&vm->msr_filter_lock, NULL);
 	vm->ring_fd = -1;
+	vm->stats_fd = -1;
 	vm->default_tsc_khz = cfg->tsc_khz;
 	vm->stat_fd = um_stat_create(&vm->stat);
 	if (vm->stat_fd < 0) {
@@ -83,7 +86,7 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	if (!vm->mem)
 		goto fail;
 	mmu_cfg.trace = &vm->cfg.trace;
-	mmu_cfg.counters = &vm->stat->block[0];
+	mmu_cfg.counters = &vm->stat->block[0].counters;
 	vm->mmu = um_mmu_vm_create(vm->mem, &mmu_cfg);
 	if (!vm->mmu)
 		goto fail;
@@ -112,7 +115,7 @@ int um_vm_create_irqchip(struct um_vm *vm, bool split, u32 nr_reserved_pins)
 		.split = split,
 		.nr_reserved_pins = nr_reserved_pins,
 		.trace = &vm->cfg.trace,
-		.counters = &vm->stat->block[0],
+		.counters = &vm->stat->block[0].counters,
 	};
 	struct um_irqchip *chip;
 	int err = 0;
