@@ -214,6 +214,22 @@ static long disable_exits(struct um_vm *vm, u64 exits)
 	return r;
 }
 
+/* Once, and before the first vCPU: ids from then on are below it. */
+static long set_max_vcpu_ids(struct um_vm *vm, u64 ids)
+{
+	long r = 0;
+
+	if (ids > UM_MAX_VCPU_IDS)
+		return -EINVAL;
+	pthread_mutex_lock(&vm->lock);
+	if (!vm->max_vcpu_ids)
+		vm->max_vcpu_ids = (u32)ids;
+	else if (vm->max_vcpu_ids != ids)
+		r = -EINVAL;
+	pthread_mutex_unlock(&vm->lock);
+	return r;
+}
+
 long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 {
 	u64 arg = cap->args[0];
@@ -240,6 +256,8 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return disable_exits(vm, arg);
+	case KVM_CAP_MAX_VCPU_ID:
+		return set_max_vcpu_ids(vm, arg);
 	case KVM_CAP_EXCEPTION_PAYLOAD:
 		vm->exception_payload = arg;
 		return 0;

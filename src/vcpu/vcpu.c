@@ -183,7 +183,9 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu
 	pthread_mutex_lock(&vm->lock);
 	n = atomic_load(&vm->nvcpus);
 	v->index = n;
-	if (n >= UM_MAX_VCPUS)
+	if (!vm->max_vcpu_ids)
+		vm->max_vcpu_ids = UM_MAX_VCPU_IDS;
+	if (n >= UM_MAX_VCPUS || id >= vm->max_vcpu_ids)
 		err = -EINVAL;
 	else if (um_vm_find_vcpu(vm, id))
 		err = -EEXIST;

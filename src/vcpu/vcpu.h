@@ -82,6 +82,7 @@ struct um_vm {
 	struct um_vcpu
 		*vcpu[UM_MAX_VCPUS]; /* in the order of creation; they live as long as the VM */
 	u32 bsp_id;
+	u32 max_vcpu_ids; /* KVM_CAP_MAX_VCPU_ID; 0: not set, UM_MAX_VCPU_IDS */
 
 	/* Set by the VMM, read back, of no consequence: there is no real mode under VT-x to serve. */
 	u64 tss_addr, identity_map_addr;

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What a VMM asks for with KVM_ENABLE_CAP and attributes, and what a guest then does to it. */
+#include <stdbool.h>
+
 #include "guest.h"
 
 static int enable(int fd, uint32_t cap, uint64_t arg)
@@ -369,12 +371,136 @@ static void test_attributes(void **state)
 	guest_stop(&g);
 }
 
+/* ---- limits, quirks ---- */
+
+static void test_vcpu_ids(void **state)
+{
+	struct guest g;
+	int max;
+
+	guest_open_vm(&g, NO_CHIP);
+	max = io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_MAX_VCPU_ID);
+	assert_true(max > 2);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_MAX_VCPU_ID, (uint64_t)max + 1));
+	assert_int_equal(enable(g.vm, KVM_CAP_MAX_VCPU_ID, 2), 0);
+	assert_int_equal(enable(g.vm, KVM_CAP_MAX_VCPU_ID, 2), 0);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_MAX_VCPU_ID, 3));
+	assert_errno(EINVAL, io(g.vm, KVM_CREATE_VCPU, 2));
+	g.vcpu = io(g.vm, KVM_CREATE_VCPU, 1);
+	assert_true(g.vcpu >= 0);
+	umbra_close(g.vcpu);
+	umbra_close(g.vm);
+	umbra_close(g.sys);
+}
+
+static void test_quirks(void **state)
+{
+	static const uint8_t code[] = {
+		0x66, 0x31, 0xc9, /* xor %ecx, %ecx */
+		0x0f, 0x01, 0xc8, /* monitor: not in CPUID */
+		0xe6, 0x80,	  /* out %al, $0x80 */
+		0xeb, 0xf6,	  /* jmp back */
+	};
+	struct guest g;
+	int all;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	all = io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_DISABLE_QUIRKS2);
+	assert_true(all & KVM_X86_QUIRK_MWAIT_NEVER_UD_FAULTS);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_DISABLE_QUIRKS2, 1ull << 40));
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(enable(g.vm, KVM_CAP_DISABLE_QUIRKS2, KVM_X86_QUIRK_LAPIC_MMIO_HOLE), 0);
+	assert_exit(&g, KVM_EXIT_IO);
+	/* Without the quirk #UD: without an IDT, the end. */
+	assert_int_equal(enable(g.vm, KVM_CAP_DISABLE_QUIRKS2, all), 0);
+	assert_exit(&g, KVM_EXIT_SHUTDOWN);
+	guest_stop(&g);
+}
+
+/* ---- statistics ---- */
+
+static void read_at(int fd, uint64_t at, void *buf, size_t size)
+{
+	assert_int_equal(pread(fd, buf, size, (off_t)at), size);
+}
+
+/* The value of a counter: found by its name. */
+static uint64_t statistic(int fd, const char *name, const char *id)
+{
+	struct kvm_stats_header h;
+	struct {
+		struct kvm_stats_desc desc;
+		char name[64];
+	} d;
+	char found_id[64];
+	uint64_t value = 0;
+	bool found = false;
+
+	read_at(fd, 0, &h, sizeof(h));
+	assert_int_equal(h.flags, 0);
+	assert_true(h.name_size <= sizeof(d.name));
+	read_at(fd, h.id_offset, found_id, h.name_size);
+	assert_string_equal(found_id, id);
+	for (uint32_t i = 0; i < h.num_desc; i++) {
+		size_t size = sizeof(d.desc) + h.name_size;
+
+		read_at(fd, h.desc_offset + i * size, &d, size);
+		if (strcmp(d.name, name))
+			continue;
+		assert_int_equal(d.desc.flags, 0); /* cumulative, no unit */
+		assert_int_equal(d.desc.size, 1);
+		read_at(fd, h.data_offset + d.desc.offset, &value, sizeof(value));
+		found = true;
+	}
+	assert_true(found);
+	return value;
+}
+
+static void test_statistics(void **state)
+{
+	static const uint8_t code[] = { 0xe6, 0x80, 0xeb, 0xfc }; /* out %al, $0x80; jmp back */
+	struct kvm_irq_level line = { .irq = 3, .level = 1 };
+	struct guest g;
+	int vcpu_fd, again, vm_fd;
+	uint64_t before;
+	char id[64];
+
+	guest_start(&g, FULL_CHIP, code, sizeof(code));
+	assert_int_equal(io(g.sys, KVM_CHECK_EXTENSION, KVM_CAP_BINARY_STATS_FD), 1);
+	assert_exit(&g, KVM_EXIT_IO);
+	vcpu_fd = io(g.vcpu, KVM_GET_STATS_FD, 0);
+	assert_true(vcpu_fd >= 0);
+	snprintf(id, sizeof(id), "kvm-%d/vcpu-0", getpid());
+	/* What was counted before somebody asked counts, too. */
+	before = statistic(vcpu_fd, "io_exits", id);
+	assert_int_equal(before, 1);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(statistic(vcpu_fd, "io_exits", id), before + 1);
+	again = io(g.vcpu, KVM_GET_STATS_FD, 0);
+	assert_true(again >= 0 && again != vcpu_fd);
+	close(vcpu_fd);
+	assert_exit(&g, KVM_EXIT_IO);
+	assert_int_equal(statistic(again, "io_exits", id), before + 2);
+	assert_int_equal(write(again, id, 1), -1);
+	close(again);
+
+	vm_fd = io(g.vm, KVM_GET_STATS_FD, 0);
+	assert_true(vm_fd >= 0);
+	snprintf(id, sizeof(id), "kvm-%d", getpid());
+	before = statistic(vm_fd, "irq_lines", id);
+	assert_int_equal(io(g.vm, KVM_IRQ_LINE, &line), 0);
+	assert_int_equal(statistic(vm_fd, "irq_lines", id), before + 1);
+	close(vm_fd);
+	guest_stop(&g);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_manual_dirty_log), cmocka_unit_test(test_user_space_msrs),
 		cmocka_unit_test(test_msr_filter),	 cmocka_unit_test(test_hlt_without_exit),
-		cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_attributes),	 cmocka_unit_test(test_vcpu_ids),
+		cmocka_unit_test(test_quirks),		 cmocka_unit_test(test_statistics),
 	};
 
 	guest_save_signals();
