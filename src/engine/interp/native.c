@@ -385,6 +385,10 @@ void um_native_describe(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	k->reads = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_READ) != 0;
 	k->writes = (u.mem->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE) != 0;
 	k->align = alignment(z, &u);
+	/* VEXTRACT...: what the mask leaves out is kept, though all is accessed. */
+	if (k->writes && z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX && z->raw.evex.aaa &&
+	    accesses_all(z))
+		k->reads = true;
 	if (k->len && u.mem->mem.type != ZYDIS_MEMOP_TYPE_VSIB)
 		mask_of(z, ops, &u, k);
 }

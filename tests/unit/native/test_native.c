@@ -320,6 +320,28 @@ static void test_x87_exception(void **state)
 
 CODE64(masked, "vmovups zmm1 {k1} {z}, [rsi]\n vmovups [rdi] {k1}, zmm1\n hlt\n");
 
+CODE64(masked_extract, "vextractf32x4 [rdi] {k1}, zmm1, 1\n hlt\n");
+
+/* It has no fault suppression, but what the mask leaves out keeps its value, also across pages. */
+static void test_masked_extract(void **state)
+{
+	struct machine *m = machine();
+
+	if (!avx512()) {
+		machine_free(m);
+		skip();
+	}
+	m->x.cpu.gpr[UM_RDI] = DATA + 4096 - 6;
+	m->x.cpu.fpu.k[1] = 5;
+	memset(m->x.cpu.fpu.zmm[1], 0x11, 64);
+	memset(at(m, DATA + 4096 - 6), 0xee, 16);
+	load_code(m, masked_extract);
+	run_to_hlt(m);
+	for (unsigned n = 0; n < 16; n++)
+		assert_int_equal(*at(m, DATA + 4096 - 6 + n), n / 4 & 1 ? 0xee : 0x11);
+	machine_free(m);
+}
+
 static void test_masked(void **state)
 {
 	struct machine *m = machine();
@@ -598,23 +620,15 @@ static void test_host_controls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_page_crossing),
-		cmocka_unit_test(test_alignment),
-		cmocka_unit_test(test_mmio),
-		cmocka_unit_test(test_mmio_x87),
-		cmocka_unit_test(test_tracked),
-		cmocka_unit_test(test_host_page_gone),
-		cmocka_unit_test(test_self_modifying),
-		cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_simd_exception),
-		cmocka_unit_test(test_x87_exception),
-		cmocka_unit_test(test_masked),
-		cmocka_unit_test(test_modes),
-		cmocka_unit_test(test_image_is_the_hosts),
-		cmocka_unit_test(test_xsave),
-		cmocka_unit_test(test_fxsave),
-		cmocka_unit_test(test_xsetbv),
-		cmocka_unit_test(test_host_controls),
+		cmocka_unit_test(test_page_crossing),  cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_mmio),	       cmocka_unit_test(test_mmio_x87),
+		cmocka_unit_test(test_tracked),	       cmocka_unit_test(test_host_page_gone),
+		cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_simd_exception), cmocka_unit_test(test_x87_exception),
+		cmocka_unit_test(test_masked),	       cmocka_unit_test(test_masked_extract),
+		cmocka_unit_test(test_modes),	       cmocka_unit_test(test_image_is_the_hosts),
+		cmocka_unit_test(test_xsave),	       cmocka_unit_test(test_fxsave),
+		cmocka_unit_test(test_xsetbv),	       cmocka_unit_test(test_host_controls),
 	};
 
 	keep_handlers();
