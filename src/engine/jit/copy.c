@@ -361,6 +361,7 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 		f->vec = UM_VEC_CLASS_AVX;
 	else if (k.cr4_need & CR4_OSFXSR)
 		f->vec = UM_VEC_CLASS_SSE;
+	f->mem_read |= k.reads;
 	f->mem_masked = k.mask_kind != UM_MASK_NONE;
 	f->mem_aligned = k.align != 0;
 	f->xinuse = (u16)k.xinuse;
@@ -375,6 +376,15 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 		f->mxcsr = k.mxcsr;
 	}
 	f->may_fault = f->mxcsr;
+	switch (z->mnemonic) {
+	case M(VPTEST):
+	case M(VTESTPS):
+	case M(VTESTPD): /* the others are cleared, as by PTEST (SDM vol. 2): Zydis doesn't know */
+		f->flags_written = RFLAGS_STATUS;
+		break;
+	default:
+		break;
+	}
 	return true;
 }
 

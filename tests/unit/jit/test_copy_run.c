@@ -216,7 +216,8 @@ static void same_rest(const struct trial *t, const struct host_state *out, const
 	CHECK(t, !memcmp(out->zmm, t->out.zmm, sizeof(out->zmm)));
 	CHECK(t, !memcmp(out->k, t->out.k, sizeof(out->k)));
 	CHECK(t, mxcsr(out) == mxcsr(&t->out));
-	CHECK(t, !((out->flags ^ t->out.flags) & RFLAGS_STATUS));
+	/* Undefined ones may differ: OF of rotates does from run to run on some processors. */
+	CHECK(t, !((out->flags ^ t->out.flags) & RFLAGS_STATUS & ~(u64)t->f.flags_undefined));
 	CHECK(t, !memcmp(mem, t->mem_out, UM_PAGE_SIZE));
 }
 
@@ -412,9 +413,17 @@ static void one(void *arg, const u8 *bytes)
 		return;
 	if (z.mnemonic == ZYDIS_MNEMONIC_RDRAND || z.mnemonic == ZYDIS_MNEMONIC_RDSEED)
 		return;
-	/* moffs; the bit offset's register is the base, too */
-	if (t->f.mem_size && (!t->f.address || (t->f.bit_string && (t->f.reads & t->f.address))))
-		return;
+	if (t->f.mem_size) {
+		u16 a = t->f.address;
+
+		/* (A prefix as opcode makes other memory operands.) */
+		if ((a != BIT(UM_RSI) && a != BIT(UM_RDI)) || z.raw.disp.size ||
+		    (z.attributes & (ZYDIS_ATTRIB_HAS_SIB | ZYDIS_ATTRIB_HAS_SEGMENT |
+				     ZYDIS_ATTRIB_HAS_ADDRESSSIZE)))
+			return;
+		if (t->f.bit_string && (t->f.reads & a))
+			return;
+	}
 	prepare(t);
 	t->vector = run(bytes, t->len, &t->in, &t->out, t->mem_in, t->mem_out);
 	CHECK(t, t->vector != 6 && t->vector != 14);
@@ -434,8 +443,9 @@ static void test_run(void **state)
 	struct gen g = { .rng = 0x123456789abcdef, .plain_memory = true };
 	struct trial *t = calloc(1, sizeof(*t));
 
+	host_init(); /* (cmocka has its own handlers before a test) */
 	t->g = &g;
-	gen_all(&g, true, 1, one, t);
+	gen_all(&g, true, 5, one, t);
 	assert_true(t->copies > 20000 && t->in_memory > 2000 && t->faults > 10);
 	free(t);
 }
@@ -444,7 +454,6 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_run) };
 
-	host_init();
 	page = mmap(NULL, 3 * UM_PAGE_SIZE, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (page == MAP_FAILED)
 		return 1;
