@@ -32,4 +32,25 @@ void host_init(void);
  */
 int host_run(const struct host_state *in, struct host_state *out, unsigned len);
 
+/* ---- whole programs ---- */
+
+/* A fault, a trap, or */
+#define HOST_TICK    0x100 /* SIGVTALRM */
+#define HOST_SYSCALL 0x101 /* SIGSYS: a seccomp filter has stopped a system call */
+struct host_fault {
+	int vector;
+	u32 error; /* of #PF; so is cr2 */
+	u64 cr2;
+	u64 rip, flags, gpr[16]; /* may be changed */
+};
+/* Runs as a signal handler.  True: go on with the registers in *f. */
+typedef bool host_fault_fn(void *arg, struct host_fault *f);
+
+/*
+ * Execute code of the caller's at @rip, in 64-bit mode or, @compat, as 32-bit code, until @fn says so: it
+ * sees every fault and every tick.  @out is the state then, but for rip and RFLAGS.TF.
+ */
+void host_run_at(u64 rip, bool compat, const struct host_state *in, struct host_state *out,
+		 host_fault_fn *fn, void *arg);
+
 #endif

@@ -7,7 +7,8 @@
  */
 #include "engine/jit/jit.h"
 
-#define PIECE 64u
+#define PIECE	 64u
+#define PATIENCE 16u /* stores */
 
 static struct um_jit_page **bucket(struct um_jit *j, hva_t hva)
 {
@@ -22,6 +23,28 @@ struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva)
 	while (p && p->hva != hva)
 		p = p->next;
 	return p;
+}
+
+static void guard(struct um_exec *x, struct um_jit_page *p)
+{
+	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
+
+	p->guarded = true;
+	p->stores = 0;
+	if (*n < 255) /* at 255 it stays */
+		++*n;
+	um_tlb_guard(x->tlb, p->hva);
+}
+
+/* Nothing is translated from the page any more. */
+static void unguard(struct um_exec *x, struct um_jit_page *p)
+{
+	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
+
+	p->guarded = false;
+	p->covered = 0;
+	if (*n < 255 && !--*n)
+		um_tlb_unguard(x->tlb, p->hva);
 }
 
 static u64 pieces(unsigned off, unsigned len)
@@ -47,18 +70,24 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 		p->blocks = NULL;
 		p->covered = 0;
 		p->doubt = j->doubt;
+		p->guarded = false;
+		p->patience = PATIENCE;
 		*head = p;
-		um_tlb_guard(x->tlb, p->hva);
 	}
+	if (!p->guarded)
+		guard(x, p);
 	for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
 		if ((need & ~p->covered & BIT(n)) &&
 		    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
 			return false;
 	}
-	/* What others changed meanwhile: the block is of the past already. */
-	if (memcmp(p->copy + off, b->bytes, b->len))
-		return false;
 	p->covered |= need;
+	/* The copy may be of before a store: bring it up to date.  Else the block is of the past already. */
+	if (memcmp(p->copy + off, b->bytes, b->len)) {
+		um_jit_page_check(x, p);
+		if (memcmp(p->copy + off, b->bytes, b->len))
+			return false;
+	}
 	b->page = p;
 	b->page_next = p->blocks;
 	p->blocks = b;
@@ -82,6 +111,7 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 		u8 *code = um_arena_rw_of(l->from->code);
 
 		um_emit_patch(code + l->site, code + l->stub);
+		l->linked = false;
 	}
 	b->in = NULL;
 	b->dead = true;
@@ -108,8 +138,17 @@ void um_jit_written(struct um_exec *x, const void *hva, unsigned len)
 	struct um_jit_page *p = um_jit_page_find(x->translator, (hva_t)hva);
 	unsigned off = (hva_t)hva & ~UM_PAGE_MASK;
 
-	if (p && (p->covered & pieces(off, len)))
+	if (!p || !p->guarded)
+		return;
+	if (p->covered & pieces(off, len))
 		drop_range(x, p, off, len);
+	if (++p->stores >= p->patience) {
+		/* A page of data by now; or of both, which the next time is given more time. */
+		drop_range(x, p, 0, UM_PAGE_SIZE);
+		p->patience *= 2;
+	}
+	if (!p->blocks)
+		unguard(x, p);
 }
 
 void um_jit_mapped(struct um_exec *x, hva_t hva)
@@ -149,4 +188,6 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 
 		memcpy(p->copy + n * PIECE, now + n * PIECE, PIECE);
 	}
+	if (!p->blocks)
+		unguard(x, p);
 }

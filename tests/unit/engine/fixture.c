@@ -17,6 +17,8 @@ static void fill(struct machine *m, gva_t gva, unsigned ctx, u8 *host, unsigned 
 	struct um_tlb_entry *e = &m->tlb.e[um_tlb_index(gva, ctx)];
 	u64 page = gva & UM_PAGE_MASK;
 
+	if (um_tlb_guarded(&m->tlb, (hva_t)host))
+		allowed &= ~(1u << UM_WRITE);
 	for (unsigned a = 0; a < 3; a++)
 		e->tag[a] = allowed & (1u << a) ? page | ctx : 0;
 	e->addend = (u64)host - page;
@@ -44,7 +46,8 @@ enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)
 	if (!(prop & P_PRESENT))
 		return UM_ACCESS_FAULT;
 	f->error_code |= PFERR_PRESENT;
-	if ((f->acc == UM_WRITE && !(prop & P_WRITE)) || (user && !(prop & P_USER)))
+	if ((f->acc == UM_WRITE && !(prop & P_WRITE)) || (user && !(prop & P_USER)) ||
+	    (f->acc == UM_FETCH && (prop & P_NOEXEC)))
 		return UM_ACCESS_FAULT;
 	if (prop & P_MMIO)
 		return UM_ACCESS_MMIO;
@@ -55,7 +58,7 @@ enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)
 		return UM_ACCESS_TRACKED;
 	if (!f->probe && !m->no_tlb && !um_mmu_watched(&m->x.cpu, f->gva))
 		fill(m, f->gva, m->tlb.ctx[f->priv], host,
-		     (1u << UM_READ) | (1u << UM_FETCH) |
+		     (1u << UM_READ) | (prop & P_NOEXEC ? 0 : 1u << UM_FETCH) |
 			     ((prop & (P_WRITE | P_TRACKED)) == P_WRITE ? 1u << UM_WRITE : 0));
 	return UM_ACCESS_OK;
 }
@@ -118,6 +121,8 @@ int um_mmu_load_pdptrs(struct um_mmu *mmu, u64 cr3, u64 pdptr[4])
 void machine_flush(struct machine *m)
 {
 	memset(m->tlb.e, 0, sizeof(m->tlb.e));
+	m->tlb.seq++;
+	m->tlb.epoch++;
 }
 
 void machine_prop(struct machine *m, unsigned page, u8 prop)
@@ -162,6 +167,17 @@ void machine_mode(struct machine *m, enum um_mode mode)
 
 struct machine *machine_new(void)
 {
+	const char *engine = getenv("UMBRA_ENGINE");
+
+	if (engine && !strcmp(engine, "jit"))
+		return machine_new_engine(UM_ENGINE_JIT);
+	if (engine && !strcmp(engine, "lockstep"))
+		return machine_new_engine(UM_ENGINE_LOCKSTEP);
+	return machine_new_engine(UM_ENGINE_INTERP);
+}
+
+struct machine *machine_new_engine(enum um_engine_kind engine)
+{
 	struct machine *m = aligned_alloc(64, ALIGN_UP(sizeof(*m), 64));
 	int fd = memfd_create("guest", 0);
 
@@ -180,6 +196,7 @@ struct machine *machine_new(void)
 	m->x.mmu = (struct um_mmu *)m;
 	m->x.counters = &m->counters;
 	m->x.trace = &m->trace;
+	m->x.engine = (u8)engine;
 	memset(m->prop, P_PRESENT | P_WRITE | P_USER, sizeof(m->prop));
 	m->x.cpu.rflags = RFLAGS_FIXED1;
 	m->x.cpu.gpr[UM_RSP] = STACK;
@@ -205,5 +222,6 @@ void machine_code(struct machine *m, gva_t gva, const u8 *code, const u8 *end)
 
 enum um_exit_kind machine_run(struct machine *m)
 {
+	m->x.code_doubt = true; /* tests store code as other processors do */
 	return um_engine_run(&m->x);
 }

@@ -35,6 +35,7 @@ enum prop {
 	P_MMIO = 8,
 	P_TRACKED = 16,
 	P_GONE = 32, /* the host has no page there: EFAULT */
+	P_NOEXEC = 64,
 };
 
 /* What the fake MMU was told by um_mmu_written(). */
@@ -61,8 +62,12 @@ struct machine {
 	u8 take_prop;
 };
 
-/* A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable. */
+/*
+ * A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable.  machine_new() takes the engine
+ * from the environment: UMBRA_ENGINE, as libumbra does, but translates code that is executed for the second time.
+ */
 struct machine *machine_new(void);
+struct machine *machine_new_engine(enum um_engine_kind engine);
 void machine_free(struct machine *m);
 /* The same, in real mode, 16-bit or 32-bit protected mode. */
 void machine_mode(struct machine *m, enum um_mode mode);

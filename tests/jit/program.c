@@ -1,0 +1,1177 @@
+// SPDX-License-Identifier: MIT
+/*
+ * Random programs (program.h).
+ *
+ * An instruction is drawn as bytes of some opcode map and decoded; what is not unprivileged computing is thrown
+ * away.  Its memory operand is then encoded anew: an addressing form is drawn, and registers are loaded such
+ * that it hits the page that was drawn.  Where a register's value is known from before, it is used again.
+ */
+#include "program.h"
+
+#include "../fuzz/rng.h"
+
+struct fixup {
+	u16 at;	 /* of the displacement or absolute address, 4 bytes */
+	u16 end; /* of its instruction; 0: an absolute address */
+	u8 block;
+};
+
+struct gen {
+	struct rng r;
+	struct program *p;
+	program_can_fn *can;
+	void *arg;
+	ZydisDecoder d;
+	unsigned at;	/* where the next instruction goes, from PROGRAM_CODE */
+	unsigned limit; /* no more instructions from here on */
+	u16 undefined;	/* flags */
+	u16 known;	/* registers whose values are known */
+	u64 value[16];
+	struct fixup fix[3 * PROGRAM_BLOCKS];
+	unsigned nfix;
+	bool plain; /* integer instructions only */
+	u16 smc[8]; /* displacements of stores to code */
+	unsigned nsmc;
+	unsigned calls;
+};
+
+struct decoded {
+	ZydisDecodedInstruction z;
+	ZydisDecodedOperand ops[ZYDIS_MAX_OPERAND_COUNT];
+};
+
+static unsigned below(struct gen *g, unsigned n)
+{
+	return rng_below(&g->r, n);
+}
+
+static bool one_in(struct gen *g, unsigned n)
+{
+	return rng_one_in(&g->r, n);
+}
+
+static u64 edge(struct rng *r)
+{
+	static const u64 edges[] = {
+		0,
+		1,
+		2,
+		0x7f,
+		0x80,
+		0xff,
+		0x7fff,
+		0x8000,
+		0xffff,
+		0x7fffffff,
+		0x80000000,
+		0xffffffff,
+		0x7fffffffffffffff,
+		0x8000000000000000,
+		~0ull,
+		0x3f800000bf800000,
+		0x3ff0000000000000,
+		0x7ff0000000000000,
+		0x7fc00000ffc00001,
+		0x7ff8000000000001,
+		0x000fffffffffffff,
+		0x0080000080800000,
+		0x3c003c00bc007c00,
+	};
+
+	switch (rng_below(r, 8)) {
+	case 0:
+	case 1:
+		return rng_pick(r, edges);
+	case 2:
+	case 3:
+		return rng64(r) >> rng_below(r, 64);
+	case 4:
+		return PAGE(PG_DATA) + rng_below(r, 3 * UM_PAGE_SIZE);
+	default:
+		return rng64(r);
+	}
+}
+
+/* ---- decoding, accounting ---- */
+
+static bool decode(struct gen *g, const u8 *b, struct decoded *d)
+{
+	return ZYAN_SUCCESS(ZydisDecoderDecodeFull(&g->d, b, 15, &d->z, d->ops));
+}
+
+/* Number of the general register that @r is a part of; -1: it is another. */
+static int gpr_of(ZydisRegister r)
+{
+	switch (ZydisRegisterGetClass(r)) {
+	case ZYDIS_REGCLASS_GPR8:
+	case ZYDIS_REGCLASS_GPR16:
+	case ZYDIS_REGCLASS_GPR32:
+	case ZYDIS_REGCLASS_GPR64:
+		return ZydisRegisterGetId(
+			ZydisRegisterGetLargestEnclosing(ZYDIS_MACHINE_MODE_LONG_64, r));
+	default:
+		return -1;
+	}
+}
+
+static bool is_shift(u16 op)
+{
+	switch (op) {
+	case ZYDIS_MNEMONIC_SHL:
+	case ZYDIS_MNEMONIC_SHR:
+	case ZYDIS_MNEMONIC_SAR:
+	case ZYDIS_MNEMONIC_SHLD:
+	case ZYDIS_MNEMONIC_SHRD:
+	case ZYDIS_MNEMONIC_ROL:
+	case ZYDIS_MNEMONIC_ROR:
+	case ZYDIS_MNEMONIC_RCL:
+	case ZYDIS_MNEMONIC_RCR:
+		return true;
+	}
+	return false;
+}
+
+static void account_flags(struct gen *g, const ZydisDecodedInstruction *z)
+{
+	const ZydisAccessedFlags *f = z->cpu_flags;
+	u16 undefined, written;
+
+	if (!f)
+		return;
+	undefined = f->undefined & RFLAGS_STATUS;
+	written = (f->modified | f->set_0 | f->set_1) & RFLAGS_STATUS;
+	/* What they do with a count of 0: nothing. */
+	if (is_shift(z->mnemonic)) {
+		undefined |= RFLAGS_OF | RFLAGS_AF | RFLAGS_CF;
+		written = 0;
+	} else if (z->attributes &
+		   (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE | ZYDIS_ATTRIB_HAS_REPE)) {
+		written = 0;
+	}
+	g->undefined = (g->undefined & (u16)~written) | undefined;
+}
+
+/* May a fault of it leave something behind? */
+static bool is_soft(const struct decoded *d)
+{
+	bool vector = false, x87 = false, store = false;
+
+	for (unsigned n = 0; n < d->z.operand_count; n++) {
+		const ZydisDecodedOperand *o = &d->ops[n];
+
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
+			store |= !!(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
+			vector |= o->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+			store |= o->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
+			continue;
+		}
+		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
+			continue;
+		switch (ZydisRegisterGetClass(o->reg.value)) {
+		case ZYDIS_REGCLASS_X87:
+		case ZYDIS_REGCLASS_MMX:
+			x87 = true;
+			break;
+		case ZYDIS_REGCLASS_XMM:
+		case ZYDIS_REGCLASS_YMM:
+		case ZYDIS_REGCLASS_ZMM:
+			vector = true;
+			break;
+		default:
+			break;
+		}
+	}
+	return x87 || d->z.meta.isa_set == ZYDIS_ISA_SET_X87 || (vector && store) ||
+	       d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
+	       d->z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE ||
+	       d->z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
+}
+
+/* Append the instruction at @b, whose decoded form is @d. */
+static void append(struct gen *g, const u8 *b, const struct decoded *d)
+{
+	struct program *p = g->p;
+	struct program_insn *i = &p->insn[p->ninsns++];
+
+	*i = (struct program_insn){
+		.off = (u16)g->at, .len = d->z.length, .op = (u16)d->z.mnemonic, .soft = is_soft(d)
+	};
+	memcpy(p->code + g->at, b, i->len);
+	p->undefined[g->at] = PROGRAM_KNOWN | g->undefined;
+	g->at += i->len;
+	account_flags(g, &d->z);
+	for (unsigned n = 0; n < d->z.operand_count; n++) {
+		const ZydisDecodedOperand *o = &d->ops[n];
+		int r;
+
+		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER ||
+		    !(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE))
+			continue;
+		r = gpr_of(o->reg.value);
+		if (r >= 0)
+			g->known &= (u16) ~(1u << r);
+	}
+}
+
+static bool room(const struct gen *g)
+{
+	return g->at < g->limit && g->p->ninsns < PROGRAM_INSNS - 24;
+}
+
+/* An instruction of which the generator is sure. */
+static void put(struct gen *g, const u8 *b, unsigned len)
+{
+	u8 bytes[16] = { 0 };
+	struct decoded d;
+
+	memcpy(bytes, b, len);
+	if (decode(g, bytes, &d) && d.z.length == len)
+		append(g, bytes, &d);
+}
+#define PUT(g, ...)                                     \
+	do {                                            \
+		const u8 put_bytes[] = { __VA_ARGS__ }; \
+		put(g, put_bytes, sizeof(put_bytes));   \
+	} while (0)
+#define LE32(v) (u8)(v), (u8)((v) >> 8), (u8)((v) >> 16), (u8)((v) >> 24)
+
+static bool is64(const struct gen *g)
+{
+	return !g->p->code32;
+}
+
+/* Define the flags, if they aren't: CMP of two registers. */
+static void settle(struct gen *g)
+{
+	u8 regs = (u8)below(g, 64);
+
+	if (!g->undefined)
+		return;
+	if (is64(g) && one_in(g, 2))
+		PUT(g, 0x48, 0x39, 0xc0 | regs);
+	else
+		PUT(g, 0x39, 0xc0 | regs);
+}
+
+/* MOV @r, @v: some encoding that leaves the flags alone. */
+static void load(struct gen *g, unsigned r, u64 v)
+{
+	u8 b = r >> 3 & 1;
+
+	if (!is64(g)) {
+		PUT(g, 0xb8 | r, LE32(v));
+		v &= 0xffffffff;
+	} else if (v >> 32 && v >> 31 != 0x1ffffffff) {
+		PUT(g, 0x48 | b, 0xb8 | (r & 7), LE32(v), LE32(v >> 32));
+	} else if (v >> 32 || (v < 0x80000000 && one_in(g, 4))) {
+		PUT(g, 0x48 | b, 0xc7, 0xc0 | (r & 7), LE32(v));
+	} else if (b) {
+		PUT(g, 0x41, 0xb8 | (r & 7), LE32(v));
+	} else {
+		PUT(g, 0xb8 | r, LE32(v));
+	}
+	g->known |= (u16)(1u << r);
+	g->value[r] = v;
+}
+
+/* ---- memory operands ---- */
+
+static u64 data_page(struct gen *g)
+{
+	static const u8 pages[] = { PG_DATA,  PG_DATA + 1, PG_DATA + 2, PG_DATA2,
+				    PG_DATA3, PG_DATA4,	   PG_DATA5 };
+
+	return PAGE(rng_pick(&g->r, pages));
+}
+
+/* Where a memory operand is to be. */
+static u64 target(struct gen *g)
+{
+	unsigned k = below(g, 100);
+
+	if (k < 60)
+		return data_page(g) + below(g, UM_PAGE_SIZE / 64) * 64;
+	if (k < 76)
+		return data_page(g) + below(g, UM_PAGE_SIZE);
+	if (k < 86)
+		return data_page(g) + UM_PAGE_SIZE - 1 - below(g, 16);
+	if (k < 89)
+		return PAGE(PG_READONLY) + below(g, UM_PAGE_SIZE);
+	if (k < 91)
+		return PAGE(PG_NONE) + below(g, UM_PAGE_SIZE);
+	if (k < 94)
+		return PAGE(PG_DEVICE) + below(g, UM_PAGE_SIZE / 8) * 8;
+	if (k < 96)
+		return PAGE(PG_TRACKED) + below(g, UM_PAGE_SIZE);
+	if (k < 98) /* in the pages of the code, but not code */
+		return one_in(g, 2) ? PROGRAM_CODE + below(g, 56)
+				    : PROGRAM_CODE + PROGRAM_CODE_SIZE - 64 - below(g, 400);
+	return PAGE(PG_STACK) + below(g, 2 * UM_PAGE_SIZE);
+}
+
+struct operand {
+	u8 mod, rm, sib;
+	bool has_sib, x, b;
+	u8 dsize;
+	u64 disp; /* rip: the address itself */
+	bool rip;
+};
+
+/* A register with a known address, or any. */
+static unsigned base_register(struct gen *g, bool high)
+{
+	unsigned n = high ? 16 : 8, r = below(g, n);
+
+	if (below(g, 4)) {
+		for (unsigned k = 0; k < n; k++, r = (r + 1) % n) {
+			if ((g->known >> r & 1) && r != UM_RSP && g->value[r] - MEM_BASE < MEM_SIZE)
+				return r;
+		}
+	}
+	return r == UM_RSP ? (unsigned)UM_RBX : r;
+}
+
+/* Draw an addressing form for @t, loading registers. */
+static struct operand draw_operand(struct gen *g, u64 t, bool high, bool disp8)
+{
+	struct operand o = { 0 };
+	unsigned form = below(g, 10), base, index = UM_RSP, scale = below(g, 4);
+	u64 part = 0;
+
+	if (form < 3) {
+		o.dsize = 4;
+		o.disp = t;
+		o.rm = 5;
+		o.rip = is64(g) && form;
+		if (is64(g) && !form) { /* absolute */
+			o.rm = 4;
+			o.has_sib = true;
+			o.sib = (u8)(scale << 6 | 4 << 3 | 5);
+		}
+		return o;
+	}
+	if (form == 3) { /* on the stack */
+		o.mod = disp8 ? 1 : 2;
+		o.dsize = disp8 ? 1 : 4;
+		o.rm = 4;
+		o.has_sib = true;
+		o.sib = 4 << 3 | 4;
+		o.disp = below(g, 128);
+		return o;
+	}
+	base = base_register(g, high);
+	if (form >= 7) {
+		index = below(g, high ? 16 : 8);
+		if (index == base && one_in(g, 2))
+			index = UM_RSI;
+		if (index == UM_RSP)
+			index = UM_RDI;
+		if (index != base && !(g->known >> index & 1))
+			load(g, index,
+			     one_in(g, 8) && is64(g) ? (u64) - (s64)below(g, 64) : below(g, 64));
+		if (index != base)
+			part = g->value[index] << scale;
+	}
+	if (index == base) { /* base << scale + base: no aim at all */
+		o.disp = t;
+	} else {
+		if (!(g->known >> base & 1) || one_in(g, 4))
+			load(g, base,
+			     t - part -
+				     (one_in(g, 3) ? 0
+						   : (s64)below(g, disp8 ? 256 : 0x8000) - 128));
+		o.disp = t - part - g->value[base];
+	}
+	if (!is64(g))
+		o.disp &= 0xffffffff;
+	o.rm = base & 7;
+	o.b = base >> 3;
+	if (index != UM_RSP || o.rm == 4) {
+		o.has_sib = true;
+		o.sib = (u8)(scale << 6 | (index & 7) << 3 | (base & 7));
+		o.x = index >> 3;
+		o.rm = 4;
+	}
+	if (!o.disp && (base & 7) != 5) {
+		o.mod = 0;
+	} else if (disp8 && (s64)(s8)o.disp == (is64(g) ? (s64)o.disp : (s64)(s32)o.disp)) {
+		o.mod = 1;
+		o.dsize = 1;
+	} else {
+		o.mod = 2;
+		o.dsize = 4;
+	}
+	return o;
+}
+
+/* Put B and X of the operand into the prefix of instruction @b, @len bytes.  Returns its length now. */
+static unsigned put_prefix(u8 *b, unsigned len, const ZydisDecodedInstruction *z,
+			   const struct operand *o)
+{
+	u8 inverted = (o->x ? 0 : 0x40) | (o->b ? 0 : 0x20);
+	unsigned at;
+
+	switch (z->encoding) {
+	case ZYDIS_INSTRUCTION_ENCODING_VEX:
+		if (z->raw.vex.size == 3)
+			b[z->raw.vex.offset + 1] = (b[z->raw.vex.offset + 1] & 0x9f) | inverted;
+		return len;
+	case ZYDIS_INSTRUCTION_ENCODING_EVEX:
+		b[z->raw.evex.offset + 1] = (b[z->raw.evex.offset + 1] & 0x9f) | inverted;
+		return len;
+	default:
+		break;
+	}
+	if (z->attributes & ZYDIS_ATTRIB_HAS_REX) {
+		b[z->raw.rex.offset] = (b[z->raw.rex.offset] & 0xfc) | (u8)(o->x << 1) | o->b;
+		return len;
+	}
+	if (!o->x && !o->b)
+		return len;
+	for (at = 0; at < z->raw.prefix_count; at++)
+		;
+	memmove(b + at + 1, b + at, len - at);
+	b[at] = 0x40 | (u8)(o->x << 1) | o->b;
+	return len + 1;
+}
+
+/* Encode the memory operand of @b anew, aimed at something.  False: leave it. */
+static bool aim(struct gen *g, u8 *b, struct decoded *d)
+{
+	const ZydisDecodedInstruction *z = &d->z;
+	bool evex = z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX;
+	bool high = is64(g) &&
+		    (z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY || evex ||
+		     (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && z->raw.vex.size == 3));
+	unsigned m = z->raw.modrm.offset, tail, ntail, len;
+	struct operand o;
+	u8 rest[16], n[24];
+
+	if (!(z->attributes & ZYDIS_ATTRIB_HAS_MODRM)) {
+		u64 t = target(g);
+
+		if (z->raw.disp.size)
+			memcpy(b + z->raw.disp.offset, &t, z->raw.disp.size / 8);
+		return true;
+	}
+	if (z->raw.modrm.mod == 3)
+		return true;
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP ||
+	    z->encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW ||
+	    (z->attributes & ZYDIS_ATTRIB_HAS_ADDRESSSIZE))
+		return false;
+	for (unsigned k = 0; k < z->operand_count_visible; k++) {
+		if (d->ops[k].type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    d->ops[k].mem.type == ZYDIS_MEMOP_TYPE_VSIB)
+			return true;
+	}
+	tail = m + 1 + (z->attributes & ZYDIS_ATTRIB_HAS_SIB ? 1 : 0) + z->raw.disp.size / 8;
+	ntail = z->length - tail;
+	memcpy(rest, b + tail, ntail);
+	switch (z->mnemonic) { /* the register addresses memory, too */
+	case ZYDIS_MNEMONIC_BT:
+	case ZYDIS_MNEMONIC_BTS:
+	case ZYDIS_MNEMONIC_BTR:
+	case ZYDIS_MNEMONIC_BTC:
+		if (gpr_of(d->ops[1].reg.value) > 0 && gpr_of(d->ops[1].reg.value) != UM_RSP)
+			load(g, (unsigned)gpr_of(d->ops[1].reg.value),
+			     (u64)(s64)((int)below(g, 1024) - 512));
+		break;
+	default:
+		break;
+	}
+	o = draw_operand(g, target(g), high, !evex);
+	memcpy(n, b, m);
+	n[m] = (u8)(o.mod << 6 | z->raw.modrm.reg << 3 | o.rm);
+	len = m + 1;
+	if (o.has_sib)
+		n[len++] = o.sib;
+	len += o.dsize;
+	memcpy(n + len, rest, ntail);
+	memcpy(n + len - o.dsize, &o.disp, o.dsize);
+	{
+		unsigned before = len + ntail, after = put_prefix(n, before, z, &o);
+
+		len += after - before;
+		if (o.rip) {
+			u32 rel = (u32)(o.disp - (PROGRAM_CODE + g->at + after));
+
+			memcpy(n + len - 4, &rel, 4);
+		}
+		if (after > 15)
+			return false;
+		memset(b, 0, 16);
+		memcpy(b, n, after);
+	}
+	return decode(g, b, d);
+}
+
+/* ---- random instructions ---- */
+
+static bool class_allowed(const struct gen *g, const struct decoded *d)
+{
+	switch (d->z.meta.category) {
+	case ZYDIS_CATEGORY_CALL:
+	case ZYDIS_CATEGORY_COND_BR:
+	case ZYDIS_CATEGORY_UNCOND_BR:
+	case ZYDIS_CATEGORY_RET:
+	case ZYDIS_CATEGORY_INTERRUPT:
+	case ZYDIS_CATEGORY_IO:
+	case ZYDIS_CATEGORY_IOSTRINGOP:
+	case ZYDIS_CATEGORY_SYSTEM:
+	case ZYDIS_CATEGORY_SYSCALL:
+	case ZYDIS_CATEGORY_SYSRET:
+	case ZYDIS_CATEGORY_SEGOP:
+	case ZYDIS_CATEGORY_VTX:
+	case ZYDIS_CATEGORY_RDRAND:
+	case ZYDIS_CATEGORY_RDSEED:
+	case ZYDIS_CATEGORY_RDWRFSGS:
+	case ZYDIS_CATEGORY_XSAVE:
+	case ZYDIS_CATEGORY_XSAVEOPT:
+	case ZYDIS_CATEGORY_WAITPKG:
+	case ZYDIS_CATEGORY_UINTR:
+	case ZYDIS_CATEGORY_KEYLOCKER:
+	case ZYDIS_CATEGORY_KEYLOCKER_WIDE:
+	case ZYDIS_CATEGORY_AMX_TILE:
+	case ZYDIS_CATEGORY_SGX:
+	case ZYDIS_CATEGORY_SMAP:
+	case ZYDIS_CATEGORY_PKU:
+	case ZYDIS_CATEGORY_CET:
+	case ZYDIS_CATEGORY_ENQCMD:
+	case ZYDIS_CATEGORY_MOVDIR:
+	case ZYDIS_CATEGORY_PADLOCK:
+	case ZYDIS_CATEGORY_CLZERO:
+		return false;
+	default:
+		break;
+	}
+	if ((d->z.attributes & ZYDIS_ATTRIB_IS_PRIVILEGED) ||
+	    d->z.meta.isa_ext == ZYDIS_ISA_EXT_RTM)
+		return false;
+	switch (d->z.mnemonic) {
+	case ZYDIS_MNEMONIC_CPUID:
+	case ZYDIS_MNEMONIC_RDTSC:
+	case ZYDIS_MNEMONIC_RDTSCP:
+	case ZYDIS_MNEMONIC_RDPID:
+	case ZYDIS_MNEMONIC_MONITOR:
+	case ZYDIS_MNEMONIC_MWAIT:
+	case ZYDIS_MNEMONIC_MONITORX:
+	case ZYDIS_MNEMONIC_MWAITX:
+	case ZYDIS_MNEMONIC_PAUSE:
+	case ZYDIS_MNEMONIC_PUSHF: /* drawn apart */
+	case ZYDIS_MNEMONIC_PUSHFD:
+	case ZYDIS_MNEMONIC_PUSHFQ:
+	case ZYDIS_MNEMONIC_POPF:
+	case ZYDIS_MNEMONIC_POPFD:
+	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_UD0: /* how long they are, and whether they read memory, differs */
+	case ZYDIS_MNEMONIC_UD1:
+		return false;
+	default:
+		break;
+	}
+	for (unsigned n = 0; n < d->z.operand_count; n++) {
+		const ZydisDecodedOperand *o = &d->ops[n];
+
+		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY &&
+		    (o->mem.segment == ZYDIS_REGISTER_FS ||
+		     (g->p->code32 && o->mem.segment == ZYDIS_REGISTER_GS)))
+			return false;
+		if (o->type == ZYDIS_OPERAND_TYPE_REGISTER &&
+		    ZydisRegisterGetClass(o->reg.value) == ZYDIS_REGCLASS_SEGMENT)
+			return false;
+	}
+	return true;
+}
+
+/* Fifteen bytes that start with an instruction, perhaps. */
+static void draw_bytes(struct gen *g, u8 *b)
+{
+	static const u8 mandatory[] = { 0x66, 0xf2, 0xf3 };
+	static const u8 integer_0f[] = {
+		0x40, 0x48, 0x90, 0x98, 0xa0, 0xa8, 0xb0, 0xb8, 0xc0, 0xc8
+	};
+	static const u8 evex_maps[] = { 1, 1, 2, 2, 2, 3, 5, 6 };
+	unsigned kind = below(g, g->plain ? 66 : 100), n = 0;
+
+	memset(b, 0, 32);
+	if (kind < 85) {
+		if (one_in(g, 64))
+			b[n++] = one_in(g, 3) ? 0x67 : 0x65;
+		if (one_in(g, kind < 60 ? 12 : 3))
+			b[n++] = rng_pick(&g->r, mandatory);
+		if (is64(g) && below(g, 3))
+			b[n++] = (u8)(one_in(g, 2) ? 0x48 | below(g, 8) : 0x40 | below(g, 16));
+	}
+	if (kind < 52) {
+		b[n++] = (u8)rng64(&g->r);
+	} else if (kind < 66) {
+		b[n++] = 0x0f;
+		b[n++] = rng_pick(&g->r, integer_0f) | (u8)below(g, 8);
+	} else if (kind < 73) {
+		b[n++] = 0x0f;
+		b[n++] = (u8)rng64(&g->r);
+	} else if (kind < 77) {
+		b[n++] = 0x0f;
+		b[n++] = one_in(g, 2) ? 0x38 : 0x3a;
+		b[n++] = (u8)rng64(&g->r);
+	} else if (kind < 80) {
+		b[n++] = 0x0f;
+		b[n++] = 0x38;
+		b[n++] = 0xf0 | (u8)below(g, 8); /* MOVBE, CRC32, ADX */
+	} else if (kind < 85) {
+		b[n++] = 0xd8 | (u8)below(g, 8);
+	} else if (kind < 93) {
+		if (one_in(g, 4)) {
+			b[n++] = 0xc5;
+			b[n++] = (u8)rng64(&g->r);
+		} else {
+			b[n++] = 0xc4;
+			b[n++] = (u8)((rng64(&g->r) & 0xe0) | (1 + below(g, 3)));
+			b[n++] = (u8)rng64(&g->r);
+		}
+		if (one_in(g, 2))
+			b[n - 1] |= 0x78;
+		if (!is64(g))
+			b[1] |= 0xc0;
+		b[n++] = one_in(g, 4) ? 0xf0 | (u8)below(g, 8) : (u8)rng64(&g->r);
+	} else {
+		b[n++] = 0x62;
+		b[n++] = (u8)((rng64(&g->r) & 0xf0) | rng_pick(&g->r, evex_maps));
+		b[n++] = (u8)((rng64(&g->r) & 0xfb) | 4);
+		if (one_in(g, 2))
+			b[n - 1] |= 0x78;
+		b[n] = (u8)rng64(&g->r);
+		if (one_in(g, 2))
+			b[n] &= 0x6f;
+		if (one_in(g, 2))
+			b[n] |= 8;
+		n++;
+		if (!is64(g))
+			b[1] |= 0xc0;
+		b[n++] = (u8)rng64(&g->r);
+	}
+	/* ModRM, SIB, displacement, immediate. */
+	b[n] = (u8)rng64(&g->r) | (one_in(g, 2) ? 0xc0 : 0);
+	rng_fill(&g->r, b + n + 1, 10);
+	if (one_in(g, 3)) { /* small immediates */
+		memset(b + n + 2, 0, 8);
+	}
+}
+
+static void prepare_string(struct gen *g, const ZydisDecodedInstruction *z)
+{
+	if (below(g, 5))
+		load(g, UM_RSI, target(g));
+	if (below(g, 5))
+		load(g, UM_RDI, target(g));
+	if ((z->attributes &
+	     (ZYDIS_ATTRIB_HAS_REP | ZYDIS_ATTRIB_HAS_REPNE | ZYDIS_ATTRIB_HAS_REPE)) &&
+	    below(g, 8))
+		load(g, UM_RCX, one_in(g, 4) ? 0 : below(g, one_in(g, 3) ? 3000 : 40));
+}
+
+/* Something that the random bytes seldom come to. */
+static bool special(struct gen *g)
+{
+	static const u8 refused[] = { 0xf4, 0xfa, 0xfb };
+
+	switch (below(g, 40)) {
+	case 0: /* POPF: any flags; now and then, single steps */
+	case 1: {
+		u32 f = (u32)(rng64(&g->r) & (RFLAGS_STATUS | RFLAGS_ID));
+
+		if (one_in(g, 6))
+			f |= RFLAGS_DF;
+		if (one_in(g, 8))
+			f |= RFLAGS_TF;
+		PUT(g, 0x68, LE32(f));
+		PUT(g, 0x9d);
+		g->undefined = 0;
+		return true;
+	}
+	case 2:
+		settle(g);
+		PUT(g, 0x9c);
+		PUT(g, 0x58 | (one_in(g, 2) ? UM_RAX : UM_RDX));
+		return true;
+	case 3:
+		if (!one_in(g, 4))
+			return false;
+		PUT(g, rng_pick(&g->r, refused)); /* #GP: privileged */
+		return true;
+	case 4:
+		if (!one_in(g, 4))
+			return false;
+		PUT(g, 0xcc);
+		return true;
+	case 5: /* a division that works */
+		load(g, UM_RDX, one_in(g, 2) ? 0 : edge(&g->r));
+		PUT(g, 0xf7, (one_in(g, 2) ? 0xf0 : 0xf8) | (one_in(g, 2) ? UM_RBX : UM_RCX));
+		return true;
+	case 6: /* a store into the code: where, see patch_stores() */
+	case 7:
+		if (g->nsmc == ARRAY_SIZE(g->smc))
+			return false;
+		if (is64(g)) {
+			PUT(g, 0xc6, 0x04, 0x25, LE32(0), (u8)rng64(&g->r));
+		} else {
+			PUT(g, 0xc6, 0x05, LE32(0), (u8)rng64(&g->r));
+		}
+		g->smc[g->nsmc++] = (u16)(g->at - 5);
+		return true;
+	case 8:
+		settle(g);
+		PUT(g, 0x80, 0xf9, 1); /* CMP CL, 1 */
+		return true;
+	default:
+		return false;
+	}
+}
+
+static void random_insn(struct gen *g)
+{
+	struct decoded d;
+	struct um_insn i = { 0 };
+	u8 b[32];
+
+	if (special(g))
+		return;
+	for (unsigned tries = 0; tries < 50; tries++) {
+		bool memory = false;
+
+		draw_bytes(g, b);
+		if (!decode(g, b, &d) || !class_allowed(g, &d))
+			continue;
+		for (unsigned n = 0; n < d.z.operand_count_visible; n++)
+			memory |= d.ops[n].type == ZYDIS_OPERAND_TYPE_MEMORY;
+		um_decode(&i, is64(g) ? UM_MODE_64 : UM_MODE_32, b, 15, 0);
+		if (!g->can(g->arg, &i, b))
+			continue;
+		if (memory && one_in(g, 5) && (d.z.attributes & ZYDIS_ATTRIB_ACCEPTS_LOCK) &&
+		    !(d.z.attributes & ZYDIS_ATTRIB_HAS_LOCK)) {
+			memmove(b + 1, b, 15);
+			b[0] = 0xf0;
+			if (!decode(g, b, &d))
+				continue;
+		}
+		if (d.z.cpu_flags && (d.z.cpu_flags->tested & g->undefined))
+			settle(g);
+		if (d.z.meta.category == ZYDIS_CATEGORY_STRINGOP)
+			prepare_string(g, &d.z);
+		else if (memory && !aim(g, b, &d))
+			continue;
+		append(g, b, &d);
+		return;
+	}
+}
+
+/* ---- blocks and transfers ---- */
+
+static void fix_rel(struct gen *g, unsigned block)
+{
+	g->fix[g->nfix++] = (struct fixup){ (u16)(g->at - 4), (u16)g->at, (u8)block };
+}
+
+/* MOV of a block's address to @r. */
+static void load_block(struct gen *g, unsigned r, unsigned block)
+{
+	if (r >> 3)
+		PUT(g, 0x41, 0xb8 | (r & 7), LE32(0));
+	else
+		PUT(g, 0xb8 | r, LE32(0));
+	g->fix[g->nfix++] = (struct fixup){ (u16)(g->at - 4), 0, (u8)block };
+}
+
+/* Back to an earlier block, if the counter allows it. */
+static void loop_back(struct gen *g, unsigned block, unsigned to)
+{
+	int rel;
+
+	if (one_in(g, 2)) {
+		/* Flags of before the loop's end are those of the jump. */
+		if (is64(g))
+			PUT(g, 0x8b, 0x0c, 0x25, LE32(PROGRAM_COUNTER));
+		else
+			PUT(g, 0x8b, 0x0d, LE32(PROGRAM_COUNTER));
+		PUT(g, 0xe3, is64(g) ? 3 + 7 + 6 : 3 + 6 + 6);
+		PUT(g, 0x8d, 0x49, 0xff);
+		if (is64(g))
+			PUT(g, 0x89, 0x0c, 0x25, LE32(PROGRAM_COUNTER));
+		else
+			PUT(g, 0x89, 0x0d, LE32(PROGRAM_COUNTER));
+		PUT(g, 0x0f, 0x80 | below(g, 16), LE32(0));
+		fix_rel(g, to);
+		return;
+	}
+	if (is64(g))
+		PUT(g, 0x83, 0x2c, 0x25, LE32(PROGRAM_COUNTER), 1);
+	else
+		PUT(g, 0x83, 0x2d, LE32(PROGRAM_COUNTER), 1);
+	PUT(g, 0x0f, 0x8e, LE32(0));
+	fix_rel(g, block + 1);
+	rel = (int)g->p->block[to] - (int)(g->at + 2);
+	if (rel >= -128 && below(g, 3))
+		PUT(g,
+		    one_in(g, 4)   ? 0xe0 | below(g, 3)
+		    : one_in(g, 8) ? 0xeb
+				   : 0x70 | below(g, 16),
+		    (u8)rel);
+	else if (one_in(g, 3)) {
+		PUT(g, 0xe9, LE32(0));
+		fix_rel(g, to);
+	} else {
+		PUT(g, 0x0f, 0x80 | below(g, 16), LE32(0));
+		fix_rel(g, to);
+	}
+}
+
+/* The end of block @n of @count. */
+static void transfer(struct gen *g, unsigned n, unsigned count)
+{
+	unsigned forward = n + 1 + below(g, count - n), r = below(g, is64(g) ? 16 : 8);
+
+	settle(g);
+	switch (below(g, 12)) {
+	case 0:
+	case 1:
+		PUT(g, 0x0f, 0x80 | below(g, 16), LE32(0));
+		fix_rel(g, forward);
+		break;
+	case 2:
+		PUT(g, 0xe9, LE32(0));
+		fix_rel(g, forward);
+		break;
+	case 3:
+	case 4:
+	case 5:
+		loop_back(g, n, below(g, n + 1));
+		break;
+	case 6:
+		PUT(g, 0xe8, LE32(0));
+		fix_rel(g, forward);
+		g->calls++;
+		break;
+	case 7:
+		if (!g->calls && below(g, 3))
+			break;
+		g->calls -= !!g->calls;
+		if (one_in(g, 4))
+			PUT(g, 0xc2, (u8)(below(g, 4) * 8), 0);
+		else
+			PUT(g, 0xc3);
+		break;
+	case 8: /* JMP or CALL register */
+		if (r == UM_RSP)
+			r = UM_RAX;
+		load_block(g, r, forward);
+		if (r >> 3)
+			PUT(g, 0x41, 0xff, (one_in(g, 2) ? 0xd0 : 0xe0) | (r & 7));
+		else
+			PUT(g, 0xff, (one_in(g, 2) ? 0xd0 : 0xe0) | r);
+		break;
+	case 9: { /* through the table */
+		u32 entry = (u32)PROGRAM_TABLE + forward * 8;
+
+		if (is64(g))
+			PUT(g, 0xff, one_in(g, 2) ? 0x14 : 0x24, 0x25, LE32(entry));
+		else
+			PUT(g, 0xff, one_in(g, 2) ? 0x15 : 0x25, LE32(entry));
+		break;
+	}
+	case 10: /* PUSH, RET */
+		PUT(g, 0x68, LE32(0));
+		g->fix[g->nfix++] = (struct fixup){ (u16)(g->at - 4), 0, (u8)forward };
+		PUT(g, 0xc3);
+		break;
+	default:
+		break;
+	}
+}
+
+/* A conditional jump over a few instructions. */
+static void jump_over(struct gen *g)
+{
+	unsigned at;
+
+	settle(g);
+	PUT(g, one_in(g, 8) ? 0xe3 : 0x70 | below(g, 16), 0);
+	at = g->at;
+	g->known = 0;
+	for (unsigned n = below(g, 3); n < 3 && room(g); n++) {
+		unsigned was = g->at;
+
+		random_insn(g);
+		if (g->at - at > 100 && was != at)
+			break;
+	}
+	if (g->at - at < 128)
+		g->p->code[at - 1] = (u8)(g->at - at);
+	g->known = 0;
+}
+
+static void make_block(struct gen *g, unsigned n, unsigned count)
+{
+	unsigned insns = below(g, 4) ? 1 + below(g, 8) : below(g, 24);
+
+	g->p->block[n] = (u16)g->at;
+	g->known = 0;
+	while (insns-- && room(g)) {
+		if (one_in(g, 10))
+			jump_over(g);
+		else
+			random_insn(g);
+	}
+	transfer(g, n, count);
+	settle(g);
+	g->known = 0;
+}
+
+static void resolve(struct gen *g)
+{
+	for (unsigned k = 0; k < g->nfix; k++) {
+		const struct fixup *f = &g->fix[k];
+		u32 to = g->p->block[f->block], v = f->end ? to - f->end : (u32)PROGRAM_CODE + to;
+
+		memcpy(g->p->code + f->at, &v, 4);
+	}
+}
+
+/*
+ * Where stores into the code go: an immediate of an instruction, or an operation that becomes a related one.  Nothing that makes a loop
+ * endless or an undefined flag matter.
+ */
+static void patch_stores(struct gen *g)
+{
+	struct program *p = g->p;
+
+	for (unsigned k = 0; k < g->nsmc; k++) {
+		u32 to = (u32)PROGRAM_CODE + 8;
+
+		for (unsigned tries = 0; tries < 30; tries++) {
+			const struct program_insn *i = &p->insn[below(g, p->ninsns)];
+			struct decoded d;
+			u8 b[16] = { 0 };
+
+			memcpy(b, p->code + i->off, i->len);
+			if (!decode(g, b, &d))
+				continue;
+			switch (d.z.mnemonic) {
+			case ZYDIS_MNEMONIC_MOV:
+			case ZYDIS_MNEMONIC_ADD:
+			case ZYDIS_MNEMONIC_SUB:
+			case ZYDIS_MNEMONIC_CMP:
+			case ZYDIS_MNEMONIC_XOR:
+			case ZYDIS_MNEMONIC_ADC:
+			case ZYDIS_MNEMONIC_TEST:
+				break;
+			default:
+				continue;
+			}
+			/* The first byte of an immediate: of the code's own stores and counters too, but for the latter's 1. */
+			if (d.z.raw.imm[0].size && d.ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
+				to = (u32)PROGRAM_CODE + i->off + d.z.raw.imm[0].offset;
+				break;
+			}
+		}
+		memcpy(p->code + g->smc[k], &to, 4);
+	}
+}
+
+void program_make(struct program *p, u64 seed, bool code32, bool native, program_can_fn *can,
+		  void *arg)
+{
+	struct gen g = { .r = rng_stream(seed, 1), .p = p, .can = can, .arg = arg };
+	unsigned count;
+
+	g.plain = below(&g, 3);
+	p->seed = seed;
+	p->native = native;
+	p->code32 = code32;
+	p->ninsns = p->nblocks = 0;
+	memset(p->undefined, 0, sizeof(p->undefined));
+	memset(p->code, 0xcc, sizeof(p->code));
+	um_zydis_init(&g.d, code32 ? UM_MODE_32 : UM_MODE_64);
+	/* Often across the pages' boundary. */
+	g.at = one_in(&g, 2) ? UM_PAGE_SIZE - below(&g, 400) : 64 + below(&g, 3000);
+	g.limit = PROGRAM_CODE_SIZE - 1024;
+	count = 2 + below(&g, PROGRAM_BLOCKS - 2);
+	for (unsigned n = 0; n + 1 < count; n++) {
+		make_block(&g, n, count - 1);
+		p->nblocks++;
+	}
+	p->block[p->nblocks++] = (u16)g.at;
+	p->end = (u16)g.at;
+	PUT(&g, 0x0f, 0x0b);
+	resolve(&g);
+	patch_stores(&g);
+
+	for (unsigned r = 0; r < 16; r++)
+		p->gpr[r] = edge(&g.r) & (code32 ? 0xffffffff : ~0ull);
+	for (unsigned r = 8; code32 && r < 16; r++)
+		p->gpr[r] = 0;
+	p->gpr[UM_RSP] = PROGRAM_RSP;
+	p->rflags = (rng64(&g.r) & RFLAGS_STATUS) | RFLAGS_FIXED1 | RFLAGS_IF;
+	p->mxcsr = 0x1f80;
+	p->fcw = 0x37f;
+	if (one_in(&g, 6))
+		p->mxcsr = (u32)rng64(&g.r) & 0xffff;
+	if (one_in(&g, 6))
+		p->fcw = (u16)((rng64(&g.r) & 0xf3f) | 0x40);
+}
+
+void program_memory(const struct program *p, u8 *mem)
+{
+	static u64 pattern[PROGRAM_MEM_SIZE / 8];
+	static bool filled;
+	struct rng r = rng_stream(p->seed, 2);
+	unsigned step = p->code32 ? 4 : 8;
+	u32 counter = rng_below(&r, 40);
+	u64 salt = rng64(&r);
+
+	if (!filled) {
+		struct rng f = rng_stream(0, 2);
+
+		for (size_t n = 0; n < ARRAY_SIZE(pattern); n++)
+			pattern[n] = edge(&f);
+		filled = true;
+	}
+	memcpy(mem, pattern, PROGRAM_MEM_SIZE);
+	for (size_t n = 0; n < PROGRAM_MEM_SIZE / 8; n += 8) {
+		u64 v = pattern[n] ^ salt;
+
+		memcpy(mem + n * 8, &v, 8);
+	}
+	memcpy(mem, p->code, PROGRAM_CODE_SIZE);
+	mem += (u64)(PROGRAM_COUNTER - PROGRAM_CODE);
+	memcpy(mem, &counter, 4);
+	memset(mem + 4, 0, 4);
+	mem += PROGRAM_TABLE - PROGRAM_COUNTER;
+	for (unsigned n = 0; n < p->nblocks; n++) {
+		u64 a = PROGRAM_CODE + p->block[n];
+
+		memcpy(mem + n * 8, &a, 8);
+	}
+	/* What unbalanced RETs find. */
+	mem += PROGRAM_RSP - PROGRAM_TABLE;
+	for (unsigned n = 0; n < 512; n += step) {
+		u64 a = PROGRAM_CODE + p->block[rng_below(&r, p->nblocks)];
+
+		memcpy(mem + n, &a, step);
+	}
+}
+
+void program_vectors(const struct program *p, struct um_fpu *f)
+{
+	struct rng r = rng_stream(p->seed, 3);
+	u16 fsw = (u16)(rng64(&r) & 0x7f00);
+
+	for (unsigned n = 0; n < 32; n++) {
+		for (unsigned q = 0; q < 64; q += 8) {
+			u64 v = edge(&r);
+
+			if (n % 4 == 3) /* usable as indices of gathers */
+				v &= 0x000000ff000000ffull;
+			memcpy(&f->zmm[n][q], &v, 8);
+		}
+	}
+	for (unsigned k = 0; k < 8; k++)
+		f->k[k] = rng64(&r) & (rng_one_in(&r, 2) ? ~0ull : rng64(&r));
+	memset(f->fxsave, 0, sizeof(f->fxsave));
+	memcpy(f->fxsave, &p->fcw, 2);
+	memcpy(f->fxsave + 2, &fsw, 2);
+	f->fxsave[4] = rng_one_in(&r, 2) ? 0 : (u8)rng64(&r);
+	for (unsigned n = 0; n < 8; n++) {
+		u64 m = edge(&r) | (rng_below(&r, 4) ? BIT(63) : 0);
+		u16 e = (u16)rng64(&r);
+
+		if (rng_one_in(&r, 2))
+			e = (u16)(0x3fff + rng_below(&r, 70) - 5) | (u16)(rng_below(&r, 2) << 15);
+		memcpy(f->fxsave + 32 + n * 16, &m, 8);
+		memcpy(f->fxsave + 32 + n * 16 + 8, &e, 2);
+	}
+	f->mxcsr = p->mxcsr;
+}
+
+/* ---- running ---- */
+
+static unsigned block_of(const struct program *p, u64 rip)
+{
+	unsigned n = 0;
+
+	while (n + 1 < p->nblocks && rip - PROGRAM_CODE >= p->block[n + 1])
+		n++;
+	return n;
+}
+
+bool program_resume(const struct program *p, struct program_run *r, unsigned vector, u64 *rip,
+		    u64 *rflags, u64 *rsp)
+{
+	u64 off = *rip - PROGRAM_CODE;
+
+	if (++r->nevents >= PROGRAM_EVENTS || (vector == UM_VEC_UD && off == p->end))
+		return false;
+	*rflags &= ~program_undefined(p, *rip);
+	if (vector == UM_VEC_DB) {
+		if (r->steps++ % 16 > 10)
+			*rflags &= ~RFLAGS_TF;
+		return true;
+	}
+	if (off < PROGRAM_CODE_SIZE)
+		r->block = block_of(p, *rip);
+	r->block = um_min(r->block + 1, p->nblocks - 1u);
+	*rip = PROGRAM_CODE + p->block[r->block];
+	*rsp = PROGRAM_RSP;
+	return true;
+}
+
+u64 program_undefined(const struct program *p, u64 rip)
+{
+	u64 off = rip - PROGRAM_CODE;
+
+	return off < PROGRAM_CODE_SIZE ? p->undefined[off] & ~PROGRAM_KNOWN : 0;
+}
+
+const struct program_insn *program_at(const struct program *p, u64 rip)
+{
+	for (unsigned n = 0; n < p->ninsns; n++) {
+		if (PROGRAM_CODE + p->insn[n].off == rip)
+			return &p->insn[n];
+	}
+	return NULL;
+}
+
+/* ---- reports ---- */
+
+void program_drop(struct program *p, unsigned n)
+{
+	const struct program_insn *i = &p->insn[n];
+
+	for (unsigned k = 0; k < i->len; k++) {
+		p->code[i->off + k] = 0x90;
+		p->undefined[i->off + k] = p->undefined[i->off];
+	}
+}
+
+void program_print(const struct program *p)
+{
+	enum um_mode mode = p->code32 ? UM_MODE_32 : UM_MODE_64;
+
+	for (unsigned n = 0; n < p->ninsns; n++) {
+		const struct program_insn *i = &p->insn[n];
+		char text[96];
+
+		if (p->code[i->off] == 0x90)
+			continue;
+		for (unsigned k = 0; k < p->nblocks; k++) {
+			if (p->block[k] == i->off)
+				printf("block %u:\n", k);
+		}
+		um_disassemble(mode, p->code + i->off, i->len, PROGRAM_CODE + i->off, text,
+			       sizeof(text));
+		printf("  %llx  %-48s ", (unsigned long long)(PROGRAM_CODE + i->off), text);
+		for (unsigned k = 0; k < i->len; k++)
+			printf("%02x", p->code[i->off + k]);
+		printf("\n");
+	}
+}
