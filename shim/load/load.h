@@ -39,12 +39,15 @@ struct um_load_thread {
 	void *xsave;
 	uint64_t exit_rsp;
 	long (*fast_ioctl)(struct um_load_thread *t, long fd, long request, long arg);
+	uint64_t altstack_low, kernel_low, kernel_size;
+	void (*dispatched)(void);
 	volatile uint8_t selector, deferred, fsgsbase, xsavec;
 	/* not known to stubs.S */
 	uint64_t clear_tid;   /* set_tid_address() of the program */
 	uint64_t robust_list; /* set_robust_list() of the program */
 	stack_t altstack;     /* ours */
-	volatile bool used, main;
+	stack_t program_altstack; /* the kernel's in the program's life: the program's, or ours if it has none */
+	bool main;		  /* the process's first, which our C library did not make */
 };
 
 /* What the kernel takes and tells of a signal's handler. */
@@ -61,6 +64,8 @@ struct um_load_sigaction {
 extern const uint8_t um_load_stubs[], um_load_stubs_end[];
 extern const uint8_t um_load_stub_pass[], um_load_stub_pass_mask[], um_load_stub_restorer[];
 extern const uint8_t um_load_stub_mask[], um_load_stub_ioctl[];
+
+void um_load_dispatched(void);
 
 /* The kernel's handler of all signals that have one. */
 void um_load_signal_entry(int sig, siginfo_t *si, void *uc);
@@ -106,6 +111,14 @@ struct um_load_thread *um_load_self(void);
 /* clone(), fork() and vfork(): what the program gets in the parent; in a child it may not return. */
 long um_load_do_clone(struct um_load_thread *t, ucontext_t *uc, long flags, uint64_t stack,
 		      uint64_t ptid, uint64_t ctid, uint64_t tls);
+/*
+ * Our life begins, and ends, in a signal that has the program's signal stack to return to: in between, the kernel has
+ * to use ours, where nothing is that could be overwritten.
+ */
+void um_load_take_altstack(struct um_load_thread *t);
+void um_load_give_altstack(struct um_load_thread *t);
+/* Make @ss the thread's signal stack in the program's life.  0 or -errno. */
+long um_load_set_altstack(struct um_load_thread *t, const stack_t *ss);
 /* exit(): of the thread. */
 _Noreturn void um_load_do_exit(struct um_load_thread *t, long status);
 void um_load_set_fs(struct um_load_thread *t, uint64_t base);
@@ -149,8 +162,14 @@ uint64_t um_load_brk(uint64_t want);
 
 int um_load_signals_init(void);
 long um_load_sigaction(int sig, uint64_t act, uint64_t old, size_t size);
-/* Signal @n in a mask of the kernel. */
+/* Signal @n in a mask of the kernel; the signals that code of ours raises, and all others. */
 #define UM_LOAD_BIT(n) (1ull << ((n)-1))
+#define UM_LOAD_FAULTS                                                                            \
+	(UM_LOAD_BIT(SIGSEGV) | UM_LOAD_BIT(SIGBUS) | UM_LOAD_BIT(SIGFPE) | UM_LOAD_BIT(SIGILL) | \
+	 UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSYS))
+#define UM_LOAD_ALL (~UM_LOAD_FAULTS)
+/* Signals that the program never gets blocked: without SIGSYS it could not call the kernel. */
+#define UM_LOAD_NEVER_MASKED (UM_LOAD_BIT(SIGSYS) | UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSEGV))
 
 /* ---- syscalls.c ---- */
 

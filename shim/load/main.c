@@ -71,7 +71,8 @@ static void restore_preload(void)
 	others = strdup(value);
 	at = others && len ? strstr(others, own) : NULL;
 	if (at && (at == others || at[-1] == ':') && (!at[len] || at[len] == ':'))
-		memmove((char *)at, at + len + (at[len] == ':'), strlen(at + len + (at[len] == ':')) + 1);
+		memmove((char *)at, at + len + (at[len] == ':'),
+			strlen(at + len + (at[len] == ':')) + 1);
 	if (others && *others && strcmp(others, ":") != 0)
 		setenv("LD_PRELOAD", others, 1);
 	free(others);

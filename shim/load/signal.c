@@ -28,12 +28,8 @@
 #define MASK_SIZE	       8
 #define SYS_USER_DISPATCH_CODE 2 /* si_code: <asm-generic/siginfo.h> */
 
-#define FAULTS                                                                                    \
-	(UM_LOAD_BIT(SIGSEGV) | UM_LOAD_BIT(SIGBUS) | UM_LOAD_BIT(SIGFPE) | UM_LOAD_BIT(SIGILL) | \
-	 UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSYS))
 #define SUPERVISED \
 	(UM_LOAD_BIT(SIGSYS) | UM_LOAD_BIT(SIGSEGV) | UM_LOAD_BIT(SIGILL) | UM_LOAD_BIT(SIGTRAP))
-#define ALWAYS_UNBLOCKED (UM_LOAD_BIT(SIGSYS) | UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSEGV))
 
 static atomic_flag lock = ATOMIC_FLAG_INIT;
 static struct um_load_sigaction program[NSIG]; /* as the program asked */
@@ -46,7 +42,7 @@ static bool in_set(uint64_t set, int sig)
 
 static bool raised_by_cpu(int sig, const siginfo_t *si)
 {
-	return si->si_code > 0 && in_set(FAULTS, sig);
+	return si->si_code > 0 && in_set(UM_LOAD_FAULTS, sig);
 }
 
 static void get_lock(void)
@@ -77,18 +73,15 @@ static long install(int sig)
 	k.handler = (uint64_t)um_load_signal_entry;
 	k.flags = (k.flags & ~(uint64_t)SA_RESETHAND) | SA_SIGINFO | SA_RESTORER_FLAG;
 	k.restorer = um_load_near(um_load_stub_restorer);
-	k.mask &= ~ALWAYS_UNBLOCKED;
-	if (in_set(FAULTS, sig)) {
+	k.mask = UM_LOAD_ALL; /* until the program's handler runs */
+	if (in_set(UM_LOAD_FAULTS, sig))
 		k.flags |= SA_ONSTACK | SA_NODEFER;
-		if (sig == SIGSYS)
-			k.mask = 0;
-	}
 	return kernel_sigaction(sig, &k, NULL);
 }
 
 int um_load_signals_init(void)
 {
-	uint64_t unblock = ALWAYS_UNBLOCKED;
+	uint64_t unblock = UM_LOAD_NEVER_MASKED;
 	long r = 0;
 
 	for (int sig = 1; sig < NSIG && !r; sig++) {
@@ -186,7 +179,21 @@ static void take_default(int sig, const siginfo_t *si)
 				sig, 0, 0, 0);
 }
 
-uint64_t um_load_program_signal(struct um_load_thread *t, int sig, siginfo_t *si, ucontext_t *uc)
+/* The mask that the program's handler is to run with: the kernel's rule. */
+static void set_handlers_mask(struct um_load_thread *t, int sig, const ucontext_t *uc,
+			      const struct um_load_sigaction *act)
+{
+	uint64_t mask;
+
+	memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
+	mask |= act->mask;
+	if (!(act->flags & SA_NODEFER))
+		mask |= UM_LOAD_BIT(sig);
+	t->mask = mask & ~UM_LOAD_NEVER_MASKED;
+	t->deferred = 1;
+}
+
+static uint64_t program_signal(struct um_load_thread *t, int sig, siginfo_t *si, ucontext_t *uc)
 {
 	struct um_load_sigaction *act = &program[sig];
 	uint64_t handler = act->handler;
@@ -204,12 +211,23 @@ uint64_t um_load_program_signal(struct um_load_thread *t, int sig, siginfo_t *si
 		take_default(sig, si);
 		return 0;
 	}
+	set_handlers_mask(t, sig, uc, act);
 	if (act->flags & SA_RESETHAND) {
 		get_lock();
 		act->handler = DFL;
 		install(sig);
 		put_lock();
 	}
+	return handler;
+}
+
+uint64_t um_load_program_signal(struct um_load_thread *t, int sig, siginfo_t *si, ucontext_t *uc)
+{
+	uint64_t handler;
+
+	um_load_take_altstack(t);
+	handler = program_signal(t, sig, si, uc);
+	um_load_give_altstack(t);
 	return handler;
 }
 
@@ -224,7 +242,7 @@ static void put_off(struct um_load_thread *t, int sig, siginfo_t *si, ucontext_t
 	memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
 	t->mask = mask;
 	t->deferred = 1;
-	mask = ~(FAULTS & ~UM_LOAD_BIT(sig));
+	mask = UM_LOAD_ALL | UM_LOAD_BIT(sig);
 	memcpy(&uc->uc_sigmask, &mask, sizeof(mask));
 }
 

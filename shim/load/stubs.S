@@ -116,6 +116,11 @@ um_load_stub_mask:
 um_load_stub_ioctl:
 	pushfq
 	mov	%gs:T_SELF, %rcx
+	/* In a handler on the signal stack, signals of our life would come over it: by SIGSYS, then. */
+	mov	%rsp, %rax
+	sub	T_KERNEL_LOW(%rcx), %rax
+	cmp	T_KERNEL_SIZE(%rcx), %rax
+	jb	6f
 	movb	$SELECT_OURS, T_SELECTOR(%rcx)
 	cld
 	mov	%rsp, T_PROGRAM_RSP(%rcx)
@@ -178,9 +183,20 @@ um_load_stub_ioctl:
 	popfq
 	syscall
 	ret
+6:	mov	$16, %eax
+	popfq
+	jmp	*%gs:T_DISPATCHED
 
 	.globl	um_load_stubs_end
 um_load_stubs_end:
+
+/* A system call that does raise SIGSYS, for a stub. */
+	.globl	um_load_dispatched
+	.type	um_load_dispatched, @function
+um_load_dispatched:
+	syscall
+	ret
+	.size	um_load_dispatched, . - um_load_dispatched
 
 /* ---- signals ---- */
 
@@ -200,8 +216,17 @@ um_load_signal_entry:
 	get_fs	T_PROGRAM_FS(%rbx)
 	mov	T_OUR_FS(%rbx), %rcx
 	set_fs	%rcx
+	/*
+	 * On our signal stack we stay on it: the kernel sees that it is in use.  The program's may be small, so
+	 * there, and on its ordinary stack, we change to our ordinary one.
+	 */
+	and	$-16, %rsp
+	mov	%rsp, %rax
+	sub	T_ALTSTACK(%rbx), %rax
+	cmp	$ALTSTACK_SIZE, %rax
+	jb	3f
 	mov	T_STACK(%rbx), %rsp
-	mov	%rbx, %rdi
+3:	mov	%rbx, %rdi
 	mov	%r12d, %esi
 	mov	%r13, %rdx
 	mov	%r14, %rcx

@@ -28,12 +28,10 @@
 #include "seccomp.h"
 #include "shim.h"
 
-#define RED_ZONE     128
-#define MINSTACK     2048 /* the kernel's MINSIGSTKSZ */
-#define DISPATCHED   0x7fffffffL
-#define MASK_SIZE    8
-#define NEVER_MASKED (UM_LOAD_BIT(SIGSYS) | UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSEGV))
-#define KVM_RUN_NR   0xae80u
+#define RED_ZONE   128
+#define DISPATCHED 0x7fffffffL
+#define MASK_SIZE  8
+#define KVM_RUN_NR 0xae80u
 
 /* Signals that wait are delivered by signal.c; nothing is put off in the way of the preload library. */
 __thread volatile sig_atomic_t um_shim_deferred;
@@ -110,9 +108,9 @@ static long pass_mask(struct call *s, int reg, bool pair)
 		return pass(s);
 	if (um_load_copy(&frame.mask, (void *)from, sizeof(frame.mask)))
 		return -EFAULT;
-	if (!(frame.mask & NEVER_MASKED))
+	if (!(frame.mask & UM_LOAD_NEVER_MASKED))
 		return pass(s);
-	frame.mask &= ~NEVER_MASKED;
+	frame.mask &= ~UM_LOAD_NEVER_MASKED;
 	frame.set = (uint64_t)sp + 40;
 	if (um_load_copy((void *)sp, &frame, sizeof(frame)))
 		return -EFAULT;
@@ -269,6 +267,14 @@ static long do_xattr(struct call *s, long answer)
 
 /* ---- descriptors ---- */
 
+static uint64_t get_mask(const ucontext_t *uc)
+{
+	uint64_t mask;
+
+	memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
+	return mask;
+}
+
 static long kvm_ioctl(struct um_load_thread *t, long fd, long request, long arg)
 {
 	long r;
@@ -293,9 +299,24 @@ long um_load_fast_ioctl(struct um_load_thread *t, long fd, long request, long ar
 	return umbra_kind((int)fd) ? kvm_ioctl(t, fd, request, arg) : UM_LOAD_PASS;
 }
 
+static void set_mask(uint64_t mask)
+{
+	um_load_syscall(SYS_rt_sigprocmask, SIG_SETMASK, (long)&mask, 0, MASK_SIZE, 0, 0);
+}
+
+/* KVM_RUN is to be interrupted: the program's mask while it runs, where else SIGSYS has all signals blocked. */
 static long do_ioctl(struct call *s)
 {
-	return umbra_kind((int)s->a) ? kvm_ioctl(s->t, s->a, s->b, s->c) : pass(s);
+	long r;
+
+	if (!umbra_kind((int)s->a))
+		return pass(s);
+	if ((unsigned)s->b != KVM_RUN_NR)
+		return kvm_ioctl(s->t, s->a, s->b, s->c);
+	set_mask(get_mask(s->uc));
+	r = kvm_ioctl(s->t, s->a, s->b, s->c);
+	set_mask(UM_LOAD_ALL);
+	return r;
 }
 
 static long do_mmap(struct call *s)
@@ -326,14 +347,6 @@ static long do_dup(struct call *s, long to)
 
 /* ---- signals ---- */
 
-static uint64_t get_mask(const ucontext_t *uc)
-{
-	uint64_t mask;
-
-	memcpy(&mask, &uc->uc_sigmask, sizeof(mask));
-	return mask;
-}
-
 static long do_sigprocmask(struct call *s)
 {
 	uint64_t mask = get_mask(s->uc), old = mask, set;
@@ -356,44 +369,39 @@ static long do_sigprocmask(struct call *s)
 		default:
 			return -EINVAL;
 		}
-		mask &= ~(NEVER_MASKED | UM_LOAD_BIT(SIGKILL) | UM_LOAD_BIT(SIGSTOP));
+		mask &= ~(UM_LOAD_NEVER_MASKED | UM_LOAD_BIT(SIGKILL) | UM_LOAD_BIT(SIGSTOP));
 		memcpy(&s->uc->uc_sigmask, &mask, sizeof(mask));
 	}
 	return s->c ? copy_out(s->c, &old, sizeof(old)) : 0;
 }
 
-/*
- * The signal's return sets the stack that its frame names.  Ours stands there as long as the program has none: SIGSYS must
- * not come on stacks as small as some programs' are.
- */
+/* Ours stands there as long as the program has none: SIGSYS must not come on stacks as small as some programs' are. */
 static long do_sigaltstack(struct call *s)
 {
-	stack_t now = s->uc->uc_stack, want;
+	stack_t now = s->t->program_altstack, want;
 	uint64_t sp = (uint64_t)s->g[REG_RSP];
+	long r = 0;
 	bool on;
 
 	if (now.ss_sp == s->t->altstack.ss_sp)
 		now = (stack_t){ .ss_flags = SS_DISABLE };
-	on = !(now.ss_flags & SS_DISABLE) && sp - (uint64_t)now.ss_sp < now.ss_size;
-	if (on)
-		now.ss_flags |= SS_ONSTACK;
+	on = !(now.ss_flags & SS_DISABLE) && sp - (uint64_t)now.ss_sp - 1 < now.ss_size;
 	if (s->a) {
 		if (um_load_copy(&want, (void *)s->a, sizeof(want)))
 			return -EFAULT;
 		if (on)
 			return -EPERM;
-		if (want.ss_flags == SS_DISABLE) {
-			s->uc->uc_stack = s->t->altstack;
-		} else {
-			if (want.ss_flags & ~(int)(SS_ONSTACK | 1u << 31 /* SS_AUTODISARM */))
-				return -EINVAL;
-			if (want.ss_size < MINSTACK)
-				return -ENOMEM;
+		if (want.ss_flags == SS_DISABLE)
+			want = s->t->altstack;
+		else
 			want.ss_flags &= ~SS_ONSTACK;
-			s->uc->uc_stack = want;
-		}
+		r = um_load_set_altstack(s->t, &want);
+		if (!r)
+			s->uc->uc_stack = want; /* what the signal's return sets */
 	}
-	return s->b ? copy_out(s->b, &now, sizeof(now)) : 0;
+	if (on)
+		now.ss_flags |= SS_ONSTACK;
+	return r || !s->b ? r : copy_out(s->b, &now, sizeof(now));
 }
 
 /* ---- threads and processes ---- */

@@ -31,7 +31,7 @@
 
 #define HEAD	 0x8000ull /* the struct, and the extended state */
 #define GUARD	 0x1000ull
-#define ALTSTACK 0x20000ull
+#define ALTSTACK ((uint64_t)ALTSTACK_SIZE)
 #define PLACE	 0x80000ull
 #define PLACES	 1024u
 #define XSAVE_AT 1024u
@@ -52,6 +52,10 @@ ASSERT_AT(mask, T_MASK);
 ASSERT_AT(xsave, T_XSAVE);
 ASSERT_AT(exit_rsp, T_EXIT_RSP);
 ASSERT_AT(fast_ioctl, T_FAST_IOCTL);
+ASSERT_AT(altstack_low, T_ALTSTACK);
+ASSERT_AT(kernel_low, T_KERNEL_LOW);
+ASSERT_AT(kernel_size, T_KERNEL_SIZE);
+ASSERT_AT(dispatched, T_DISPATCHED);
 ASSERT_AT(selector, T_SELECTOR);
 ASSERT_AT(deferred, T_DEFERRED);
 ASSERT_AT(fsgsbase, T_FSGSBASE);
@@ -59,6 +63,7 @@ ASSERT_AT(xsavec, T_XSAVEC);
 _Static_assert(sizeof(struct um_load_thread) <= XSAVE_AT, "the extended state is behind it");
 
 static uint8_t *places;
+static atomic_bool used[PLACES];
 static atomic_uint hint; /* where to look for a free place first */
 static bool fsgsbase, xsavec;
 static __thread struct um_load_thread *me __attribute__((tls_model("initial-exec")));
@@ -78,26 +83,27 @@ static struct um_load_thread *take_place(void)
 		unsigned n = (first + i) % PLACES;
 		uint8_t *p = places + n * PLACE;
 		struct um_load_thread *t = (void *)p;
-		bool free = false;
 
-		/* The first page of each place is there from the beginning. */
-		if (!__atomic_compare_exchange_n(&t->used, &free, true, false, __ATOMIC_ACQ_REL,
-						 __ATOMIC_RELAXED))
+		if (atomic_exchange(&used[n], true))
 			continue;
 		if (mprotect(p, HEAD, PROT_READ | PROT_WRITE) < 0 ||
 		    mprotect(p + HEAD + GUARD, ALTSTACK, PROT_READ | PROT_WRITE) < 0 ||
 		    mprotect(p + HEAD + ALTSTACK + 2 * GUARD, PLACE - HEAD - ALTSTACK - 2 * GUARD,
 			     PROT_READ | PROT_WRITE) < 0) {
-			__atomic_store_n(&t->used, false, __ATOMIC_RELEASE);
+			atomic_store(&used[n], false);
 			return NULL;
 		}
 		atomic_store(&hint, n + 1);
-		memset(t, 0, offsetof(struct um_load_thread, used));
+		memset(t, 0, sizeof(*t));
 		t->self = t;
 		t->stack_top = (uint64_t)p + PLACE;
 		t->xsave = p + XSAVE_AT;
 		t->fast_ioctl = um_load_fast_ioctl;
 		t->altstack = (stack_t){ .ss_sp = p + HEAD + GUARD, .ss_size = ALTSTACK };
+		t->altstack_low = t->kernel_low = (uint64_t)t->altstack.ss_sp;
+		t->kernel_size = ALTSTACK;
+		t->program_altstack = t->altstack;
+		t->dispatched = um_load_dispatched;
 		t->fsgsbase = fsgsbase;
 		t->xsavec = xsavec;
 		t->main = false;
@@ -108,7 +114,7 @@ static struct um_load_thread *take_place(void)
 
 static void free_place(struct um_load_thread *t)
 {
-	__atomic_store_n(&t->used, false, __ATOMIC_RELEASE);
+	atomic_store(&used[((uint8_t *)t - places) / (ptrdiff_t)PLACE], false);
 }
 
 /* The calling thread has place @t from now on. */
@@ -116,6 +122,37 @@ static void settle(struct um_load_thread *t)
 {
 	um_load_syscall(SYS_arch_prctl, ARCH_SET_GS, (long)t, 0, 0, 0, 0);
 	um_load_syscall(SYS_arch_prctl, ARCH_GET_FS, (long)&t->our_fs, 0, 0, 0, 0);
+}
+
+/* ---- signal stacks ---- */
+
+static bool has_own_altstack(const struct um_load_thread *t)
+{
+	return t->program_altstack.ss_sp != t->altstack.ss_sp;
+}
+
+void um_load_take_altstack(struct um_load_thread *t)
+{
+	if (has_own_altstack(t))
+		sigaltstack(&t->altstack, NULL);
+}
+
+void um_load_give_altstack(struct um_load_thread *t)
+{
+	if (has_own_altstack(t))
+		sigaltstack(&t->program_altstack, NULL);
+}
+
+long um_load_set_altstack(struct um_load_thread *t, const stack_t *ss)
+{
+	/* The kernel checks it.  It stays with ours, if this is not ours, until um_load_give_altstack(). */
+	if (sigaltstack(ss, NULL) < 0)
+		return -errno;
+	t->program_altstack = *ss;
+	t->kernel_low = (uint64_t)ss->ss_sp;
+	t->kernel_size = ss->ss_size;
+	um_load_take_altstack(t);
+	return 0;
 }
 
 void um_load_set_fs(struct um_load_thread *t, uint64_t base)
@@ -142,10 +179,6 @@ int um_load_threads_init(struct um_load_thread **first)
 
 	if (p == MAP_FAILED)
 		return -errno;
-	for (unsigned i = 0; i < PLACES; i++) {
-		if (mprotect(p + i * PLACE, 0x1000, PROT_READ | PROT_WRITE) < 0)
-			return -errno;
-	}
 	places = p;
 	fsgsbase = getauxval(AT_HWCAP2) & HWCAP2_FSGSBASE;
 	if (!__get_cpuid_count(0xd, 0, &a, &b, &c, &d) || XSAVE_AT + b > HEAD)
@@ -329,12 +362,8 @@ bool um_load_foreign(void)
 /* In a child that has a copy of our memory, and one thread. */
 static void begin_child(struct um_load_thread *t)
 {
-	for (unsigned i = 0; i < PLACES; i++) {
-		struct um_load_thread *other = (void *)(places + i * PLACE);
-
-		if (other != t)
-			other->used = false;
-	}
+	for (unsigned i = 0; i < PLACES; i++)
+		atomic_store(&used[i], places + i * PLACE == (uint8_t *)t);
 	t->main = true;
 	um_load_arm(t);
 }
@@ -397,6 +426,8 @@ static void begin_vfork(void *arg)
 	if (v->stack)
 		g[REG_RSP] = (greg_t)v->stack;
 	v->uc->uc_stack = v->t->altstack;
+	sigaltstack(&v->t->altstack,
+		    NULL); /* the frame's is not taken from a frame that lies on another */
 	um_load_sigreturn(v->t, v->uc, (void *)um_load_near(um_load_stub_restorer));
 }
 
