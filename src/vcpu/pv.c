@@ -13,13 +13,16 @@
  * Guests rely on it: Linux reads the page of its first CPU on all CPUs, without a system call.  So when the
  * clock is set, the first vCPU that goes on writes the pages of all that have not come to it yet.
  *
- * Stolen time is the time in KVM_RUN in which the thread neither ran nor slept by the guest's wish: wall
- * time less the thread's CPU time.
+ * Stolen time is the time that the vCPU's thread, in KVM_RUN or out of it, was ready to run and did not: the
+ * kernel's run delay (Documentation/scheduler/sched-stats.rst).  Where /proc is not to be had, nothing is stolen.
  */
 #include <errno.h>
 #include <string.h>
+#include <fcntl.h>
+#include <stdio.h>
 #include <time.h>
 
+#include "base/syscall.h"
 #include "base/uaccess.h"
 #include "cpu/tsc.h"
 #include "vcpu/vcpu.h"
@@ -28,8 +31,9 @@
 #include <asm/kvm_para.h>
 
 #define NSEC_PER_SEC 1000000000ull
-/* Stolen time is brought up to date every 10 ms. */
-#define STEAL_PERIOD_TICKS(v) ((v)->vm->cfg.tsc_khz * 10ull)
+/* Stolen time is brought up to date every 4 ms, or after 0.1 ms with the VMM: looking takes some microseconds. */
+#define STEAL_PERIOD_TICKS(v) ((v)->vm->cfg.tsc_khz * 4ull)
+#define STEAL_AWAY_TICKS(v)   ((v)->vm->cfg.tsc_khz / 10)
 
 /* The page of MSR_KVM_SYSTEM_TIME (msr.rst). */
 struct pv_time {
@@ -352,11 +356,28 @@ static gpa_t steal_field(const struct um_vcpu *v, size_t offset)
 	return (v->pv_steal & KVM_STEAL_VALID_BITS) + offset;
 }
 
-/* Start counting from now. */
-static void steal_rebase(struct um_vcpu *v, u64 wall)
+/* The run delay of the calling thread, in ns: the second number of three. */
+static u64 run_delay(void)
 {
-	v->steal_wall = wall;
-	v->steal_cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
+	static const char path[] = "/proc/thread-self/schedstat";
+	unsigned long long cpu, delay = 0;
+	char text[64];
+	long fd, n;
+
+	fd = um_syscall3(SYS_open, (long)path, O_RDONLY | O_CLOEXEC, 0);
+	if (fd < 0)
+		return 0;
+	n = um_syscall3(SYS_read, fd, (long)text, sizeof(text) - 1);
+	um_syscall3(SYS_close, fd, 0, 0);
+	text[n < 0 ? 0 : n] = 0;
+	return sscanf(text, "%llu %llu", &cpu, &delay) == 2 ? delay : 0;
+}
+
+static void look_at_thread(struct um_vcpu *v)
+{
+	v->steal_tsc = __rdtsc();
+	v->steal_thread = pthread_self();
+	v->steal_delay = run_delay();
 }
 
 static void write_steal(struct um_vcpu *v)
@@ -407,43 +428,45 @@ static u8 exchange_preempted(struct um_vcpu *v, u8 val)
 	return done ? (u8)old : 0;
 }
 
+static void account_steal(struct um_vcpu *v)
+{
+	pthread_t thread = v->steal_thread;
+	u64 delay = v->steal_delay;
+
+	look_at_thread(v);
+	if (v->steal_thread == thread && v->steal_delay > delay) {
+		v->steal_ns += v->steal_delay - delay;
+		write_steal(v);
+	}
+}
+
 void um_pv_update_steal(struct um_vcpu *v, bool preempted)
 {
-	u64 wall, cpu, ran, passed;
-
 	if (likely(!(v->pv_steal & KVM_MSR_ENABLED)))
 		return;
+	/* Asked on every exit: the TSC says cheaply that it is too early to look at clocks. */
+	if (__rdtsc() - v->steal_tsc >= STEAL_PERIOD_TICKS(v))
+		account_steal(v);
 	if (preempted) {
 		exchange_preempted(v, KVM_VCPU_PREEMPTED);
 		v->steal_preempted = true;
-		return;
-	}
-	/* Asked on every exit: the TSC says cheaply that it is too early to look at clocks. */
-	if (!v->steal_preempted && !v->steal_stale &&
-	    __rdtsc() - v->steal_tsc < STEAL_PERIOD_TICKS(v))
-		return;
-	v->steal_tsc = __rdtsc();
-	wall = clock_ns(CLOCK_MONOTONIC);
-	if (v->steal_preempted) {
+	} else if (v->steal_preempted) {
 		v->steal_preempted = false;
 		if (exchange_preempted(v, 0) & KVM_VCPU_FLUSH_TLB)
 			um_mmu_invpcid(v->mmu, 2, 0, 0); /* everything, global pages too */
-		v->steal_stale = true;			 /* it was asleep */
 	}
-	if (v->steal_stale) {
-		v->steal_stale = false;
-		steal_rebase(v, wall);
-		return;
-	}
-	cpu = clock_ns(CLOCK_THREAD_CPUTIME_ID);
-	passed = wall - v->steal_wall;
-	ran = cpu - v->steal_cpu;
-	v->steal_wall = wall;
-	v->steal_cpu = cpu;
-	if (passed > ran) {
-		v->steal_ns += passed - ran;
-		write_steal(v);
-	}
+}
+
+void um_pv_enter(struct um_vcpu *v)
+{
+	if ((v->pv_steal & KVM_MSR_ENABLED) && __rdtsc() - v->steal_left > STEAL_AWAY_TICKS(v))
+		v->steal_tsc = 0;
+}
+
+void um_pv_leave(struct um_vcpu *v)
+{
+	if (v->pv_steal & KVM_MSR_ENABLED)
+		v->steal_left = __rdtsc();
 }
 
 bool um_pv_set_steal(struct um_vcpu *v, u64 val)
@@ -452,7 +475,7 @@ bool um_pv_set_steal(struct um_vcpu *v, u64 val)
 		return false;
 	v->pv_steal = val;
 	if (val & KVM_MSR_ENABLED) {
-		steal_rebase(v, clock_ns(CLOCK_MONOTONIC));
+		look_at_thread(v);
 		write_steal(v);
 	}
 	return true;

@@ -403,7 +403,7 @@ int um_vcpu_run(struct um_vcpu *v)
 	int r;
 
 	atomic_store(&v->running, true);
-	v->steal_stale = true; /* the time with the VMM is not stolen: it did the guest's devices */
+	um_pv_enter(v);
 	if (v->sigmask_set) {
 		/* Block what the given mask blocks; what it lets through stays as it is. */
 		pthread_sigmask(SIG_BLOCK, &v->sigmask, &own);
@@ -413,6 +413,7 @@ int um_vcpu_run(struct um_vcpu *v)
 	if (v->lapic)
 		um_lapic_pv_eoi_exit(v->lapic);
 	leave_guest(v);
+	um_pv_leave(v);
 	atomic_store(&v->running, false);
 	if (v->sigmask_set)
 		pthread_sigmask(SIG_SETMASK, &own, NULL);

@@ -189,11 +189,13 @@ struct um_vcpu {
 	atomic_bool pv_guest_stopped; /* KVM_KVMCLOCK_CTRL */
 	u64 pv_steal;		      /* MSR_KVM_STEAL_TIME */
 	u64 pv_poll_control;
-	bool pv_enforce; /* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
-	u64 steal_ns, steal_wall, steal_cpu; /* accounted; at the last look: wall and CPU time */
-	u64 steal_tsc;			     /* host TSC at the last look */
-	bool steal_preempted;		     /* the guest was told that it does not run */
-	bool steal_stale;		     /* time passed that is not stolen: start from now */
+	bool pv_enforce;	/* KVM_CAP_ENFORCE_PV_FEATURE_CPUID: only what CPUID shows exists */
+	u64 steal_ns;		/* accounted */
+	bool steal_preempted;	/* the guest was told that it does not run */
+	u64 steal_left;		/* the host's TSC when KVM_RUN returned */
+	u64 steal_tsc;		/* the host's TSC at the last look, ... */
+	u64 steal_delay;	/* ... the run delay of ... */
+	pthread_t steal_thread; /* ... the thread it was */
 
 	struct um_hv_vcpu *hv; /* hyperv.h */
 
@@ -425,6 +427,9 @@ bool um_pv_set_steal(struct um_vcpu *v, u64 val);
 void um_pv_update_clock(struct um_vcpu *v);
 /* Account stolen time; @preempted: the guest may count this vCPU as not running. */
 void um_pv_update_steal(struct um_vcpu *v, bool preempted);
+/* At the beginning and end of KVM_RUN. */
+void um_pv_enter(struct um_vcpu *v);
+void um_pv_leave(struct um_vcpu *v);
 /* KVM_KVMCLOCK_CTRL.  0 or -EINVAL (no kvmclock). */
 int um_pv_guest_stopped(struct um_vcpu *v);
 

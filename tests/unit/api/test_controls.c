@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /* What a VMM asks for with KVM_ENABLE_CAP and attributes, and what a guest then does to it. */
 #include <stdbool.h>
+#include <stdio.h>
 
 #include "guest.h"
 
