@@ -72,6 +72,12 @@ UMBRA_EXPORT void umbra_enter(void);
 UMBRA_EXPORT void umbra_leave(void);
 
 /*
+ * KVM_RUN of the vCPU @fd returns with EINTR, in whichever thread it is; if it is in none, the next one does.
+ * 0, or -1 with errno: EBADF (@fd is not ours), EINVAL (not a vCPU).
+ */
+UMBRA_EXPORT int umbra_interrupt_vcpu(int fd);
+
+/*
  * The library handles SIGSEGV, SIGBUS and SIGFPE from the first umbra_open() on, and passes on those that
  * are not its own.  A program that wants handlers for these signals after that must use this function, which
  * is as sigaction(2) and changes or tells to whom they are passed on.  For other signals it is sigaction(2).
@@ -90,7 +96,12 @@ UMBRA_EXPORT int umbra_sigaction(int sig, const struct sigaction *act, struct si
  * umbra_forget: @fd is about to be closed by other means, or was replaced by dup2(2): like umbra_close(), but
  *	leaves the descriptor itself alone.
  *
- * In a child of fork(), requests on VMs and vCPUs of the parent fail with EIO, as KVM's do.
+ * umbra_adopt: @fd came here from another process (SCM_RIGHTS), or was inherited over exec().  If it was made by this
+ *	library there, it is a descriptor of it here too.  Returns its kind, UMBRA_KIND_NONE if it is something
+ *	else, or -1 with errno: ENFILE, ENOMEM, EINVAL (see umbra_open).
+ *
+ * A system descriptor that was adopted is as good as one that was opened.  With VMs and vCPUs of another process, and
+ * in a child of fork() with those of the parent, requests fail with EIO, as KVM's do.
  */
 #define UMBRA_KIND_NONE	  0
 #define UMBRA_KIND_SYSTEM 1
@@ -101,6 +112,7 @@ UMBRA_EXPORT int umbra_kind(int fd);
 UMBRA_EXPORT int umbra_next(int fd);
 UMBRA_EXPORT int umbra_dup(int fd, int newfd);
 UMBRA_EXPORT int umbra_forget(int fd);
+UMBRA_EXPORT int umbra_adopt(int fd);
 
 /* The version, "MAJOR.MINOR.PATCH". */
 UMBRA_EXPORT const char *umbra_version(void);

@@ -118,7 +118,7 @@ static void free_file(struct um_file *f)
 /* A system descriptor has nothing behind it but settings: it stays good. */
 static bool is_dead(const struct um_file *f)
 {
-	return f->generation != generation && f->h.kind != UM_HANDLE_SYSTEM;
+	return f->h.foreign || (f->generation != generation && f->h.kind != UM_HANDLE_SYSTEM);
 }
 
 static void put_file(struct um_file *f)
@@ -152,7 +152,7 @@ static struct um_file *get_file(int fd)
 	}
 }
 
-int um_handle_install(int fd, const struct um_handle *h)
+int um_handle_adopt(int fd, const struct um_handle *h)
 {
 	struct um_file *f;
 	slot_t *s;
@@ -160,15 +160,23 @@ int um_handle_install(int fd, const struct um_handle *h)
 
 	s = find_or_make(fd, &err);
 	f = s ? new_file(h) : NULL;
-	if (!f) {
-		close(fd);
+	if (!f)
 		return err;
-	}
 	/* If the caller closed a descriptor of ours behind our back, its number comes again. */
 	f = atomic_exchange(s, f);
 	if (f)
 		put_file(f);
-	return fd;
+	return 0;
+}
+
+int um_handle_install(int fd, const struct um_handle *h)
+{
+	int err = um_handle_adopt(fd, h);
+
+	if (!err)
+		return fd;
+	close(fd);
+	return err;
 }
 
 bool um_handle_get(int fd, struct um_handle *h)

@@ -24,6 +24,7 @@ struct um_handle {
 	enum um_handle_kind kind;
 	void *obj;
 	void (*release)(void *obj);
+	bool foreign; /* of another process's: @obj is NULL, and nothing can be done with it */
 	/* Set by um_handle_get() */
 	struct um_file *file;
 	bool dead; /* from the parent of this process, and of no use here */
@@ -34,6 +35,9 @@ struct um_handle {
  * number out of range) or -ENOMEM; then @fd is closed, and @h->obj is still the caller's.
  */
 int um_handle_install(int fd, const struct um_handle *h);
+
+/* The same for a descriptor that stays the caller's if that fails.  0, -ENFILE or -ENOMEM. */
+int um_handle_adopt(int fd, const struct um_handle *h);
 
 /* Use and end of use.  get: false if @fd is not ours; else *@h is valid until put. */
 bool um_handle_get(int fd, struct um_handle *h);
