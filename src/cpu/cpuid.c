@@ -352,8 +352,25 @@ static const struct {
 	{ CR4_UMIP, UM_F_UMIP },	 { CR4_PCIDE, UM_F_PCID },
 };
 
+/*
+ * Where the VMM has put KVM's @leaf: the class is told by its signature, as the first one may be another
+ * interface's (Hyper-V's).  0: nowhere.
+ */
+static u32 kvm_leaf(const struct um_cpu *c, u32 leaf)
+{
+	for (u32 base = KVM_CPUID_SIGNATURE; base < KVM_CPUID_SIGNATURE + 0x10000; base += 0x100) {
+		const struct um_cpuid_entry *e = find(c, base, 0);
+
+		if (e && !memcmp(&e->ebx, "KVMK", 4) && !memcmp(&e->ecx, "VMKV", 4) &&
+		    !memcmp(&e->edx, "M\0\0\0", 4))
+			return base + (leaf - KVM_CPUID_SIGNATURE);
+	}
+	return 0;
+}
+
 static void derive(struct um_cpu *c)
 {
+	u32 kvm_features = kvm_leaf(c, KVM_CPUID_FEATURES);
 	const struct um_cpuid_entry *e;
 
 	e = find(c, 0, 0);
@@ -365,7 +382,11 @@ static void derive(struct um_cpu *c)
 		c->vendor = UM_VENDOR_INTEL;
 	memset(c->features, 0, sizeof(c->features));
 	for (unsigned f = 0; f < UM_F_MAX; f++) {
-		e = find(c, features[f].leaf, features[f].subleaf);
+		u32 leaf = features[f].leaf;
+
+		if (leaf == KVM_CPUID_FEATURES)
+			leaf = kvm_features;
+		e = leaf ? find(c, leaf, features[f].subleaf) : NULL; /* none has leaf 0 */
 		if (e && entry_reg(e, features[f].reg) >> features[f].bit & 1)
 			c->features[f / 64] |= 1ull << (f % 64);
 	}

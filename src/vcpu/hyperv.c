@@ -106,10 +106,9 @@ static bool write_hypercall_page(struct um_vcpu *v, gpa_t gpa)
 {
 	static const u8 vmcall[] = { 0x0f, 0x01, 0xc1, 0xc3 /* RET */ };
 	static const u8 vmmcall[] = { 0x0f, 0x01, 0xd9, 0xc3 };
-	const struct um_cpuid_entry *e = um_hv_cpuid_entry(v, 0);
-	bool intel = !e || e->ebx == 0x756e6547; /* "Genu" */
+	bool amd = v->x.cpu.vendor == UM_VENDOR_AMD;
 
-	return !um_mem_write(v->vm->mem, 0, gpa, intel ? vmcall : vmmcall, sizeof(vmcall));
+	return !um_mem_write(v->vm->mem, 0, gpa, amd ? vmmcall : vmcall, sizeof(vmcall));
 }
 
 static bool set_hypercall(struct um_vcpu *v, bool host, u64 val)

@@ -59,6 +59,11 @@ static bool op_write8(void *vcpu, gpa_t gpa, u8 val)
 	return true;
 }
 
+static void op_sint_eoi(void *vcpu, u32 sints)
+{
+	((struct cpu *)vcpu)->sints |= sints;
+}
+
 const struct um_lapic_ops fixture_ops = {
 	.kick = op_kick,
 	.nmi = op_nmi,
@@ -68,6 +73,7 @@ const struct um_lapic_ops fixture_ops = {
 	.tsc = op_tsc,
 	.guest_read8 = op_read8,
 	.guest_write8 = op_write8,
+	.sint_eoi = op_sint_eoi,
 };
 
 struct vm *vm_create(int ncpus, bool split)

@@ -26,7 +26,8 @@ struct cpu {
 	struct um_lapic *l;
 	int kicks, nmis, smis, inits, sipis;
 	u8 sipi_vector;
-	u8 flag; /* guest memory at PV_FLAG */
+	u8 flag;   /* guest memory at PV_FLAG */
+	u32 sints; /* whose interrupts have ended */
 	s64 tsc_offset;
 };
 
