@@ -164,6 +164,12 @@ static inline void um_tlb_guard(struct um_tlb *t, hva_t host_page)
 			e->tag[UM_WRITE] = UM_TLB_EMPTY;
 	}
 }
+static inline void um_tlb_unguard(struct um_tlb *t, hva_t host_page)
+{
+	unsigned bit = um_tlb_guard_bit(host_page);
+
+	t->guard[bit / 64] &= ~BIT(bit % 64);
+}
 /* Guard no page any more. */
 static inline void um_tlb_unguard_all(struct um_tlb *t)
 {

@@ -23,6 +23,7 @@
 #define UM_BLOCK_MAX	32 /* instructions */
 #define UM_BLOCK_BYTES	(UM_BLOCK_MAX * 15)
 #define UM_BLOCK_SINGLE 0x80 /* in key: one instruction only (single-stepping) */
+#define UM_BLOCK_NEVER	0xffff
 #define UM_ARENA_SIZE	(16ul << 20)
 #define UM_HASH_BITS	15
 #define UM_RING_SIZE	32
@@ -32,7 +33,7 @@ struct um_block {
 	struct um_block *next; /* in its hash bucket */
 	/* Bytes to be compared: in the first and last of the aligned words that hold the block. */
 	u64 first_mask, last_mask;
-	u16 hits;   /* executions, until it is translated */
+	u16 hits;   /* executions since it was last translated; UM_BLOCK_NEVER: it can't be */
 	u8 key;	    /* enum um_mode, UM_BLOCK_SINGLE */
 	u8 ninsns;  /* without the closing one */
 	u16 nwords; /* 0: crosses a page */

@@ -243,8 +243,8 @@ static void loop(struct um_exec *x)
 		}
 		if (unlikely(!b))
 			continue;
-		if (x->translator && b->hits <= x->jit_threshold && b->hits++ == x->jit_threshold)
-			um_jit_add(x, b);
+		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold)
+			b->hits = um_jit_add(x, b) ? 0 : UM_BLOCK_NEVER;
 		execute(x, b);
 		prev = b;
 	}

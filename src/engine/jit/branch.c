@@ -57,9 +57,9 @@ static void emit_link(struct um_trans *t, unsigned off)
 	}
 	site = um_emit_jmp(e);
 	l = &t->link[t->nlinks];
-	l->site = (u32)(site - t->start);
-	l->stub = (u32)(e->p - t->start);
-	l->off = (u16)off;
+	*l = (struct um_jit_link){ .site = (u32)(site - t->start),
+				   .stub = (u32)(e->p - t->start),
+				   .off = (u16)off };
 	if (kicked && !e->full) {
 		um_emit_patch(kicked, e->p);
 		um_emit_patch(wanted, e->p);

@@ -78,6 +78,7 @@ struct um_jit_link {
 	u32 stub; /* where it goes when not linked */
 	u16 off;  /* target's offset in the page */
 	struct um_jit_block *from;
+	bool linked;
 	struct um_jit_link *next; /* of the links into a block */
 };
 
@@ -108,8 +109,11 @@ struct um_jit_page {
 	hva_t hva;
 	struct um_jit_page *next;
 	struct um_jit_block *blocks;
-	u64 doubt;   /* compared when j->doubt was this */
-	u64 covered; /* 64 pieces of 64 bytes: translated from */
+	bool guarded; /* stores to it come to um_jit_written() */
+	u64 doubt;    /* compared when j->doubt was this */
+	u64 covered;  /* 64 pieces of 64 bytes: translated from */
+	u32 stores,
+		patience; /* stores since it was guarded, and how many it takes to give up its code */
 	u8 copy[4096];
 };
 
@@ -146,7 +150,8 @@ struct um_jit {
 	u64 gen;		/* of jump cache entries */
 	u32 tlb_seq, tlb_epoch; /* the TLB's, as of gen */
 	u64 features[4];
-	struct um_insn one[2]; /* for executing one instruction */
+	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
+	struct um_insn one[2];	      /* for executing one instruction */
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)
@@ -200,8 +205,8 @@ void um_jit_flush(struct um_exec *x);
 bool um_jit_room(struct um_jit *j, size_t size);
 /* Memory for descriptions; NULL: full. */
 void *um_jit_meta(struct um_jit *j, size_t size);
-/* Translate @b, which the state of @x is about to execute. */
-void um_jit_add(struct um_exec *x, const struct um_block *b);
+/* Translate @b, which the state of @x is about to execute.  False: it can't be. */
+bool um_jit_add(struct um_exec *x, const struct um_block *b);
 /* The block translated for the state of @x; NULL: none yet. */
 struct um_jit_block *um_jit_find(struct um_exec *x);
 /* Run @b and what follows, until the interpreter or the vCPU layer must act. */

@@ -60,6 +60,7 @@ void um_jit_flush(struct um_exec *x)
 	}
 	memset(j->hash, 0, sizeof(j->hash));
 	memset(j->pages, 0, sizeof(j->pages));
+	memset(j->guards, 0, sizeof(j->guards));
 	j->meta_used = 0;
 	j->nblocks = 0;
 	j->gen++;
@@ -189,7 +190,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	return b;
 }
 
-void um_jit_add(struct um_exec *x, const struct um_block *b)
+bool um_jit_add(struct um_exec *x, const struct um_block *b)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
@@ -197,18 +198,21 @@ void um_jit_add(struct um_exec *x, const struct um_block *b)
 
 	x->jit_key = um_jit_key(x);
 	if (x->jit_key == UM_JIT_KEY_NONE)
-		return;
+		return true; /* it may be another time */
 	jb = um_jit_translate(x, b, x->jit_key, &full);
 	if (full) {
 		um_jit_flush(x);
-		return;
+		return true;
 	}
-	if (!jb || !um_jit_page_add(x, jb))
-		return;
+	if (!jb)
+		return false;
+	if (!um_jit_page_add(x, jb))
+		return true;
 	jb->next = j->hash[um_jit_bucket(jb->hva)];
 	j->hash[um_jit_bucket(jb->hva)] = jb;
 	um_count(x->counters, jit_blocks);
 	um_count_add(x->counters, jit_insns, jb->ninsns);
+	return true;
 }
 
 /* ---- exits ---- */
@@ -256,9 +260,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	if (l->off >= UM_PAGE_SIZE)
 		return um_jit_find(x);
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
-	if (!to || l->from->dead)
+	if (!to || l->linked || l->from->dead)
 		return to;
 	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
+	l->linked = true;
 	l->next = to->in;
 	to->in = l;
 	return to;
