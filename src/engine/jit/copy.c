@@ -382,6 +382,13 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 	case M(VTESTPD): /* the others are cleared, as by PTEST (SDM vol. 2): Zydis doesn't know */
 		f->flags_written = RFLAGS_STATUS;
 		break;
+	case M(VZEROALL):
+		f->xclear = XCR0_SSE;
+		/* fall through */
+	case M(VZEROUPPER):
+		f->xclear |= XCR0_AVX | XCR0_ZMM_HI256;
+		/* Only of registers 0..7 outside 64-bit mode. */
+		return z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
 	default:
 		break;
 	}

@@ -54,6 +54,7 @@ struct um_facts {
 	bool mxcsr;	/* depends on MXCSR or sets its flags; loads or stores it */
 	bool may_fault; /* besides its memory operand: #DE; #XM; #GP of LDMXCSR */
 	u16 xinuse;	/* XCR0_... state components that it brings into use */
+	u16 xclear;	/* those that it makes initial: VZEROUPPER, VZEROALL */
 	u16 feature; /* enum um_feature that the guest must have, else it is another instruction or #UD; UM_F_MAX: none */
 
 	struct um_encoding enc; /* for um_jit_copy() */
