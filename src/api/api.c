@@ -91,7 +91,7 @@ int um_vm_fd(struct um_vm *vm)
 int um_vcpu_fd(struct um_vm *vm, u32 id)
 {
 	struct um_handle h = { .kind = UM_HANDLE_VCPU, .release = release_vcpu };
-	size_t size = UM_RUN_PAGES * UM_PAGE_SIZE;
+	size_t size = um_vcpu_run_size(vm);
 	struct kvm_run *run;
 	struct um_vcpu *v;
 	char name[32];
@@ -112,7 +112,7 @@ int um_vcpu_fd(struct um_vm *vm, u32 id)
 		close(fd);
 		return err;
 	}
-	err = um_vcpu_create(vm, id, run, &v);
+	err = um_vcpu_create(vm, id, run, size, &v);
 	if (err) {
 		munmap(run, size);
 		close(fd);
@@ -202,6 +202,16 @@ int umbra_ioctl(int fd, unsigned long request, void *arg)
 	return result(r);
 }
 
+/* KVM's rule: a dirty ring can't be mapped privately, or to be executed. */
+static bool mappable(size_t length, int prot, int flags, off_t offset)
+{
+	const size_t ring = KVM_DIRTY_LOG_PAGE_OFFSET * UM_PAGE_SIZE;
+
+	if ((size_t)offset < ring && length <= ring - (size_t)offset)
+		return true;
+	return !(prot & PROT_EXEC) && (flags & MAP_TYPE) != MAP_PRIVATE;
+}
+
 /*
  * A vCPU's memfd, but for the ring of coalesced writes, which all vCPUs of a VM have in common: it lies over
  * its page.
@@ -210,8 +220,13 @@ static void *map_vcpu(const struct um_vcpu *v, void *addr, size_t length, int pr
 		      int fd, off_t offset)
 {
 	const off_t ring = UM_RING_PAGE * (off_t)UM_PAGE_SIZE;
-	void *p = mmap(addr, length, prot, flags, fd, offset), *at;
+	void *p, *at;
 
+	if (v->ring && !mappable(length, prot, flags, offset)) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	p = mmap(addr, length, prot, flags, fd, offset);
 	if (p == MAP_FAILED || offset > ring || length <= (size_t)(ring - offset))
 		return p;
 	at = (char *)p + (ring - offset);

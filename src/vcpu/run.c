@@ -310,6 +310,10 @@ static int loop(struct um_vcpu *v)
 			continue;
 		}
 		um_pv_update_steal(v, false);
+		if (unlikely(v->ring && um_dirty_ring_almost_full(v->ring))) {
+			v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			return 0;
+		}
 		r = um_vcpu_inject(v);
 		if (r <= 0)
 			return r;

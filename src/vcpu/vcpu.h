@@ -61,6 +61,7 @@ struct um_vm {
 
 	struct um_mem *mem;
 	struct um_mmu_vm *mmu;
+	u32 ring_bytes; /* of each vCPU's dirty ring; 0: bitmaps.  Set once, before the first vCPU */
 	_Atomic(struct um_irqchip *) irqchip; /* NULL: the VMM's own; set once */
 	pthread_mutex_t timers_lock;	      /* leaf: poll_timers */
 	struct um_timers *poll_timers;	      /* see um_vcpu.poll_timer; made when first needed */
@@ -140,8 +141,9 @@ struct um_vcpu {
 	struct um_vm *vm;
 	struct um_mmu *mmu;
 	struct um_counters *counters;
-	struct um_lapic *lapic; /* NULL: no irqchip in the library */
-	struct kvm_run *run;	/* UM_RUN_PAGES, shared with the VMM */
+	struct um_lapic *lapic;	    /* NULL: no irqchip in the library */
+	struct kvm_run *run;	    /* um_vcpu_run_size() bytes, shared with the VMM */
+	struct um_dirty_ring *ring; /* NULL: the VM has bitmaps */
 	u32 id;
 	unsigned index; /* in vm->vcpu */
 
@@ -222,6 +224,12 @@ static inline struct um_irqchip *um_vm_irqchip(struct um_vm *vm)
 /* The vCPU with this id, or NULL. */
 struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
 
+/*
+ * KVM_CAP_DIRTY_LOG_RING: each vCPU to come has a ring of @bytes.  0; -EINVAL (not a power of two, too small,
+ * there are rings or vCPUs already), -E2BIG.
+ */
+int um_vm_enable_dirty_rings(struct um_vm *vm, u64 bytes);
+
 /* Every vCPU of @vm, in @v. */
 #define um_for_each_vcpu(vm, i, v) \
 	for ((i) = 0; (i) < atomic_load(&(vm)->nvcpus) && ((v) = (vm)->vcpu[i], true); (i)++)
@@ -229,11 +237,18 @@ struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
 /* ---- vCPUs: vcpu.c ---- */
 
 /*
- * KVM_CREATE_VCPU.  @run: UM_RUN_PAGES zeroed pages of a shared mapping, which the vCPU unmaps when it is
- * destroyed: with its VM, as in KVM.  Takes a reference to the VM for the caller, given back with
+ * What a vCPU shares with the VMM: UM_RUN_PAGES; and behind a gap its dirty ring, if the VM has rings, at page
+ * KVM_DIRTY_LOG_PAGE_OFFSET.
+ */
+size_t um_vcpu_run_size(const struct um_vm *vm);
+
+/*
+ * KVM_CREATE_VCPU.  @run: um_vcpu_run_size() zeroed bytes of a shared mapping, which the vCPU unmaps when
+ * it is destroyed: with its VM, as in KVM.  Takes a reference to the VM for the caller, given back with
  * um_vm_put().  0; -EINVAL (id too large, too many), -EEXIST, -ENOMEM; then @run is still the caller's.
  */
-int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu **vcpu);
+int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, size_t size,
+		   struct um_vcpu **vcpu);
 
 /* By the VM at its end: nobody uses it any more. */
 void um_vcpu_destroy(struct um_vcpu *v);
