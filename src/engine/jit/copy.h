@@ -49,8 +49,14 @@ struct um_facts {
 	 */
 	bool bit_string;
 	bool nothing; /* has no effect at all (NOP, prefetch, ENDBR): nothing to copy, nothing is accessed */
-	u8 vec;		/* enum um_vec_class */
-	bool x87, mmx;	/* x87 registers; as MMX registers */
+	u8 vec;	       /* enum um_vec_class */
+	bool x87, mmx; /* x87 registers; as MMX registers */
+	/*
+	 * It leaves its address in FIP, FOP and, with a memory operand, FDP: all x87 instructions but control ones.  The guest's
+	 * FOP; the copy's is um_jit_fop().
+	 */
+	bool x87_pointers;
+	u16 x87_fop;
 	bool mxcsr;	/* depends on MXCSR or sets its flags; loads or stores it */
 	bool may_fault; /* besides its memory operand: #DE; #XM; #GP of LDMXCSR */
 	u16 xinuse;	/* XCR0_... state components that it brings into use */
@@ -102,5 +108,13 @@ unsigned um_jit_copy(const struct um_facts *f, const struct um_places *p, u8 *ou
  * @disp is that of the register's lowest byte; the access has the operand's width, to AH..BH at the byte above.
  */
 unsigned um_jit_copy_rm(const struct um_facts *f, const struct um_places *p, u8 *out);
+
+/* FOP as an x87 instruction that um_jit_copy() wrote leaves it. */
+static inline u16 um_jit_fop(const u8 *copy)
+{
+	unsigned rex = (copy[0] & 0xf0) == 0x40;
+
+	return (u16)((copy[rex] & 7) << 8 | copy[rex + 1]);
+}
 
 #endif
