@@ -453,8 +453,14 @@ static void test_machine_check(void **state)
 	assert_int_equal(io(g.vcpu, KVM_GET_MSRS, &m), 2);
 	assert_int_equal(m.e[0].data, mce.status);
 	assert_int_equal(m.e[1].data, 0x1000);
-	/* An uncorrected one, with CR4.MCE clear: shutdown. */
+	/* An uncorrected one that needs no action is told like a corrected one. */
 	mce.status |= 1ull << 61;
+	mce.addr = 0x2000;
+	assert_int_equal(io(g.vcpu, KVM_X86_SET_MCE, &mce), 0);
+	assert_int_equal(io(g.vcpu, KVM_GET_MSRS, &m), 2);
+	assert_int_equal(m.e[1].data, 0x2000);
+	/* Any other one, with CR4.MCE clear: shutdown. */
+	mce.mcg_status = 1 << 2;
 	assert_int_equal(io(g.vcpu, KVM_X86_SET_MCE, &mce), 0);
 	assert_exit(&g, KVM_EXIT_SHUTDOWN);
 	guest_stop(&g);
