@@ -36,7 +36,8 @@ static const char *const way_names[NR_WAYS] = { "the interpreter", "the translat
 struct fuzz {
 	struct machine *interp, *jit;
 	struct native *native;
-	int broken; /* mnemonic; -1: none */
+	int broken;   /* mnemonic; -1: none */
+	int patience; /* ticks until a program counts as endless */
 	unsigned vector;
 	unsigned long programs, natives, endless, lost, strays, events, differences;
 };
@@ -207,7 +208,7 @@ static void run_engine(struct fuzz *f, struct machine *m, const struct program *
 		um_engine_run(x);
 		if (x->exit.kind != UM_EXIT_KICK)
 			note(p, x, o);
-		else if (ticks - start > TICKS)
+		else if (ticks - start > f->patience)
 			o->status = OUTCOME_ENDLESS;
 		more = proceed(p, x, &run);
 	} while (more && o->status == OUTCOME_DONE);
@@ -242,7 +243,7 @@ static bool stray(struct fuzz *f, const struct program *p)
 
 	prepare(f, f->interp, p);
 	x->guest_step = true;
-	while (more && !astray && ticks - start <= TICKS) {
+	while (more && !astray && ticks - start <= f->patience) {
 		u64 off = x->cpu.rip - PROGRAM_CODE, tf = x->cpu.rflags & RFLAGS_TF;
 
 		astray = off < PROGRAM_CODE_SIZE && !(p->undefined[off] & PROGRAM_KNOWN);
@@ -269,7 +270,7 @@ static bool differ(struct diff *d, const char *what, u64 a, u64 b)
 }
 
 static bool event_differs(const struct program *p, const struct event *a, const struct event *b,
-			  unsigned n, struct diff *d)
+			  unsigned n, bool cut, struct diff *d)
 {
 	u64 mask = p->code32 ? 0xffffffff : ~0ull;
 	char what[32];
@@ -285,7 +286,8 @@ static bool event_differs(const struct program *p, const struct event *a, const 
 	FIELD(kind);
 	FIELD(vector);
 	FIELD(error);
-	FIELD(address);
+	if (!cut)
+		FIELD(address);
 	FIELD(data);
 	FIELD(flags);
 #undef FIELD
@@ -336,12 +338,14 @@ static bool outcomes_differ(const struct program *p, const struct outcome *a,
 	u64 mask = p->code32 ? 0xffffffff : ~0ull;
 	char what[32];
 
-	if (a->status != b->status)
-		return differ(d, "ends", a->status == OUTCOME_DONE, b->status == OUTCOME_DONE);
-	if (a->status != OUTCOME_DONE)
+	if (a->status == OUTCOME_DONE && b->status == OUTCOME_ENDLESS)
+		return differ(d, "ends", true, false);
+	if (a->status != OUTCOME_DONE || b->status != OUTCOME_DONE)
 		return false;
 	for (unsigned n = 0; n < a->nevents && n < b->nevents; n++) {
-		if (event_differs(p, &a->ev[n], &b->ev[n], n, d))
+		bool cut = (a->cut && n + 1 == a->nevents) || (b->cut && n + 1 == b->nevents);
+
+		if (event_differs(p, &a->ev[n], &b->ev[n], n, cut, d))
 			return true;
 	}
 	if (a->cut || b->cut)
@@ -398,7 +402,7 @@ static void shrink(struct fuzz *f, struct program *p, enum way way, struct outco
 	for (unsigned pass = 0; changed && pass < 4; pass++) {
 		changed = false;
 		for (unsigned n = p->ninsns - 1; n-- > 0;) {
-			if (p->code[p->insn[n].off] == 0x90)
+			if (p->insn[n].keep || p->code[p->insn[n].off] == 0x90)
 				continue;
 			attempt = *p;
 			program_drop(&attempt, n);
@@ -443,28 +447,34 @@ static void print_events(const struct outcome *o, const char *name)
 	printf("\n");
 }
 
-static void report(struct fuzz *f, const struct program *found, enum way way)
+/* Program @found differed; @slow: in that it did not end in time. */
+static void report(struct fuzz *f, const struct program *found, enum way way, bool slow)
 {
 	static struct outcome o[2];
 	static struct program p;
 	struct diff d = { "" };
+	bool again;
 
 	p = *found;
-	if (!still_differs(f, &p, way, o, &d)) {
-		if (!stray(f, &p)) {
+	f->patience = 25 * TICKS;
+	again = still_differs(f, &p, way, o, &d);
+	f->patience = TICKS;
+	if (!again) {
+		if (stray(f, &p)) {
+			f->strays++;
+		} else if (!slow) {
 			printf("seed %llu: %s differed from the interpreter, once\n",
 			       (unsigned long long)p.seed, way_names[way]);
 			f->differences++;
-		} else {
-			f->strays++;
 		}
 		return;
 	}
 	if (f->differences++ >= MAX_SHOWN)
 		return;
-	shrink(f, &p, way, o, &d);
 	printf("seed %llu, %s-bit: the interpreter and %s differ in\n  %s\n",
 	       (unsigned long long)p.seed, p.code32 ? "32" : "64", way_names[way], d.text);
+	shrink(f, &p, way, o, &d);
+	printf("  and, cut down to what follows, in\n  %s\n", d.text);
 	print_events(&o[0], "the interpreter");
 	print_events(&o[1], way_names[way]);
 	program_print(&p);
@@ -529,7 +539,7 @@ static void run_batch(struct fuzz *f, u64 seed, unsigned count)
 			if (!outcomes_differ(p, &by_interp[k], &o, &d))
 				continue;
 			/* (The batch that the real CPU is at must be left alone.) */
-			report(f, p, w);
+			report(f, p, w, o.status == OUTCOME_ENDLESS);
 			break;
 		}
 	}
@@ -548,7 +558,7 @@ static void run_batch(struct fuzz *f, u64 seed, unsigned count)
 		f->natives++;
 		if (!outcomes_differ(&program[k], &by_interp[k], n, &d))
 			continue;
-		report(f, &program[k], WAY_NATIVE);
+		report(f, &program[k], WAY_NATIVE, false);
 		/* That has taken the batch's place. */
 		for (k++; k < count; k++)
 			f->lost += native_of[k] != NATIVE_BATCH;
@@ -586,7 +596,7 @@ int main(int argc, char **argv)
 	double seconds = env ? atof(env) : 5, start;
 	unsigned long programs = 0, max_blocks = 0;
 	u64 seed = 1;
-	struct fuzz f = { .broken = -1 };
+	struct fuzz f = { .broken = -1, .patience = TICKS };
 	bool native = true;
 
 	for (int a = 1; a < argc; a++) {

@@ -251,6 +251,7 @@ static void settle(struct gen *g)
 		PUT(g, 0x48, 0x39, 0xc0 | regs);
 	else
 		PUT(g, 0x39, 0xc0 | regs);
+	g->p->insn[g->p->ninsns - 1].keep = true;
 }
 
 /* MOV @r, @v: some encoding that leaves the flags alone. */
