@@ -49,6 +49,11 @@ static int read_environment(struct um_vm_config *cfg)
 
 /* ---- making descriptors ---- */
 
+/* Names of the memfds: by them a descriptor is known in another process. */
+#define SYSTEM_NAME "umbra"
+#define VM_NAME	    "umbra-vm"
+#define VCPU_NAME   "umbra-vcpu:"
+
 static int install_memfd(const char *name, off_t size, const struct um_handle *h)
 {
 	int fd = memfd_create(name, MFD_CLOEXEC);
@@ -78,14 +83,14 @@ int um_system_fd(struct um_system *s)
 {
 	struct um_handle h = { .kind = UM_HANDLE_SYSTEM, .obj = s, .release = free };
 
-	return install_memfd("umbra", 0, &h);
+	return install_memfd(SYSTEM_NAME, 0, &h);
 }
 
 int um_vm_fd(struct um_vm *vm)
 {
 	struct um_handle h = { .kind = UM_HANDLE_VM, .obj = vm, .release = release_vm };
 
-	return install_memfd("umbra-vm", 0, &h);
+	return install_memfd(VM_NAME, 0, &h);
 }
 
 int um_vcpu_fd(struct um_vm *vm, u32 id)
@@ -97,7 +102,7 @@ int um_vcpu_fd(struct um_vm *vm, u32 id)
 	char name[32];
 	int fd, err;
 
-	snprintf(name, sizeof(name), "umbra-vcpu:%u", id);
+	snprintf(name, sizeof(name), VCPU_NAME "%u", id);
 	fd = memfd_create(name, MFD_CLOEXEC);
 	if (fd < 0)
 		return -errno;
@@ -136,7 +141,7 @@ static int result(long r)
 	return -1;
 }
 
-static int open_system(void)
+static int make_system(struct um_system **out)
 {
 	struct um_system *s = calloc(1, sizeof(*s));
 	int err;
@@ -146,11 +151,24 @@ static int open_system(void)
 	err = um_uaccess_init();
 	if (!err)
 		err = read_environment(&s->cfg);
-	if (!err)
-		err = um_system_fd(s);
-	if (err < 0)
+	if (err)
 		free(s);
+	else
+		*out = s;
 	return err;
+}
+
+static int open_system(void)
+{
+	struct um_system *s;
+	int r = make_system(&s);
+
+	if (r)
+		return r;
+	r = um_system_fd(s);
+	if (r < 0)
+		free(s);
+	return r;
 }
 
 int umbra_open(void)
@@ -250,7 +268,7 @@ void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 	if (!um_handle_get(fd, &h)) {
 		errno = EBADF;
 	} else {
-		if (h.kind == UM_HANDLE_VCPU)
+		if (h.kind == UM_HANDLE_VCPU && h.obj)
 			p = map_vcpu(h.obj, addr, length, prot, flags, fd, offset);
 		else
 			errno = ENODEV;
@@ -290,9 +308,58 @@ int umbra_dup(int fd, int newfd)
 	return result(r);
 }
 
-int umbra_kind(int fd)
+/* The kind of a memfd that this library has made somewhere, by its name; or -1. */
+static int kind_by_name(int fd)
 {
-	switch (um_handle_kind(fd)) {
+	char path[32], name[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, name, sizeof(name) - 1);
+	if (n < 0)
+		return -1;
+	name[n] = 0;
+	if (!strcmp(name, "/memfd:" SYSTEM_NAME " (deleted)"))
+		return UM_HANDLE_SYSTEM;
+	if (!strcmp(name, "/memfd:" VM_NAME " (deleted)"))
+		return UM_HANDLE_VM;
+	if (!strncmp(name, "/memfd:" VCPU_NAME, strlen("/memfd:" VCPU_NAME)))
+		return UM_HANDLE_VCPU;
+	return -1;
+}
+
+static void release_nothing(void *obj) {}
+
+/* As open_system(), with a descriptor that is there; or one of somebody else's VM.  The kind or -errno. */
+static int adopt(int fd)
+{
+	struct um_handle h = { .release = release_nothing };
+	int kind = um_handle_kind(fd), err;
+
+	if (kind >= 0)
+		return kind;
+	kind = kind_by_name(fd);
+	if (kind < 0)
+		return -EBADF;
+	h.kind = (enum um_handle_kind)kind;
+	h.foreign = kind != UM_HANDLE_SYSTEM;
+	if (!h.foreign) {
+		err = make_system((struct um_system **)&h.obj);
+		if (err)
+			return err;
+		h.release = free;
+	}
+	err = um_handle_adopt(fd, &h);
+	if (err) {
+		free(h.obj);
+		return err;
+	}
+	return kind;
+}
+
+static int public_kind(int kind)
+{
+	switch (kind) {
 	case UM_HANDLE_SYSTEM:
 		return UMBRA_KIND_SYSTEM;
 	case UM_HANDLE_VM:
@@ -303,6 +370,21 @@ int umbra_kind(int fd)
 	return UMBRA_KIND_NONE;
 }
 
+int umbra_kind(int fd)
+{
+	return public_kind(um_handle_kind(fd));
+}
+
+int umbra_adopt(int fd)
+{
+	int r;
+
+	um_thread_enter();
+	r = adopt(fd);
+	um_thread_leave();
+	return r == -EBADF ? UMBRA_KIND_NONE : r < 0 ? result(r) : public_kind(r);
+}
+
 int umbra_next(int fd)
 {
 	return um_handle_next(fd);
@@ -311,6 +393,22 @@ int umbra_next(int fd)
 int umbra_interrupt(void)
 {
 	return um_thread_interrupt();
+}
+
+int umbra_interrupt_vcpu(int fd)
+{
+	struct um_handle h;
+	int r = -EBADF;
+
+	um_thread_enter();
+	if (um_handle_get(fd, &h)) {
+		r = h.kind == UM_HANDLE_VCPU && !h.dead ? 0 : -EINVAL;
+		if (!r)
+			um_vcpu_interrupt_run(h.obj);
+		um_handle_put(&h);
+	}
+	um_thread_leave();
+	return result(r);
 }
 
 void umbra_enter(void)

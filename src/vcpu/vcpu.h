@@ -153,8 +153,9 @@ struct um_vcpu {
 	atomic_uint requests; /* UM_REQ_... */
 	atomic_uint nmi_queued;
 	atomic_uint sipi_vector;
-	atomic_bool waiting; /* asleep, or about to: see um_vcpu_kick() */
-	atomic_bool running; /* in KVM_RUN */
+	atomic_bool waiting;	   /* asleep, or about to: see um_vcpu_kick() */
+	atomic_bool running;	   /* in KVM_RUN */
+	atomic_bool interrupt_run; /* um_vcpu_interrupt_run() */
 
 	/* --- under lock --- */
 	const atomic_bool *wanted_back; /* the thread's: a signal handler wants KVM_RUN to return */
@@ -255,6 +256,8 @@ void um_vcpu_destroy(struct um_vcpu *v);
 
 /* Make the vCPU look at its requests soon, waking it if it sleeps.  Any thread; never blocks. */
 void um_vcpu_kick(struct um_vcpu *v);
+/* KVM_RUN, this one or else the next, returns with -EINTR.  Any thread. */
+void um_vcpu_interrupt_run(struct um_vcpu *v);
 void um_vcpu_request(struct um_vcpu *v, unsigned req); /* and kick */
 
 /* Power-up, or INIT. */
