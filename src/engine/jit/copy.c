@@ -356,7 +356,8 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 	if (f->x87 && um_native_x87_bind((u16)z->mnemonic))
 		return false; /* works on the state as a whole */
 	f->x87_pointers = f->x87 && !um_native_x87_is_control(z->mnemonic);
-	f->x87_fop = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);
+	if (f->x87_pointers)
+		f->x87_fop = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);
 	if (k.xcr0_need & XCR0_AVX512)
 		f->vec = UM_VEC_CLASS_AVX512;
 	else if (k.xcr0_need & XCR0_AVX)

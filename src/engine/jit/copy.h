@@ -79,6 +79,21 @@ bool um_jit_analyse(enum um_mode mode, const u8 *bytes, unsigned len, struct um_
 bool um_jit_analyse_for(const struct um_host *host, enum um_mode mode, const u8 *bytes,
 			unsigned len, struct um_facts *f);
 
+/*
+ * The same from memory, in some nanoseconds, if an instruction that differs in displacement and immediate only was asked for
+ * before.  @c starts as zeroes; one thread at a time.  @len is 1..15.
+ */
+#define UM_FACT_CACHE_BITS 12
+struct um_fact_cache {
+	struct um_fact_entry {
+		u64 key[2]; /* engine/jit/facts.c */
+		bool copyable;
+		struct um_facts facts;
+	} entry[1 << UM_FACT_CACHE_BITS];
+};
+bool um_jit_analyse_cached(struct um_fact_cache *c, enum um_mode mode, const u8 *bytes,
+			   unsigned len, struct um_facts *f);
+
 /* Where things are for the copy. */
 struct um_places {
 	/*
