@@ -334,7 +334,10 @@ bool um_native_x87_is_control(ZydisMnemonic op)
 {
 	return op == ZYDIS_MNEMONIC_FNINIT || op == ZYDIS_MNEMONIC_FNCLEX ||
 	       op == ZYDIS_MNEMONIC_FLDCW || op == ZYDIS_MNEMONIC_FNSTCW ||
-	       op == ZYDIS_MNEMONIC_FNSTSW;
+	       op == ZYDIS_MNEMONIC_FNSTSW ||
+	       /* What is left of the 8087's and 287's: no operation at all. */
+	       op == ZYDIS_MNEMONIC_FENI8087_NOP || op == ZYDIS_MNEMONIC_FDISI8087_NOP ||
+	       op == ZYDIS_MNEMONIC_FSETPM287_NOP;
 }
 
 /* A register that is several operands is loaded once, */
