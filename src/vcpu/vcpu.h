@@ -15,6 +15,7 @@
  *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
  *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
+ *   hv->lock (hyperv.h)
  *   the irqchip's locks (irqchip/irqchip.h)
  *   vm->clock_lock, vm->timers_lock, vm->coalesced_lock, vm->msr_filter_lock, that of the ioeventfds (leaves)
  * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
