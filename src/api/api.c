@@ -13,6 +13,7 @@
 #include "api/handle.h"
 #include "api/thread.h"
 #include "base/log.h"
+#include "base/memfd.h"
 #include "base/uaccess.h"
 #include "umbra.h"
 
@@ -54,19 +55,11 @@ static int read_environment(struct um_vm_config *cfg)
 #define VM_NAME	    "umbra-vm"
 #define VCPU_NAME   "umbra-vcpu:"
 
-static int install_memfd(const char *name, off_t size, const struct um_handle *h)
+static int install_memfd(const char *name, const struct um_handle *h)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC);
+	int fd = um_memfd_create(name, 0);
 
-	if (fd < 0)
-		return -errno;
-	if (size && ftruncate(fd, size) < 0) {
-		int err = -errno;
-
-		close(fd);
-		return err;
-	}
-	return um_handle_install(fd, h);
+	return fd < 0 ? fd : um_handle_install(fd, h);
 }
 
 static void release_vm(void *obj)
@@ -83,14 +76,14 @@ int um_system_fd(struct um_system *s)
 {
 	struct um_handle h = { .kind = UM_HANDLE_SYSTEM, .obj = s, .release = free };
 
-	return install_memfd(SYSTEM_NAME, 0, &h);
+	return install_memfd(SYSTEM_NAME, &h);
 }
 
 int um_vm_fd(struct um_vm *vm)
 {
 	struct um_handle h = { .kind = UM_HANDLE_VM, .obj = vm, .release = release_vm };
 
-	return install_memfd(VM_NAME, 0, &h);
+	return install_memfd(VM_NAME, &h);
 }
 
 int um_vcpu_fd(struct um_vm *vm, u32 id)
@@ -103,14 +96,9 @@ int um_vcpu_fd(struct um_vm *vm, u32 id)
 	int fd, err;
 
 	snprintf(name, sizeof(name), VCPU_NAME "%u", id);
-	fd = memfd_create(name, MFD_CLOEXEC);
+	fd = um_memfd_create(name, size);
 	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)size) < 0) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
+		return fd;
 	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED) {
 		err = -errno;

@@ -10,6 +10,7 @@
  *
  * A stub that faults continues at the address that it has in r11: its own exit, with the fault in rax.
  */
+#include "base/memfd.h"
 #include "engine/interp/native.h"
 
 #include <errno.h>
@@ -73,15 +74,14 @@ static void *map_anonymous(size_t size)
 /* Under the lock, once. */
 static bool arena_init(void)
 {
-	int fd = memfd_create("umbra-code", MFD_CLOEXEC);
+	int fd = um_memfd_create("umbra-code", ARENA_CODE);
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-	if (fd >= 0 && ftruncate(fd, ARENA_CODE) == 0) {
+	if (fd >= 0) {
 		rw = mmap(NULL, ARENA_CODE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		rx = mmap(NULL, ARENA_CODE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	if (fd >= 0)
 		close(fd);
+	}
 	arena.stubs = map_anonymous(ARENA_STUBS * sizeof(*arena.stubs));
 	arena.buckets = map_anonymous(ARENA_BUCKETS * sizeof(*arena.buckets));
 	if (rw == MAP_FAILED || rx == MAP_FAILED || !arena.stubs || !arena.buckets ||
