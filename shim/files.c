@@ -126,7 +126,7 @@ static bool host_has_node(void)
 }
 
 /* The same as um_shim_is_kvm() for a function that follows links. */
-static bool leads_to_kvm(int dirfd, const char *path)
+bool um_shim_leads_to_kvm(int dirfd, const char *path)
 {
 	if (um_shim_is_kvm(dirfd, path))
 		return true;
@@ -176,7 +176,7 @@ static bool is_nameless(const char *path)
 static bool opened(int dirfd, const char *path, int flags, int *fd)
 {
 	*fd = -1;
-	if (leads_to_kvm(dirfd, path))
+	if (um_shim_leads_to_kvm(dirfd, path))
 		*fd = um_shim_open(flags);
 	else if (is_nameless(path))
 		errno = ENXIO;
@@ -248,7 +248,7 @@ UM_SHIM FILE *fopen(const char *path, const char *mode)
 			(strchr(mode, 'x') ? O_CREAT | O_EXCL : 0);
 	FILE *f;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		fd = um_shim_open(flags);
 	else if (um_shim_is_cpuinfo(path) && *mode == 'r' && !strchr(mode, '+'))
 		fd = um_shim_open_cpuinfo(O_RDONLY | (strchr(mode, 'e') ? O_CLOEXEC : 0));
@@ -285,7 +285,7 @@ UM_SHIM int access(const char *path, int mode)
 {
 	int r;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_access(mode);
 	r = um_next()->access(path, mode);
 	return missed(r, AT_FDCWD, path) ? kvm_access(mode) : r;
@@ -295,7 +295,7 @@ UM_SHIM int faccessat(int dirfd, const char *path, int mode, int flags)
 {
 	int r;
 
-	if (leads_to_kvm(dirfd, path))
+	if (um_shim_leads_to_kvm(dirfd, path))
 		return kvm_access(mode);
 	r = um_next()->faccessat(dirfd, path, mode, flags);
 	return missed(r, dirfd, path) ? kvm_access(mode) : r;
@@ -305,7 +305,7 @@ UM_SHIM int euidaccess(const char *path, int mode)
 {
 	int r;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_access(mode);
 	r = um_next()->euidaccess(path, mode);
 	return missed(r, AT_FDCWD, path) ? kvm_access(mode) : r;
@@ -369,7 +369,7 @@ static int followed(int r, int dirfd, const char *path, struct stat *st)
 
 UM_SHIM int stat(const char *path, struct stat *st)
 {
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_stat(st);
 	return followed(um_next()->stat(path, st), AT_FDCWD, path, st);
 }
@@ -396,7 +396,7 @@ UM_SHIM int fstatat(int dirfd, const char *path, struct stat *st, int flags)
 	if (flags & AT_SYMLINK_NOFOLLOW)
 		return um_shim_is_kvm(dirfd, path) ? kvm_stat(st)
 						   : um_next()->fstatat(dirfd, path, st, flags);
-	if (leads_to_kvm(dirfd, path))
+	if (um_shim_leads_to_kvm(dirfd, path))
 		return kvm_stat(st);
 	return followed(um_next()->fstatat(dirfd, path, st, flags), dirfd, path, st);
 }
@@ -420,7 +420,7 @@ int __fxstatat64(int ver, int dirfd, const char *path, struct stat *st, int flag
 
 UM_SHIM int __xstat(int ver, const char *path, struct stat *st)
 {
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_stat(st);
 	return followed(um_next()->__xstat(ver, path, st), AT_FDCWD, path, st);
 }
@@ -466,7 +466,7 @@ UM_SHIM int statx(int dirfd, const char *path, int flags, unsigned mask, struct 
 	if ((flags & AT_EMPTY_PATH) && path && !*path && um_shim_kind(dirfd)) {
 		if (fstat(dirfd, &st) < 0)
 			return -1;
-	} else if (follow ? leads_to_kvm(dirfd, path) : um_shim_is_kvm(dirfd, path)) {
+	} else if (follow ? um_shim_leads_to_kvm(dirfd, path) : um_shim_is_kvm(dirfd, path)) {
 		kvm_stat(&st);
 	} else {
 		r = um_next()->statx(dirfd, path, flags, mask, sx);
@@ -505,7 +505,7 @@ UM_SHIM char *realpath(const char *path, char *resolved)
 {
 	char *r;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_realpath(resolved);
 	r = um_next()->realpath(path, resolved);
 	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(resolved) : r;
@@ -517,7 +517,7 @@ UM_SHIM char *__realpath_chk(const char *path, char *resolved, size_t size)
 {
 	char *r;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_realpath(resolved);
 	r = um_next()->__realpath_chk(path, resolved, size);
 	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(resolved) : r;
@@ -527,7 +527,7 @@ UM_SHIM char *canonicalize_file_name(const char *path)
 {
 	char *r;
 
-	if (leads_to_kvm(AT_FDCWD, path))
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
 		return kvm_realpath(NULL);
 	r = um_next()->canonicalize_file_name(path);
 	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(NULL) : r;

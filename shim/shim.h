@@ -44,6 +44,8 @@ void um_shim_own(void);
 
 /* Does @path, looked up from @dirfd, mean /dev/kvm?  files.c */
 bool um_shim_is_kvm(int dirfd, const char *path);
+/* The same if symbolic links are followed, also with other names. */
+bool um_shim_leads_to_kvm(int dirfd, const char *path);
 
 /* Are these files built into the supervisor (load/load.h), or into the preload library? */
 #ifndef UM_SHIM_SUPERVISOR
