@@ -292,4 +292,6 @@ void um_vcpu_state_changed(struct um_vcpu *v)
 	um_mmu_reset_context(v->mmu);
 	um_mmu_flush_all(v->mmu);
 	um_mmu_rights_changed(v->mmu);
+	/* An event may be delivered before the engine runs. */
+	um_exec_sync(&v->x);
 }

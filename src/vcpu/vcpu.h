@@ -267,7 +267,7 @@ void um_vcpu_reset(struct um_vcpu *v, bool init);
 /* Forget an instruction that was waiting for its I/O: the guest is somewhere else now. */
 void um_vcpu_cancel_io(struct um_vcpu *v);
 
-/* Control registers, EFER or CPUID were changed from outside: the MMU starts anew. */
+/* Control registers, EFER or CPUID were changed from outside: MMU and engine start anew. */
 void um_vcpu_state_changed(struct um_vcpu *v);
 
 /* ---- running: run.c ---- */
