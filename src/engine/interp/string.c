@@ -164,6 +164,7 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 	bool until_equal = i->flags & UM_INSN_REPNE;
 	/* One iteration: single-stepping; the answers of MMIO are for the present iteration. */
 	bool once = (x->special & UM_SPECIAL_STEP) || x->mmio.done;
+	/* Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for faults. */
 	const struct um_cc before = x->cc;
 	u64 since = 0;
 
@@ -183,7 +184,6 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 		}
 		if (!n) {
 			if (!one(x, i, op)) {
-				/* Registers are those of the iteration, flags those of the start: SDM vol. 2 REP. */
 				x->cc = before;
 				return um_stop(x, i);
 			}
@@ -199,6 +199,7 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 			since = 0;
 	}
 	/* What comes in between two iterations finds RF set (SDM vol. 3 17.3.1.1). */
+	x->cc = before;
 	x->cpu.rip = um_rip(x, i);
 	x->cpu.rflags |= RFLAGS_RF;
 	um_sync_special(x);
