@@ -90,6 +90,12 @@ struct um_native {
 
 /* ---- native_arena.c ---- */
 /*
+ * Have the arena made now, if it was not: a VMM may let its vCPU threads make no executable mappings later.  Without
+ * one, um_native_get() fails.
+ */
+void um_native_prepare(void);
+
+/*
  * The one @k, @code[0..len) there is, made if it is new.  NULL: out of memory.  Thread-safe.  Lives as long as
  * the process.
  */

@@ -102,6 +102,14 @@ static u32 hash(const void *p, size_t n, u32 h)
 	return h;
 }
 
+void um_native_prepare(void)
+{
+	pthread_mutex_lock(&arena.lock);
+	if (!arena.rx && !arena.failed)
+		arena_init();
+	pthread_mutex_unlock(&arena.lock);
+}
+
 struct um_native *um_native_get(const struct um_native_key *k, const u8 *code, unsigned len)
 {
 	u32 b = hash(code, len, hash(k, sizeof(*k), 2166136261u)) % ARENA_BUCKETS;
