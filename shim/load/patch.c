@@ -219,7 +219,7 @@ void um_load_patch(uint64_t ip, long nr, bool pass)
 	unsigned n;
 
 	if (!can_patch || distance > (int64_t)REACH || distance < -(int64_t)REACH ||
-	    um_load_foreign())
+	    !is_site(site, (int)nr) || um_load_foreign())
 		return;
 	while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
 		;
