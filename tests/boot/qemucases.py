@@ -85,7 +85,7 @@ class Shell:
 
     def start(self, command):
         self.count += 1
-        self.vm.console.type(f'{{ {command}; }} 2>&1; echo "STATUS {self.count} $?"\n')
+        self.vm.console.type(f'{{ {command}; }} 2>&1; printf "\\nSTATUS {self.count} $?\\n"\n')
 
     def finish(self, timeout=60):
         before = self.vm.console.position
@@ -420,7 +420,7 @@ def ovmf_smm(run):
             for name in names:
                 shell.ask(f'printf "\\007\\000\\000\\000kept-by-smm" > {name}')
             shell.ask('touch /tmp/end; wait; [ "$(cat /tmp/work)" = 42 ]')
-        if shell.ask(f'cat {" ".join(names)}').count('kept-by-smm') != len(names):
+        if shell.ask(f'cat {" ".join(names)}; echo').count('kept-by-smm') != len(names):
             raise Failure('the variables are not what was written')
         shell.power_off()
 
