@@ -175,7 +175,7 @@ enum um_cpuid_reg { UM_EAX, UM_EBX, UM_ECX, UM_EDX };
 	X(XSAVEOPT, 0xd, 1, EAX, 0, HOST, "")                                                     \
 	X(XSAVEC, 0xd, 1, EAX, 1, HOST, "")                                                       \
 	X(XGETBV1, 0xd, 1, EAX, 2, HOST, "")                                                      \
-	X(XSAVES, 0xd, 1, EAX, 3, NO, "no supervisor state components")                           \
+	X(XSAVES, 0xd, 1, EAX, 3, HOST, "")                                                       \
 	X(XFD, 0xd, 1, EAX, 4, NO, "no tile state")                                               \
 	X(KVM_CLOCKSOURCE, 0x40000001, 0, EAX, 0, OURS, "")                                       \
 	X(KVM_NOP_IO_DELAY, 0x40000001, 0, EAX, 1, OURS, "")                                      \

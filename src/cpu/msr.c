@@ -283,6 +283,17 @@ static bool has_arch_cap(const struct um_cpu *c, u32 msr)
 	return um_cpu_has(c, UM_F_ARCH_CAP);
 }
 
+static bool has_xss(const struct um_cpu *c, u32 msr)
+{
+	return um_cpu_has(c, UM_F_XSAVES);
+}
+
+/* No supervisor component can be enabled. */
+static bool xss(struct msr_write *w)
+{
+	return (w->host || has_xss(w->c, w->msr)) && !w->val;
+}
+
 static bool hidden(const struct um_cpu *c, u32 msr)
 {
 	return false;
@@ -329,6 +340,7 @@ static bool in_smm(const struct um_cpu *c, u32 msr)
 	X(MSR_KERNEL_GS_BASE, 1, F(msr.kernel_gs_base), 0, canonical, NULL, LIST)              \
 	X(MSR_FS_BASE, 1, F(seg[UM_FS].base), 0, segment_base, NULL, 0)                        \
 	X(MSR_GS_BASE, 1, F(seg[UM_GS].base), 0, segment_base, NULL, 0)                        \
+	X(MSR_IA32_XSS, 1, F(msr.xss), 0, xss, has_xss, LIST)                                  \
 	X(MSR_TSC_AUX, 1, F(msr.tsc_aux), 0, tsc_aux, has_tsc_aux, LIST)                       \
 	X(MSR_EFER, 1, F(efer), 0, efer, NULL, 0)                                              \
 	/* memory types */                                                                     \

@@ -41,6 +41,7 @@
 	X(XSAVE, ALWAYS, ALWAYS)                                  \
 	X(XSAVEC, ALWAYS, ALWAYS)                                 \
 	X(XSAVEOPT, ALWAYS, ALWAYS)                               \
+	X(XSAVES, ALWAYS, ALWAYS)                                 \
 	X(BMI1, BMI1, ALWAYS)                                     \
 	X(BMI2, BMI2, ALWAYS)                                     \
 	X(AVX, AVX, ALWAYS)                                       \

@@ -121,6 +121,7 @@ static void state_needs(const ZydisDecodedInstruction *z, const struct use *u,
 		return;
 	case ZYDIS_ISA_SET_XSAVE:
 	case ZYDIS_ISA_SET_XSAVEC:
+	case ZYDIS_ISA_SET_XSAVES:
 	case ZYDIS_ISA_SET_XSAVEOPT:
 		k->cr4_need = CR4_OSXSAVE;
 		if (z->mnemonic != ZYDIS_MNEMONIC_XGETBV && z->mnemonic != ZYDIS_MNEMONIC_XSETBV)
@@ -377,6 +378,8 @@ static bool is_wide(ZydisMnemonic op)
 	case ZYDIS_MNEMONIC_XSAVEOPT64:
 	case ZYDIS_MNEMONIC_XSAVEC64:
 	case ZYDIS_MNEMONIC_XRSTOR64:
+	case ZYDIS_MNEMONIC_XSAVES64:
+	case ZYDIS_MNEMONIC_XRSTORS64:
 		return true;
 	default:
 		return false;

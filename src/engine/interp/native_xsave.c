@@ -5,6 +5,9 @@
  *
  * Images are composed in and loaded from a buffer (cpu/xsave.h).  An XSAVE leaves bytes of the area alone that it does
  * not own, so what is written goes in pieces: the legacy region, the header, each component.
+ *
+ * XSAVES and XRSTORS differ from XSAVEC and XRSTOR by their privilege and their format, which is always compacted:
+ * IA32_XSS enables no supervisor component.
  */
 #include "engine/interp/native.h"
 
@@ -227,7 +230,22 @@ static const struct um_insn *op_xsavec(struct um_exec *x, const struct um_insn *
 	return xsave(x, i, XSAVE_COMPACT);
 }
 
-static const struct um_insn *op_xrstor(struct um_exec *x, const struct um_insn *i)
+/* What XSAVES and XRSTORS check first. */
+static bool supervisor_allowed(struct um_exec *x, const struct um_insn *i)
+{
+	if (!um_cpu_has(&x->cpu, UM_F_XSAVES))
+		return um_raise(x, UM_VEC_UD);
+	if (!um_native_allowed(x, i->aux))
+		return false;
+	return !x->cpu.cpl || um_raise_code(x, UM_VEC_GP, 0);
+}
+
+static const struct um_insn *op_xsaves(struct um_exec *x, const struct um_insn *i)
+{
+	return supervisor_allowed(x, i) ? xsave(x, i, XSAVE_COMPACT) : um_stop(x, i);
+}
+
+static const struct um_insn *xrstor(struct um_exec *x, const struct um_insn *i, bool supervisor)
 {
 	const struct um_native *n = i->aux;
 	u8 image[UM_XSAVE_MAX];
@@ -246,7 +264,7 @@ static const struct um_insn *op_xrstor(struct um_exec *x, const struct um_insn *
 	memcpy(&bv, image + UM_XSAVE_HEADER, 8);
 	memcpy(&xcomp, image + UM_XSAVE_HEADER + 8, 8);
 	compacted = xcomp & UM_XSAVE_COMPACT;
-	if (compacted && !um_cpu_has(&x->cpu, UM_F_XSAVEC))
+	if (supervisor ? !compacted : compacted && !um_cpu_has(&x->cpu, UM_F_XSAVEC))
 		return general_protection(x, i);
 	if (um_xsave_check(image, rfbm, x->cpu.xcr0) < 0)
 		return general_protection(x, i);
@@ -284,6 +302,16 @@ static const struct um_insn *op_xrstor(struct um_exec *x, const struct um_insn *
 		um_interp_sync_ctx(x);
 	}
 	return um_native_next(x, i);
+}
+
+static const struct um_insn *op_xrstor(struct um_exec *x, const struct um_insn *i)
+{
+	return xrstor(x, i, false);
+}
+
+static const struct um_insn *op_xrstors(struct um_exec *x, const struct um_insn *i)
+{
+	return supervisor_allowed(x, i) ? xrstor(x, i, true) : um_stop(x, i);
 }
 
 /* ---- XCR0 ---- */
@@ -416,6 +444,12 @@ um_insn_fn um_native_xsave_bind(u16 op)
 	case ZYDIS_MNEMONIC_XRSTOR:
 	case ZYDIS_MNEMONIC_XRSTOR64:
 		return op_xrstor;
+	case ZYDIS_MNEMONIC_XSAVES:
+	case ZYDIS_MNEMONIC_XSAVES64:
+		return op_xsaves;
+	case ZYDIS_MNEMONIC_XRSTORS:
+	case ZYDIS_MNEMONIC_XRSTORS64:
+		return op_xrstors;
 	case ZYDIS_MNEMONIC_XGETBV:
 		return op_xgetbv;
 	case ZYDIS_MNEMONIC_XSETBV:

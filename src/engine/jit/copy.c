@@ -133,6 +133,10 @@ static enum kind kind_of(ZydisMnemonic op)
 	case M(XSAVEOPT64):
 	case M(XSAVEC):
 	case M(XSAVEC64):
+	case M(XSAVES):
+	case M(XSAVES64):
+	case M(XRSTORS):
+	case M(XRSTORS64):
 	case M(XRSTOR):
 	case M(XRSTOR64):
 	case M(XGETBV):

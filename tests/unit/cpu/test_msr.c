@@ -86,7 +86,7 @@ static const struct {
 	{ MSR_IA32_MC0_CTL + 2, 0x1000, OK, OK, 0x1000 },
 	{ MSR_IA32_MCG_CTL, ~0ull, BAD, BAD, 0 }, /* without MCG_CTL_P */
 	{ MSR_IA32_SPEC_CTRL, 0, BAD, BAD, 0 },
-	{ MSR_IA32_XSS, 0, BAD, BAD, 0 },
+	{ MSR_IA32_XSS, 1, BAD, BAD, 0 },
 	{ 0xc1, 5, OK, OK, 0 },
 	{ 0x186, 5, OK, OK, 0 },
 	{ 0x38f, 0, BAD, BAD, 0 },

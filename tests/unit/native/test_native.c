@@ -8,6 +8,7 @@
 #include <cpuid.h>
 #include <signal.h>
 
+#include "cpu/cpuid.h"
 #include "cpu/xsave.h"
 
 #define IO PAGE(20) /* made MMIO by the tests that need it */
@@ -422,6 +423,8 @@ CODE64(do_fxrstor, "fxrstor64 [rdi]\n hlt\n");
 CODE64(do_xsave, "xsave64 [rdi]\n hlt\n");
 CODE64(do_xsavec, "xsavec64 [rdi]\n hlt\n");
 CODE64(do_xrstor, "xrstor64 [rdi]\n hlt\n");
+CODE64(do_xsaves, "xsaves64 [rdi]\n hlt\n");
+CODE64(do_xrstors, "xrstors64 [rdi]\n hlt\n");
 
 static void fill(struct um_fpu *f, u64 states)
 {
@@ -483,13 +486,40 @@ static bool same_fpu(const struct um_fpu *a, const struct um_fpu *b)
 	       a->mxcsr == b->mxcsr;
 }
 
+/* What is of XSAVES and XRSTORS alone: privilege, CPUID, and that the format must be compacted. */
+static void test_xsaves(void **state)
+{
+	u64 states = um_xsave_layout()->supported & ~XCR0_PKRU;
+	struct machine *m = machine();
+
+	m->x.cpu.gpr[UM_RDI] = PAGE(8);
+	m->x.cpu.gpr[UM_RAX] = (u32)states;
+	m->x.cpu.gpr[UM_RDX] = 0;
+	m->x.cpu.features[UM_F_XSAVES / 64] &= ~BIT(UM_F_XSAVES % 64);
+	load_code(m, do_xsaves);
+	expect_fault(m, UM_VEC_UD);
+	load_code(m, do_xrstors);
+	expect_fault(m, UM_VEC_UD);
+	m->x.cpu.features[UM_F_XSAVES / 64] |= BIT(UM_F_XSAVES % 64);
+	load_code(m, do_xsaves);
+	run_to_hlt(m);
+	load_code(m, do_xrstors);
+	run_to_hlt(m);
+	memset(at(m, PAGE(8) + 512), 0, 64);
+	load_code(m, do_xrstor);
+	run_to_hlt(m);
+	load_code(m, do_xrstors);
+	expect_fault(m, UM_VEC_GP);
+	machine_free(m);
+}
+
 static void test_xsave(void **state)
 {
 	u64 states = um_xsave_layout()->supported & ~XCR0_PKRU, bv, xcomp;
 	static const struct {
 		const u8 *code, *end;
 		bool compacted;
-	} kinds[] = { { R(do_xsave), false }, { R(do_xsavec), true } };
+	} kinds[] = { { R(do_xsave), false }, { R(do_xsavec), true }, { R(do_xsaves), true } };
 
 	for (size_t n = 0; n < ARRAY_SIZE(kinds); n++) {
 		struct machine *m = machine();
@@ -632,8 +662,9 @@ int main(void)
 		cmocka_unit_test(test_simd_exception), cmocka_unit_test(test_x87_exception),
 		cmocka_unit_test(test_masked),	       cmocka_unit_test(test_masked_extract),
 		cmocka_unit_test(test_modes),	       cmocka_unit_test(test_image_is_the_hosts),
-		cmocka_unit_test(test_xsave),	       cmocka_unit_test(test_fxsave),
-		cmocka_unit_test(test_xsetbv),	       cmocka_unit_test(test_host_controls),
+		cmocka_unit_test(test_xsave),	       cmocka_unit_test(test_xsaves),
+		cmocka_unit_test(test_fxsave),	       cmocka_unit_test(test_xsetbv),
+		cmocka_unit_test(test_host_controls),
 	};
 
 	keep_handlers();
