@@ -433,7 +433,6 @@ CASES = [
     Case('pc-686-pae', boots, ('pc', 'host', '686-pae')),
     Case('grub', grub, ('pc', 'virtio')),
     Case('ovmf', ovmf),
-    Case('ovmf-smm', ovmf_smm),
     Case('screen', screen),
     Case('reset', reset, ('q35',)),
     Case('network', network, ('pc', 'virtio-net-pci')),
@@ -453,6 +452,7 @@ FULL = [
     Case('grub-ide', grub, ('pc', 'ide')),
     Case('grub-ahci', grub, ('q35', 'ide')),
     Case('ovmf-pc', ovmf, ('pc',)),
+    Case('ovmf-smm', ovmf_smm),
     *(Case(f'screen-{machine}-{irqchip}', screen, (machine, irqchip)) for machine, irqchip in
       (('q35', 'on'), ('pc', 'split'), ('pc', 'off'))),
     Case('reset-2cpu', reset, ('pc', 2)),
