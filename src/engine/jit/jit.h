@@ -100,6 +100,7 @@ struct um_jit_block {
 	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
+	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	struct um_insn *insn;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */

@@ -150,25 +150,40 @@ void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
 	}
 }
 
-static void save(struct um_exec *x, struct state *s)
+/* Instructions that are C functions of the interpreter, system instructions apart, have only general registers. */
+static bool leaves_fpu(struct um_jit_block *b)
+{
+	if (b->lockstep_fpu)
+		return b->lockstep_fpu == 1;
+	b->lockstep_fpu = 1;
+	for (unsigned n = 0; n < b->ninsns; n++) {
+		if (um_core_bind(&b->insn[n]) != b->insn[n].fn)
+			b->lockstep_fpu = 2;
+	}
+	return b->lockstep_fpu == 1;
+}
+
+static void save(struct um_exec *x, struct state *s, bool fpu)
 {
 	um_native_fpu_sync(x);
 	memcpy(s->gpr, x->cpu.gpr, sizeof(s->gpr));
 	s->rip = x->cpu.rip;
 	s->rflags = um_get_rflags(x);
 	s->int_shadow = x->cpu.int_shadow;
-	s->fpu = x->cpu.fpu;
+	if (fpu)
+		s->fpu = x->cpu.fpu;
 	s->exit = x->exit;
 }
 
-static void restore(struct um_exec *x, const struct state *s)
+static void restore(struct um_exec *x, const struct state *s, bool fpu)
 {
 	memcpy(x->cpu.gpr, s->gpr, sizeof(s->gpr));
 	x->cpu.rip = s->rip;
 	x->cpu.rflags = s->rflags;
 	um_set_status(x, s->rflags);
 	x->cpu.int_shadow = s->int_shadow;
-	x->cpu.fpu = s->fpu;
+	if (fpu)
+		x->cpu.fpu = s->fpu;
 	x->exit = s->exit;
 }
 
@@ -301,7 +316,7 @@ static bool stores_differ(struct um_lockstep *l)
 	return false;
 }
 
-static bool differs(struct um_exec *x, const struct um_jit_block *b)
+static bool differs(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 	const struct state *i = &l->interp, *j = &l->jit;
@@ -329,7 +344,7 @@ static bool differs(struct um_exec *x, const struct um_jit_block *b)
 	}
 	if (flags && (flags & ~undefined_flags(x, b)))
 		return differ(l, "rflags", i->rflags, j->rflags);
-	return fpu_differs(l) || stores_differ(l);
+	return (!leaves_fpu(b) && fpu_differs(l)) || stores_differ(l);
 }
 
 /* ---- the report ---- */
@@ -382,27 +397,28 @@ static void report(const struct um_exec *x, const struct um_jit_block *b)
 /* ---- a block ---- */
 
 /* Execute @b by the interpreter, recording.  True if it can be taken back: then it has been. */
-static bool there_and_back(struct um_exec *x, const struct um_jit_block *b)
+static bool there_and_back(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
+	bool fpu = !leaves_fpu(b);
 	u32 special = x->special;
 
 	l->plain = true;
 	l->nstores = 0;
-	save(x, &l->before);
+	save(x, &l->before, fpu);
 	x->recording = true;
 	um_sync_priv(x);
 	interpret(x, b);
 	x->recording = false;
 	um_sync_priv(x);
-	save(x, &l->interp);
+	save(x, &l->interp, fpu);
 	if (!l->plain || b->dead || x->special != special ||
 	    (x->exit.kind != UM_EXIT_NONE && x->exit.kind != UM_EXIT_EXCEPTION))
 		return false;
 	for (unsigned n = 0; n < l->nstores; n++)
 		(void)um_copy_from(l->store[n].after, l->store[n].p, l->store[n].len);
 	take_back_stores(l);
-	restore(x, &l->before);
+	restore(x, &l->before, fpu);
 	return true;
 }
 
@@ -418,7 +434,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 		if (!there_and_back(x, b))
 			return;
 		um_jit_run_alone(x, b, l->interp.rip);
-		save(x, &l->jit);
+		save(x, &l->jit, !leaves_fpu(b));
 		if (!differs(x, b)) {
 			um_count(x->counters, lockstep_blocks);
 			return;
@@ -426,7 +442,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 		if (b->dead || x->special || um_interp_kicked(x))
 			return; /* a long string instruction may have been left halfway */
 		take_back_stores(l);
-		restore(x, &l->before);
+		restore(x, &l->before, !leaves_fpu(b));
 	}
 	report(x, b);
 	um_internal(x, "the interpreter and the translator differ");
