@@ -148,7 +148,7 @@ struct um_jit {
 
 	u64 doubt;
 	u64 gen;		/* of jump cache entries */
-	u32 tlb_seq, tlb_epoch; /* the TLB's, as of gen */
+	u32 code_seq; /* the TLB's, as of gen */
 	u64 features[4];
 	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
 	struct um_insn one[2];	      /* for executing one instruction */

@@ -138,9 +138,8 @@ static void sync_state(struct um_exec *x)
 	struct um_jit *j = x->translator;
 
 	um_interp_sync_ctx(x);
-	if (unlikely(x->tlb->seq != j->tlb_seq || x->tlb->epoch != j->tlb_epoch)) {
-		j->tlb_seq = x->tlb->seq;
-		j->tlb_epoch = x->tlb->epoch;
+	if (unlikely(x->tlb->code_seq != j->code_seq)) {
+		j->code_seq = x->tlb->code_seq;
 		j->gen++;
 	}
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
@@ -184,6 +183,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	sync_state(x);
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	e = &j->jump[(u32)((u32)lin * UM_JUMP_HASH) >> (32 - UM_JIT_JUMP_BITS)];
+	um_tlb_note_code(x->tlb, lin);
 	e->lin = lin;
 	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
 	e->code = b->code;
