@@ -7,13 +7,17 @@
  * a number that another thread gets anew never has an old entry.
  */
 #include <fcntl.h>
+#include <linux/kvm.h>
 #include <pthread.h>
 #include <stdarg.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "shim.h"
+
+#define LARGEFILE 0100000 /* O_LARGEFILE, which is 0 for 64-bit programs */
 
 __thread unsigned um_shim_in;
 
@@ -32,7 +36,12 @@ __attribute__((constructor)) static void init(void)
 
 bool um_shim_foreign(void)
 {
-	return getpid() != owner;
+	long pid;
+
+	um_shim_in++; /* a call of ours: filters.c */
+	pid = syscall(SYS_getpid);
+	um_shim_in--;
+	return pid != owner;
 }
 
 /* ---- requests ---- */
@@ -43,15 +52,35 @@ bool um_shim_foreign(void)
  */
 static int call(int fd, unsigned long request, void *arg)
 {
-	int r, state;
+	int r = -1, state;
+	bool stoppable;
 
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
-	um_shim_enter();
-	r = umbra_ioctl(fd, request, arg);
-	um_shim_leave();
+	stoppable = __builtin_expect(um_shim_async, 0) && state == PTHREAD_CANCEL_ENABLE;
+	if (stoppable && !um_shim_begin_run(fd)) {
+		errno = EINTR;
+	} else {
+		um_shim_enter();
+		r = umbra_ioctl(fd, request, arg);
+		um_shim_leave();
+	}
+	if (stoppable)
+		um_shim_end_run();
 	if (state != PTHREAD_CANCEL_DISABLE)
 		pthread_setcancelstate(state, NULL);
 	return r;
+}
+
+int um_shim_adopt(int fd)
+{
+	int kind;
+
+	if (um_shim_in || um_shim_foreign())
+		return UMBRA_KIND_NONE;
+	um_shim_enter();
+	kind = umbra_adopt(fd);
+	um_shim_leave();
+	return kind;
 }
 
 UM_SHIM int ioctl(int fd, unsigned long request, ...)
@@ -64,6 +93,15 @@ UM_SHIM int ioctl(int fd, unsigned long request, ...)
 	va_end(ap);
 	if (um_shim_kind(fd))
 		return call(fd, request, arg);
+	if (_IOC_TYPE(request) == KVMIO) {
+		int saved_errno = errno, kind = um_shim_adopt(fd);
+
+		if (kind > 0)
+			return call(fd, request, arg);
+		if (kind < 0)
+			return -1;
+		errno = saved_errno;
+	}
 	return um_next()->ioctl(fd, request, arg);
 }
 
@@ -193,6 +231,9 @@ UM_SHIM int fcntl(int fd, int cmd, ...)
 	arg = va_arg(ap, void *);
 	va_end(ap);
 	r = um_next()->fcntl(fd, cmd, arg);
+	/* Memfds say so of themselves; what the kernel makes for VMs does not. */
+	if (cmd == F_GETFL && r >= 0 && um_shim_kind(fd) > UMBRA_KIND_SYSTEM)
+		return r & ~LARGEFILE;
 	if (cmd == F_DUPFD || cmd == F_DUPFD_CLOEXEC)
 		return copied(fd, r);
 	return r;

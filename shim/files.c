@@ -4,11 +4,13 @@
  *
  * Answers are those for a character device 10:232 that everybody may read and write, whether or not the host
  * has such a node; the host's is never opened.  Other spellings of the name (relative ones, "/dev//kvm",
- * symbolic links on the way) are resolved if the last component is "kvm".
+ * symbolic links on the way) are resolved if the last component is "kvm".  Links to it with other names are found
+ * when the kernel finds nothing behind them; on a host that has such a node, before it looks.
  */
 #include <fcntl.h>
 #include <limits.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
@@ -21,6 +23,7 @@
 #define KVM_PATH  "/dev/kvm"
 #define KVM_MAJOR 10 /* the kernel's list of devices: misc ... */
 #define KVM_MINOR 232
+#define MAX_LINKS 40 /* as many as the kernel follows */
 
 /* ---- is it the one? ---- */
 
@@ -58,6 +61,87 @@ bool um_shim_is_kvm(int dirfd, const char *path)
 	return resolves_to_kvm(dirfd, path, len);
 }
 
+/* The descriptor whose link in /proc @path is, or -1. */
+static int descriptor_link(const char *path)
+{
+	static const char *const dirs[] = { "/proc/self/fd/", "/dev/fd/", "/proc/thread-self/fd/" };
+
+	for (unsigned i = 0; i < sizeof(dirs) / sizeof(dirs[0]); i++) {
+		size_t len = strlen(dirs[i]);
+		char *end;
+		long fd;
+
+		if (strncmp(path, dirs[i], len) || path[len] < '0' || path[len] > '9')
+			continue;
+		fd = strtol(path + len, &end, 10);
+		return *end || fd > INT_MAX ? -1 : (int)fd;
+	}
+	return -1;
+}
+
+/* Is @path a symbolic link to /dev/kvm, perhaps by other links? */
+static bool is_link_to_kvm(int dirfd, const char *path)
+{
+	char name[PATH_MAX], target[PATH_MAX];
+	int saved_errno = errno, links;
+	bool is = false;
+
+	if (um_shim_in || !path || strlen(path) >= sizeof(name))
+		return false;
+	strcpy(name, path);
+	for (links = 0; !is && links < MAX_LINKS; links++) {
+		ssize_t n = um_next()->readlinkat(dirfd, name, target, sizeof(target) - 1);
+		char *slash = strrchr(name, '/');
+		size_t dir = slash ? (size_t)(slash + 1 - name) : 0;
+
+		if (n <= 0)
+			break;
+		target[n] = 0;
+		if (*target == '/')
+			dir = 0;
+		if (dir + (size_t)n >= sizeof(name))
+			break;
+		memcpy(name + dir, target, (size_t)n + 1);
+		is = um_shim_is_kvm(dirfd, name);
+	}
+	errno = saved_errno;
+	return is;
+}
+
+/* Has the host such a node?  Then a link must be seen before the kernel follows it. */
+static bool host_has_node(void)
+{
+	static atomic_int has; /* 0: not known yet */
+	int is = atomic_load_explicit(&has, memory_order_relaxed);
+
+	if (!is) {
+		int saved_errno = errno;
+		struct stat st;
+
+		is = um_next()->lstat(KVM_PATH, &st) < 0 ? -1 : 1;
+		atomic_store_explicit(&has, is, memory_order_relaxed);
+		errno = saved_errno;
+	}
+	return is > 0;
+}
+
+/* The same as um_shim_is_kvm() for a function that follows links. */
+bool um_shim_leads_to_kvm(int dirfd, const char *path)
+{
+	if (um_shim_is_kvm(dirfd, path))
+		return true;
+	if (um_shim_in || !path)
+		return false;
+	return um_shim_kind(descriptor_link(path)) == UMBRA_KIND_SYSTEM ||
+	       (host_has_node() && is_link_to_kvm(dirfd, path));
+}
+
+/* The kernel found nothing: because it is a link to what it does not have? */
+static bool missed(int r, int dirfd, const char *path)
+{
+	return r < 0 && errno == ENOENT && is_link_to_kvm(dirfd, path);
+}
+
 /* ---- open ---- */
 
 int um_shim_open(int flags)
@@ -77,37 +161,60 @@ int um_shim_open(int flags)
 	um_shim_leave();
 	if (fd >= 0 && !(flags & O_CLOEXEC))
 		um_next()->fcntl(fd, F_SETFD, 0);
+	if (fd >= 0 && (flags & O_NONBLOCK))
+		um_next()->fcntl(fd, F_SETFL, O_NONBLOCK);
 	return fd;
+}
+
+/* VMs and vCPUs have no name that could be opened: they are not in any directory. */
+static bool is_nameless(const char *path)
+{
+	return path && um_shim_kind(descriptor_link(path)) > UMBRA_KIND_SYSTEM;
+}
+
+/* True: *fd is the answer. */
+static bool opened(int dirfd, const char *path, int flags, int *fd)
+{
+	*fd = -1;
+	if (um_shim_leads_to_kvm(dirfd, path))
+		*fd = um_shim_open(flags);
+	else if (is_nameless(path))
+		errno = ENXIO;
+	else if (um_shim_is_cpuinfo(path))
+		*fd = um_shim_open_cpuinfo(flags);
+	else
+		return false;
+	return true;
 }
 
 UM_SHIM int open(const char *path, int flags, ...)
 {
 	va_list ap;
 	mode_t mode;
+	int fd;
 
-	if (um_shim_is_kvm(AT_FDCWD, path))
-		return um_shim_open(flags);
-	if (um_shim_is_cpuinfo(path))
-		return um_shim_open_cpuinfo(flags);
+	if (opened(AT_FDCWD, path, flags, &fd))
+		return fd;
 	va_start(ap, flags);
 	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	return um_next()->open(path, flags, mode);
+	fd = um_next()->open(path, flags, mode);
+	return missed(fd, AT_FDCWD, path) ? um_shim_open(flags) : fd;
 }
 
 UM_SHIM int openat(int dirfd, const char *path, int flags, ...)
 {
 	va_list ap;
 	mode_t mode;
+	int fd;
 
-	if (um_shim_is_kvm(dirfd, path))
-		return um_shim_open(flags);
-	if (um_shim_is_cpuinfo(path))
-		return um_shim_open_cpuinfo(flags);
+	if (opened(dirfd, path, flags, &fd))
+		return fd;
 	va_start(ap, flags);
 	mode = flags & (O_CREAT | __O_TMPFILE) ? va_arg(ap, mode_t) : 0;
 	va_end(ap);
-	return um_next()->openat(dirfd, path, flags, mode);
+	fd = um_next()->openat(dirfd, path, flags, mode);
+	return missed(fd, dirfd, path) ? um_shim_open(flags) : fd;
 }
 
 int open64(const char *path, int flags, ...) UM_SHIM_ALIAS(open);
@@ -137,16 +244,18 @@ int __openat64_2(int dirfd, const char *path, int flags) UM_SHIM_ALIAS(__openat_
 
 UM_SHIM FILE *fopen(const char *path, const char *mode)
 {
+	int fd, flags = (strchr(mode, 'e') ? O_CLOEXEC : 0) |
+			(strchr(mode, 'x') ? O_CREAT | O_EXCL : 0);
 	FILE *f;
-	int fd;
 
-	if (um_shim_is_kvm(AT_FDCWD, path))
-		fd = um_shim_open((strchr(mode, 'e') ? O_CLOEXEC : 0) |
-				  (strchr(mode, 'x') ? O_CREAT | O_EXCL : 0));
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		fd = um_shim_open(flags);
 	else if (um_shim_is_cpuinfo(path) && *mode == 'r' && !strchr(mode, '+'))
 		fd = um_shim_open_cpuinfo(O_RDONLY | (strchr(mode, 'e') ? O_CLOEXEC : 0));
+	else if ((f = um_next()->fopen(path, mode)) || !missed(-1, AT_FDCWD, path))
+		return f;
 	else
-		return um_next()->fopen(path, mode);
+		fd = um_shim_open(flags);
 	if (fd < 0)
 		return NULL;
 	f = fdopen(fd, mode);
@@ -174,19 +283,32 @@ static int kvm_access(int mode)
 
 UM_SHIM int access(const char *path, int mode)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_access(mode) : um_next()->access(path, mode);
+	int r;
+
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_access(mode);
+	r = um_next()->access(path, mode);
+	return missed(r, AT_FDCWD, path) ? kvm_access(mode) : r;
 }
 
 UM_SHIM int faccessat(int dirfd, const char *path, int mode, int flags)
 {
-	return um_shim_is_kvm(dirfd, path) ? kvm_access(mode)
-					   : um_next()->faccessat(dirfd, path, mode, flags);
+	int r;
+
+	if (um_shim_leads_to_kvm(dirfd, path))
+		return kvm_access(mode);
+	r = um_next()->faccessat(dirfd, path, mode, flags);
+	return missed(r, dirfd, path) ? kvm_access(mode) : r;
 }
 
 UM_SHIM int euidaccess(const char *path, int mode)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_access(mode)
-					      : um_next()->euidaccess(path, mode);
+	int r;
+
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_access(mode);
+	r = um_next()->euidaccess(path, mode);
+	return missed(r, AT_FDCWD, path) ? kvm_access(mode) : r;
 }
 
 int eaccess(const char *path, int mode) UM_SHIM_ALIAS(euidaccess);
@@ -212,9 +334,22 @@ static int kvm_stat(struct stat *st)
 	return 0;
 }
 
+/* The kind of a descriptor, one of another process's included: @st is what the kernel tells of it. */
+static int kind_of(int fd, const struct stat *st)
+{
+	int kind = um_shim_kind(fd);
+
+	/* A memfd is a file without a name. */
+	if (!kind && S_ISREG(st->st_mode) && !st->st_nlink)
+		kind = um_shim_adopt(fd);
+	return kind;
+}
+
 /* What the kernel tells of a descriptor of ours; @st is what it tells of the memfd. */
 static void descriptor_stat(int kind, struct stat *st)
 {
+	if (kind <= UMBRA_KIND_NONE)
+		return;
 	if (kind == UMBRA_KIND_SYSTEM) {
 		kvm_stat(st);
 		return;
@@ -226,9 +361,17 @@ static void descriptor_stat(int kind, struct stat *st)
 	st->st_rdev = 0;
 }
 
+/* What it says of a name that may be a link. */
+static int followed(int r, int dirfd, const char *path, struct stat *st)
+{
+	return missed(r, dirfd, path) ? kvm_stat(st) : r;
+}
+
 UM_SHIM int stat(const char *path, struct stat *st)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->stat(path, st);
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_stat(st);
+	return followed(um_next()->stat(path, st), AT_FDCWD, path, st);
 }
 
 UM_SHIM int lstat(const char *path, struct stat *st)
@@ -238,19 +381,24 @@ UM_SHIM int lstat(const char *path, struct stat *st)
 
 UM_SHIM int fstat(int fd, struct stat *st)
 {
-	int kind = um_shim_kind(fd), r = um_next()->fstat(fd, st);
+	int r = um_next()->fstat(fd, st);
 
-	if (!r && kind)
-		descriptor_stat(kind, st);
+	if (!r)
+		descriptor_stat(kind_of(fd, st), st);
 	return r;
 }
 
 UM_SHIM int fstatat(int dirfd, const char *path, struct stat *st, int flags)
 {
-	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path)
-		return fstat(dirfd, st);
-	return um_shim_is_kvm(dirfd, path) ? kvm_stat(st)
-					   : um_next()->fstatat(dirfd, path, st, flags);
+	if ((flags & AT_EMPTY_PATH) && path && !*path)
+		return dirfd == AT_FDCWD ? um_next()->fstatat(dirfd, path, st, flags)
+					 : fstat(dirfd, st);
+	if (flags & AT_SYMLINK_NOFOLLOW)
+		return um_shim_is_kvm(dirfd, path) ? kvm_stat(st)
+						   : um_next()->fstatat(dirfd, path, st, flags);
+	if (um_shim_leads_to_kvm(dirfd, path))
+		return kvm_stat(st);
+	return followed(um_next()->fstatat(dirfd, path, st, flags), dirfd, path, st);
 }
 
 /* clang-format off */
@@ -272,7 +420,9 @@ int __fxstatat64(int ver, int dirfd, const char *path, struct stat *st, int flag
 
 UM_SHIM int __xstat(int ver, const char *path, struct stat *st)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_stat(st) : um_next()->__xstat(ver, path, st);
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_stat(st);
+	return followed(um_next()->__xstat(ver, path, st), AT_FDCWD, path, st);
 }
 
 UM_SHIM int __lxstat(int ver, const char *path, struct stat *st)
@@ -282,10 +432,10 @@ UM_SHIM int __lxstat(int ver, const char *path, struct stat *st)
 
 UM_SHIM int __fxstat(int ver, int fd, struct stat *st)
 {
-	int kind = um_shim_kind(fd), r = um_next()->__fxstat(ver, fd, st);
+	int r = um_next()->__fxstat(ver, fd, st);
 
-	if (!r && kind)
-		descriptor_stat(kind, st);
+	if (!r)
+		descriptor_stat(kind_of(fd, st), st);
 	return r;
 }
 
@@ -310,13 +460,19 @@ UM_SHIM int statx(int dirfd, const char *path, int flags, unsigned mask, struct 
 {
 	struct stat st;
 
-	if ((flags & AT_EMPTY_PATH) && um_shim_kind(dirfd) && !*path) {
+	bool follow = !(flags & AT_SYMLINK_NOFOLLOW);
+	int r;
+
+	if ((flags & AT_EMPTY_PATH) && path && !*path && um_shim_kind(dirfd)) {
 		if (fstat(dirfd, &st) < 0)
 			return -1;
-	} else if (um_shim_is_kvm(dirfd, path)) {
+	} else if (follow ? um_shim_leads_to_kvm(dirfd, path) : um_shim_is_kvm(dirfd, path)) {
 		kvm_stat(&st);
 	} else {
-		return um_next()->statx(dirfd, path, flags, mask, sx);
+		r = um_next()->statx(dirfd, path, flags, mask, sx);
+		if (!follow || !missed(r, dirfd, path))
+			return r;
+		kvm_stat(&st);
 	}
 	memset(sx, 0, sizeof(*sx));
 	sx->stx_mask = STATX_BASIC_STATS;
@@ -347,38 +503,40 @@ static char *kvm_realpath(char *resolved)
 
 UM_SHIM char *realpath(const char *path, char *resolved)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
-					      : um_next()->realpath(path, resolved);
+	char *r;
+
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_realpath(resolved);
+	r = um_next()->realpath(path, resolved);
+	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(resolved) : r;
 }
 
 char *__realpath_chk(const char *path, char *resolved, size_t size);
 
 UM_SHIM char *__realpath_chk(const char *path, char *resolved, size_t size)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(resolved)
-					      : um_next()->__realpath_chk(path, resolved, size);
+	char *r;
+
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_realpath(resolved);
+	r = um_next()->__realpath_chk(path, resolved, size);
+	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(resolved) : r;
 }
 
 UM_SHIM char *canonicalize_file_name(const char *path)
 {
-	return um_shim_is_kvm(AT_FDCWD, path) ? kvm_realpath(NULL)
-					      : um_next()->canonicalize_file_name(path);
+	char *r;
+
+	if (um_shim_leads_to_kvm(AT_FDCWD, path))
+		return kvm_realpath(NULL);
+	r = um_next()->canonicalize_file_name(path);
+	return missed(r ? 0 : -1, AT_FDCWD, path) ? kvm_realpath(NULL) : r;
 }
 
 /* The name of a descriptor of ours, if @path is its link in /proc; else NULL. */
 static const char *descriptor_name(const char *path)
 {
-	static const char dir[] = "/proc/self/fd/";
-	char *end;
-	long fd;
-
-	if (!path || strncmp(path, dir, sizeof(dir) - 1) || path[sizeof(dir) - 1] < '0' ||
-	    path[sizeof(dir) - 1] > '9')
-		return NULL;
-	fd = strtol(path + sizeof(dir) - 1, &end, 10);
-	if (*end || fd > INT_MAX)
-		return NULL;
-	switch (um_shim_kind((int)fd)) {
+	switch (path ? um_shim_kind(descriptor_link(path)) : UMBRA_KIND_NONE) {
 	case UMBRA_KIND_SYSTEM:
 		return KVM_PATH;
 	case UMBRA_KIND_VM:

@@ -10,6 +10,7 @@
 #define UM_SHIM_NEXT_H
 
 #include <poll.h>
+#include <pthread.h>
 #include <signal.h>
 #include <spawn.h>
 #include <stdio.h>
@@ -62,6 +63,9 @@ struct statx;
 	/* filters.c */                                                                          \
 	X(int, prctl, (int, ...))                                                                \
 	X(long, syscall, (long, ...))                                                            \
+	/* cancel.c */                                                                           \
+	X(int, pthread_setcanceltype, (int, int *))                                              \
+	X(int, pthread_cancel, (pthread_t))                                                      \
 	/* exec.c */                                                                             \
 	X(int, execve, (const char *, char *const *, char *const *))                             \
 	X(int, execvpe, (const char *, char *const *, char *const *))                            \

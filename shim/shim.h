@@ -44,10 +44,35 @@ void um_shim_own(void);
 
 /* Does @path, looked up from @dirfd, mean /dev/kvm?  files.c */
 bool um_shim_is_kvm(int dirfd, const char *path);
+/* The same if symbolic links are followed, also with other names. */
+bool um_shim_leads_to_kvm(int dirfd, const char *path);
 
 /* Are these files built into the supervisor (load/load.h), or into the preload library? */
 #ifndef UM_SHIM_SUPERVISOR
 #define UM_SHIM_SUPERVISOR 0
+#endif
+
+/* umbra_adopt() */
+int um_shim_adopt(int fd);
+
+/*
+ * Around KVM_RUN, in a thread with asynchronous cancelability (um_shim_async): cancel.c.  begin: false if the thread
+ * was cancelled already.
+ */
+#if UM_SHIM_SUPERVISOR
+/* The program's own C library sends a signal. */
+#define um_shim_async false
+static inline bool um_shim_begin_run(int fd)
+{
+	(void)fd;
+	return true;
+}
+
+static inline void um_shim_end_run(void) {}
+#else
+extern __thread bool um_shim_async __attribute__((tls_model("initial-exec")));
+bool um_shim_begin_run(int fd);
+void um_shim_end_run(void);
 #endif
 
 /* umbra_open() with the flags of open(2); -1 with errno. */

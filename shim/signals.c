@@ -64,7 +64,8 @@ static bool is_fault(int sig)
 static bool defer(int sig, siginfo_t *si, ucontext_t *uc)
 {
 	int saved_errno = errno;
-	long r = syscall(SYS_rt_tgsigqueueinfo, getpid(), syscall(SYS_gettid), sig, si);
+	/* Not by getpid() and its like: filters.c */
+	long r = syscall(SYS_rt_tgsigqueueinfo, syscall(SYS_getpid), syscall(SYS_gettid), sig, si);
 
 	errno = saved_errno;
 	if (r < 0)

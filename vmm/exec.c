@@ -105,7 +105,7 @@ bool exec_find_preload(char *path, bool verbose)
 	return false;
 }
 
-static bool find_loader(char *path)
+bool exec_find_loader(char *path)
 {
 	static const char *const places[] = {
 		"../libexec/umbra/" LOADER_FILE,
@@ -294,7 +294,7 @@ int cmd_exec(int argc, char **argv)
 		status = check_program(argv[0], path, &supervised);
 		if (status)
 			return status;
-		if (!find_loader(loader))
+		if (!exec_find_loader(loader))
 			*loader = 0;
 		if (supervised && !*loader) {
 			msg("%s is a static executable, or one for another C library, and %s, "

@@ -13,4 +13,7 @@ int cmd_exec(int argc, char **argv);
  */
 bool exec_find_preload(char *path, bool verbose);
 
+/* The same for the supervisor of static executables; no message. */
+bool exec_find_loader(char *path);
+
 #endif

@@ -83,6 +83,8 @@ _Noreturn void um_load_sigreturn(struct um_load_thread *t, ucontext_t *uc, const
 
 /* A system call, here and now.  -errno if it fails. */
 long um_load_syscall(long nr, long a, long b, long c, long d, long e, long f);
+/* sigaltstack(2), also when we are on a signal stack: with signals blocked.  0 or -errno. */
+long um_load_sigaltstack(const stack_t *ss);
 /* clone(2) of a child that shares our memory and calls @fn(@arg) on its own stack. */
 long um_load_clone(long flags, uint64_t stack, long ptid, long ctid, void (*fn)(void *), void *arg);
 

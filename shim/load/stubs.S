@@ -14,6 +14,7 @@
 #define SYS_rt_sigreturn   15
 #define SYS_clone	   56
 #define SYS_exit	   60
+#define SYS_sigaltstack	   131
 #define SYS_arch_prctl	   158
 #define ARCH_SET_FS	   0x1002
 #define ARCH_GET_FS	   0x1003
@@ -385,6 +386,18 @@ um_load_clone:
 	call	*%rbx
 	ud2
 	.size	um_load_clone, . - um_load_clone
+
+	.globl	um_load_sigaltstack
+	.type	um_load_sigaltstack, @function
+um_load_sigaltstack:
+	mov	%rsp, %rdx
+	mov	%gs:T_STACK, %rsp
+	xor	%esi, %esi
+	mov	$SYS_sigaltstack, %eax
+	syscall
+	mov	%rdx, %rsp
+	ret
+	.size	um_load_sigaltstack, . - um_load_sigaltstack
 
 	.globl	um_load_copy
 	.globl	um_load_copy_insn

@@ -12,6 +12,7 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
+#include <linux/kvm.h>
 #include <linux/openat2.h>
 #include <linux/prctl.h>
 #include <linux/seccomp.h>
@@ -31,7 +32,6 @@
 #define RED_ZONE   128
 #define DISPATCHED 0x7fffffffL
 #define MASK_SIZE  8
-#define KVM_RUN_NR 0xae80u
 
 /* Signals that wait are delivered by signal.c; nothing is put off in the way of the preload library. */
 __thread volatile sig_atomic_t um_shim_deferred;
@@ -161,7 +161,7 @@ static enum name name_of(long dirfd, long from, char *path)
 		return EXE;
 	if (um_shim_is_cpuinfo(path))
 		return CPUINFO;
-	return um_shim_is_kvm((int)dirfd, path) ? KVM : OTHER;
+	return um_shim_leads_to_kvm((int)dirfd, path) ? KVM : OTHER;
 }
 
 static long do_open(struct call *s, long dirfd, long name, long flags, long mode)
@@ -282,7 +282,7 @@ static long kvm_ioctl(struct um_load_thread *t, long fd, long request, long arg)
 	um_shim_enter();
 	umbra_enter();
 	/* A signal that came before umbra_enter() is not known to KVM_RUN. */
-	if (t->deferred && (unsigned)request == KVM_RUN_NR) {
+	if (t->deferred && (unsigned)request == KVM_RUN) {
 		r = -1;
 		errno = EINTR;
 	} else {
@@ -294,9 +294,16 @@ static long kvm_ioctl(struct um_load_thread *t, long fd, long request, long arg)
 	return r;
 }
 
+/* Is it ours, or has it come from another process of ours? */
+static bool is_ours(long fd, long request)
+{
+	return umbra_kind((int)fd) ||
+	       (_IOC_TYPE((unsigned)request) == KVMIO && um_shim_adopt((int)fd) > 0);
+}
+
 long um_load_fast_ioctl(struct um_load_thread *t, long fd, long request, long arg)
 {
-	return umbra_kind((int)fd) ? kvm_ioctl(t, fd, request, arg) : UM_LOAD_PASS;
+	return is_ours(fd, request) ? kvm_ioctl(t, fd, request, arg) : UM_LOAD_PASS;
 }
 
 static void set_mask(uint64_t mask)
@@ -309,9 +316,9 @@ static long do_ioctl(struct call *s)
 {
 	long r;
 
-	if (!umbra_kind((int)s->a))
+	if (!is_ours(s->a, s->b))
 		return pass(s);
-	if ((unsigned)s->b != KVM_RUN_NR)
+	if ((unsigned)s->b != KVM_RUN)
 		return kvm_ioctl(s->t, s->a, s->b, s->c);
 	set_mask(get_mask(s->uc));
 	r = kvm_ioctl(s->t, s->a, s->b, s->c);

@@ -134,24 +134,26 @@ static bool has_own_altstack(const struct um_load_thread *t)
 void um_load_take_altstack(struct um_load_thread *t)
 {
 	if (has_own_altstack(t))
-		sigaltstack(&t->altstack, NULL);
+		um_load_sigaltstack(&t->altstack);
 }
 
 void um_load_give_altstack(struct um_load_thread *t)
 {
 	if (has_own_altstack(t))
-		sigaltstack(&t->program_altstack, NULL);
+		um_load_sigaltstack(&t->program_altstack);
 }
 
 long um_load_set_altstack(struct um_load_thread *t, const stack_t *ss)
 {
 	/* The kernel checks it.  It stays with ours, if this is not ours, until um_load_give_altstack(). */
-	if (sigaltstack(ss, NULL) < 0)
-		return -errno;
+	long r = um_load_sigaltstack(ss);
+
+	if (r)
+		return r;
 	t->program_altstack = *ss;
 	t->kernel_low = (uint64_t)ss->ss_sp;
 	t->kernel_size = ss->ss_size;
-	um_load_take_altstack(t);
+	um_load_sigaltstack(&t->altstack);
 	return 0;
 }
 

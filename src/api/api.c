@@ -13,6 +13,7 @@
 #include "api/handle.h"
 #include "api/thread.h"
 #include "base/log.h"
+#include "base/memfd.h"
 #include "base/uaccess.h"
 #include "umbra.h"
 
@@ -49,19 +50,16 @@ static int read_environment(struct um_vm_config *cfg)
 
 /* ---- making descriptors ---- */
 
-static int install_memfd(const char *name, off_t size, const struct um_handle *h)
+/* Names of the memfds: by them a descriptor is known in another process. */
+#define SYSTEM_NAME "umbra"
+#define VM_NAME	    "umbra-vm"
+#define VCPU_NAME   "umbra-vcpu:"
+
+static int install_memfd(const char *name, const struct um_handle *h)
 {
-	int fd = memfd_create(name, MFD_CLOEXEC);
+	int fd = um_memfd_create(name, 0);
 
-	if (fd < 0)
-		return -errno;
-	if (size && ftruncate(fd, size) < 0) {
-		int err = -errno;
-
-		close(fd);
-		return err;
-	}
-	return um_handle_install(fd, h);
+	return fd < 0 ? fd : um_handle_install(fd, h);
 }
 
 static void release_vm(void *obj)
@@ -78,41 +76,36 @@ int um_system_fd(struct um_system *s)
 {
 	struct um_handle h = { .kind = UM_HANDLE_SYSTEM, .obj = s, .release = free };
 
-	return install_memfd("umbra", 0, &h);
+	return install_memfd(SYSTEM_NAME, &h);
 }
 
 int um_vm_fd(struct um_vm *vm)
 {
 	struct um_handle h = { .kind = UM_HANDLE_VM, .obj = vm, .release = release_vm };
 
-	return install_memfd("umbra-vm", 0, &h);
+	return install_memfd(VM_NAME, &h);
 }
 
 int um_vcpu_fd(struct um_vm *vm, u32 id)
 {
 	struct um_handle h = { .kind = UM_HANDLE_VCPU, .release = release_vcpu };
-	size_t size = UM_RUN_PAGES * UM_PAGE_SIZE;
+	size_t size = um_vcpu_run_size(vm);
 	struct kvm_run *run;
 	struct um_vcpu *v;
 	char name[32];
 	int fd, err;
 
-	snprintf(name, sizeof(name), "umbra-vcpu:%u", id);
-	fd = memfd_create(name, MFD_CLOEXEC);
+	snprintf(name, sizeof(name), VCPU_NAME "%u", id);
+	fd = um_memfd_create(name, size);
 	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, (off_t)size) < 0) {
-		err = -errno;
-		close(fd);
-		return err;
-	}
+		return fd;
 	run = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (run == MAP_FAILED) {
 		err = -errno;
 		close(fd);
 		return err;
 	}
-	err = um_vcpu_create(vm, id, run, &v);
+	err = um_vcpu_create(vm, id, run, size, &v);
 	if (err) {
 		munmap(run, size);
 		close(fd);
@@ -136,7 +129,7 @@ static int result(long r)
 	return -1;
 }
 
-static int open_system(void)
+static int make_system(struct um_system **out)
 {
 	struct um_system *s = calloc(1, sizeof(*s));
 	int err;
@@ -146,11 +139,24 @@ static int open_system(void)
 	err = um_uaccess_init();
 	if (!err)
 		err = read_environment(&s->cfg);
-	if (!err)
-		err = um_system_fd(s);
-	if (err < 0)
+	if (err)
 		free(s);
+	else
+		*out = s;
 	return err;
+}
+
+static int open_system(void)
+{
+	struct um_system *s;
+	int r = make_system(&s);
+
+	if (r)
+		return r;
+	r = um_system_fd(s);
+	if (r < 0)
+		free(s);
+	return r;
 }
 
 int umbra_open(void)
@@ -202,6 +208,16 @@ int umbra_ioctl(int fd, unsigned long request, void *arg)
 	return result(r);
 }
 
+/* KVM's rule: a dirty ring can't be mapped privately, or to be executed. */
+static bool mappable(size_t length, int prot, int flags, off_t offset)
+{
+	const size_t ring = KVM_DIRTY_LOG_PAGE_OFFSET * UM_PAGE_SIZE;
+
+	if ((size_t)offset < ring && length <= ring - (size_t)offset)
+		return true;
+	return !(prot & PROT_EXEC) && (flags & MAP_TYPE) != MAP_PRIVATE;
+}
+
 /*
  * A vCPU's memfd, but for the ring of coalesced writes, which all vCPUs of a VM have in common: it lies over
  * its page.
@@ -210,8 +226,13 @@ static void *map_vcpu(const struct um_vcpu *v, void *addr, size_t length, int pr
 		      int fd, off_t offset)
 {
 	const off_t ring = UM_RING_PAGE * (off_t)UM_PAGE_SIZE;
-	void *p = mmap(addr, length, prot, flags, fd, offset), *at;
+	void *p, *at;
 
+	if (v->ring && !mappable(length, prot, flags, offset)) {
+		errno = EINVAL;
+		return MAP_FAILED;
+	}
+	p = mmap(addr, length, prot, flags, fd, offset);
 	if (p == MAP_FAILED || offset > ring || length <= (size_t)(ring - offset))
 		return p;
 	at = (char *)p + (ring - offset);
@@ -235,7 +256,7 @@ void *umbra_mmap(void *addr, size_t length, int prot, int flags, int fd, off_t o
 	if (!um_handle_get(fd, &h)) {
 		errno = EBADF;
 	} else {
-		if (h.kind == UM_HANDLE_VCPU)
+		if (h.kind == UM_HANDLE_VCPU && h.obj)
 			p = map_vcpu(h.obj, addr, length, prot, flags, fd, offset);
 		else
 			errno = ENODEV;
@@ -275,9 +296,58 @@ int umbra_dup(int fd, int newfd)
 	return result(r);
 }
 
-int umbra_kind(int fd)
+/* The kind of a memfd that this library has made somewhere, by its name; or -1. */
+static int kind_by_name(int fd)
 {
-	switch (um_handle_kind(fd)) {
+	char path[32], name[64];
+	ssize_t n;
+
+	snprintf(path, sizeof(path), "/proc/self/fd/%d", fd);
+	n = readlink(path, name, sizeof(name) - 1);
+	if (n < 0)
+		return -1;
+	name[n] = 0;
+	if (!strcmp(name, "/memfd:" SYSTEM_NAME " (deleted)"))
+		return UM_HANDLE_SYSTEM;
+	if (!strcmp(name, "/memfd:" VM_NAME " (deleted)"))
+		return UM_HANDLE_VM;
+	if (!strncmp(name, "/memfd:" VCPU_NAME, strlen("/memfd:" VCPU_NAME)))
+		return UM_HANDLE_VCPU;
+	return -1;
+}
+
+static void release_nothing(void *obj) {}
+
+/* As open_system(), with a descriptor that is there; or one of somebody else's VM.  The kind or -errno. */
+static int adopt(int fd)
+{
+	struct um_handle h = { .release = release_nothing };
+	int kind = um_handle_kind(fd), err;
+
+	if (kind >= 0)
+		return kind;
+	kind = kind_by_name(fd);
+	if (kind < 0)
+		return -EBADF;
+	h.kind = (enum um_handle_kind)kind;
+	h.foreign = kind != UM_HANDLE_SYSTEM;
+	if (!h.foreign) {
+		err = make_system((struct um_system **)&h.obj);
+		if (err)
+			return err;
+		h.release = free;
+	}
+	err = um_handle_adopt(fd, &h);
+	if (err) {
+		free(h.obj);
+		return err;
+	}
+	return kind;
+}
+
+static int public_kind(int kind)
+{
+	switch (kind) {
 	case UM_HANDLE_SYSTEM:
 		return UMBRA_KIND_SYSTEM;
 	case UM_HANDLE_VM:
@@ -288,6 +358,21 @@ int umbra_kind(int fd)
 	return UMBRA_KIND_NONE;
 }
 
+int umbra_kind(int fd)
+{
+	return public_kind(um_handle_kind(fd));
+}
+
+int umbra_adopt(int fd)
+{
+	int r;
+
+	um_thread_enter();
+	r = adopt(fd);
+	um_thread_leave();
+	return r == -EBADF ? UMBRA_KIND_NONE : r < 0 ? result(r) : public_kind(r);
+}
+
 int umbra_next(int fd)
 {
 	return um_handle_next(fd);
@@ -296,6 +381,22 @@ int umbra_next(int fd)
 int umbra_interrupt(void)
 {
 	return um_thread_interrupt();
+}
+
+int umbra_interrupt_vcpu(int fd)
+{
+	struct um_handle h;
+	int r = -EBADF;
+
+	um_thread_enter();
+	if (um_handle_get(fd, &h)) {
+		r = h.kind == UM_HANDLE_VCPU && !h.dead ? 0 : -EINVAL;
+		if (!r)
+			um_vcpu_interrupt_run(h.obj);
+		um_handle_put(&h);
+	}
+	um_thread_leave();
+	return result(r);
 }
 
 void umbra_enter(void)

@@ -28,6 +28,8 @@
 
 #define DIRTY_LOG_FLAGS (KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE | KVM_DIRTY_LOG_INITIALLY_SET)
 
+#define RING_BYTES (UM_RING_MAX_ENTRIES * sizeof(struct kvm_dirty_gfn))
+
 #define MSR_REASONS \
 	(KVM_MSR_EXIT_REASON_INVAL | KVM_MSR_EXIT_REASON_UNKNOWN | KVM_MSR_EXIT_REASON_FILTER)
 
@@ -56,6 +58,8 @@ static long xsave_size(void)
 	X(KVM_CAP_MULTI_ADDRESS_SPACE, UM_NR_AS)              \
 	X(KVM_CAP_READONLY_MEM, 1)                            \
 	X(KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, DIRTY_LOG_FLAGS) \
+	X(KVM_CAP_DIRTY_LOG_RING, RING_BYTES)                 \
+	X(KVM_CAP_DIRTY_LOG_RING_ACQ_REL, RING_BYTES)         \
 	X(KVM_CAP_SYNC_MMU, 1)                                \
 	X(KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1)                \
 	X(KVM_CAP_SMALLER_MAXPHYADDR, 1)                      \
@@ -247,6 +251,9 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 		return um_vm_create_irqchip(vm, true, (u32)arg);
 	case KVM_CAP_X2APIC_API:
 		return x2apic_api(vm, arg);
+	case KVM_CAP_DIRTY_LOG_RING:
+	case KVM_CAP_DIRTY_LOG_RING_ACQ_REL:
+		return um_vm_enable_dirty_rings(vm, arg);
 	case KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2:
 		return manual_dirty_log(vm, arg);
 	case KVM_CAP_X86_USER_SPACE_MSR:

@@ -355,7 +355,13 @@ static long set_vapic_addr(void *obj, unsigned long arg, void *data)
 
 static long setup_mce(void *obj, unsigned long arg, void *data)
 {
-	return um_msr_setup_mce(&((struct um_vcpu *)obj)->x.cpu, *(u64 *)data);
+	struct um_vcpu *v = obj;
+	u64 mcg_cap = *(u64 *)data;
+	int err = um_msr_setup_mce(&v->x.cpu, mcg_cap);
+
+	if (!err && v->lapic)
+		um_lapic_set_cmci(v->lapic, mcg_cap & UM_MCG_CMCI_P);
+	return err;
 }
 
 static long set_mce(void *obj, unsigned long arg, void *data)

@@ -101,6 +101,11 @@ static long clear_dirty_log(void *obj, unsigned long arg, void *data)
 	return um_mem_clear_dirty_log(((struct um_vm *)obj)->mem, data);
 }
 
+static long reset_dirty_rings(void *obj, unsigned long arg, void *data)
+{
+	return um_mem_reset_rings(((struct um_vm *)obj)->mem);
+}
+
 static long set_nr_mmu_pages(void *obj, unsigned long arg, void *data)
 {
 	struct um_vm *vm = obj;
@@ -314,6 +319,7 @@ static const struct um_ioctl vm_ioctls[] = {
 	UM_IOCTL(KVM_GET_DIRTY_LOG, IN, struct kvm_dirty_log, get_dirty_log),
 	UM_IOCTL(KVM_X86_SET_MSR_FILTER, IN, struct kvm_msr_filter, set_msr_filter),
 	UM_IOCTL(KVM_CLEAR_DIRTY_LOG, IN, struct kvm_clear_dirty_log, clear_dirty_log),
+	UM_IOCTL(KVM_RESET_DIRTY_RINGS, VAL, char, reset_dirty_rings),
 	UM_IOCTL(KVM_SET_NR_MMU_PAGES, VAL, char, set_nr_mmu_pages),
 	UM_IOCTL(KVM_GET_NR_MMU_PAGES, VAL, char, get_nr_mmu_pages),
 	UM_IOCTL(KVM_CREATE_IRQCHIP, VAL, char, create_irqchip),

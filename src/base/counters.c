@@ -6,6 +6,7 @@
  * themselves.  Their page is mapped over the one that they had before.
  */
 #include "base/counters.h"
+#include "base/memfd.h"
 
 #include <errno.h>
 #include <linux/kvm.h>
@@ -34,13 +35,11 @@ const char *um_counter_help(enum um_counter c)
 
 int um_stat_create(struct um_stat_page **page)
 {
-	int fd = memfd_create("umbra-stat", MFD_CLOEXEC);
+	int fd = um_memfd_create("umbra-stat", sizeof(**page));
 	int err;
 
 	if (fd < 0)
-		return -errno;
-	if (ftruncate(fd, sizeof(**page)) < 0)
-		goto fail;
+		return fd;
 	*page = mmap(NULL, sizeof(**page), PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 	if (*page == MAP_FAILED)
 		goto fail;
@@ -92,10 +91,10 @@ static int make_stats_file(const char *id)
 			    .desc_offset = offsetof(struct stats_file, counter),
 			    .data_offset = STATS_DATA_OFFSET },
 	};
-	int fd = memfd_create("kvm-stats", MFD_CLOEXEC), err;
+	int fd = um_memfd_create("kvm-stats", STATS_DATA_OFFSET + sizeof(struct um_counters)), err;
 
 	if (fd < 0)
-		return -errno;
+		return fd;
 	snprintf(f.id, sizeof(f.id), "%s", id);
 	for (unsigned i = 0; i < UM_CNT_MAX; i++) {
 		f.counter[i].desc = (struct kvm_stats_desc){
@@ -106,8 +105,7 @@ static int make_stats_file(const char *id)
 		};
 		snprintf(f.counter[i].name, sizeof(f.counter[i].name), "%s", counters[i].name);
 	}
-	if (write_all(fd, &f, sizeof(f), 0) &&
-	    ftruncate(fd, STATS_DATA_OFFSET + sizeof(struct um_counters)) == 0)
+	if (write_all(fd, &f, sizeof(f), 0))
 		return fd;
 	err = -errno;
 	close(fd);

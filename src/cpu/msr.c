@@ -29,7 +29,6 @@
 #define PLATFORM_CPUID_FAULT BIT(31)
 #define FEAT_CTL_LOCKED	     BIT(0)
 #define HWCR_MC_WR_EN	     BIT(18)
-#define MCG_CMCI_P	     BIT(10)
 
 /*
  * IA32_ARCH_CAPABILITIES (SDM vol. 4 table 2-2): the hazards that guests work around by
@@ -264,12 +263,12 @@ static bool mc_bank(struct msr_write *w)
 
 static bool has_ctl2(const struct um_cpu *c, u32 msr)
 {
-	return (c->msr.mcg_cap & MCG_CMCI_P) && msr - 0x280 < mc_banks(c);
+	return (c->msr.mcg_cap & UM_MCG_CMCI_P) && msr - 0x280 < mc_banks(c);
 }
 
 static bool mc_ctl2(struct msr_write *w)
 {
-	return has_ctl2(w->c, w->msr) && !(w->val & ~(BIT(30) | 0x7fffull));
+	return has_ctl2(w->c, w->msr) && !(w->val & ~(UM_MC_CTL2_CMCI_EN | 0x7fffull));
 }
 
 /* ---- rules for reads by the guest ---- */
@@ -563,6 +562,7 @@ int um_msr_setup_mce(struct um_cpu *c, u64 mcg_cap)
 		c->msr.mcg_ctl = ~0ull;
 	for (unsigned i = 0; i < banks; i++)
 		c->msr.mc[i][0] = ~0ull;
+	memset(c->msr.mc_ctl2, 0, sizeof(c->msr.mc_ctl2));
 	return 0;
 }
 

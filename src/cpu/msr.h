@@ -47,8 +47,10 @@ void um_msr_reset(struct um_cpu *c);
 /* KVM_X86_SETUP_MCE: take over @mcg_cap (banks, MCG_CTL_P, …).  0 or -EINVAL. */
 #define UM_MAX_MCE_BANKS     32
 #define UM_MCG_CTL_P	     BIT(8)
+#define UM_MCG_CMCI_P	     BIT(10)
 #define UM_MCG_SER_P	     BIT(24)
-#define UM_MCG_CAP_SUPPORTED (UM_MCG_CTL_P | UM_MCG_SER_P)
+#define UM_MCG_CAP_SUPPORTED (UM_MCG_CTL_P | UM_MCG_CMCI_P | UM_MCG_SER_P)
+#define UM_MC_CTL2_CMCI_EN   BIT(30) /* IA32_MCi_CTL2 */
 int um_msr_setup_mce(struct um_cpu *c, u64 mcg_cap);
 
 #endif

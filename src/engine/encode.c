@@ -340,7 +340,7 @@ static unsigned pp_of(const struct um_encoding *e)
 /* Bit @b of @n, inverted, in place @pos: as VEX and EVEX want them. */
 static unsigned inv(unsigned n, unsigned b, unsigned pos)
 {
-	return (n >> b & 1 ^ 1) << pos;
+	return (~n >> b & 1) << pos;
 }
 
 static u8 *put_vex(u8 *p, const struct um_encoding *e)

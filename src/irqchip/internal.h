@@ -147,7 +147,7 @@ struct um_lapic {
 	pthread_mutex_t lock;
 	bool dead; /* destroyed: no more callbacks */
 	u32 esr;   /* errors since ESR was last written */
-	bool has_x2apic, has_deadline;
+	bool has_x2apic, has_deadline, has_cmci;
 	unsigned maxphyaddr;
 	struct lapic_timer timer;
 	u64 eoi_exit[4]; /* split: vectors whose EOI the VMM has to see */

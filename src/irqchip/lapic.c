@@ -152,7 +152,8 @@ bool um_lapic_local_deliver(struct um_lapic *l, u32 reg)
 {
 	bool ret;
 
-	if (reg < UM_LVT_TIMER || reg > UM_LVT_ERROR || (reg & 0xf))
+	if (reg == UM_LVT_CMCI ? !l->has_cmci
+			       : reg < UM_LVT_TIMER || reg > UM_LVT_ERROR || (reg & 0xf))
 		return false;
 	pthread_mutex_lock(&l->lock);
 	ret = lapic_deliver_lvt(l, reg);
@@ -404,6 +405,8 @@ void lapic_clear(struct um_lapic *l)
 	reg_set(l, APIC_VERSION, version);
 	for (u32 reg = UM_LVT_TIMER; reg <= UM_LVT_ERROR; reg += 0x10)
 		reg_set(l, reg, LVT_MASKED);
+	if (l->has_cmci)
+		reg_set(l, UM_LVT_CMCI, LVT_MASKED);
 	/* Firmware that knows nothing of the APIC finds the PIC connected. */
 	if (wire)
 		reg_set(l, UM_LVT_LINT0, (u32)DM_EXTINT << 8);
@@ -432,12 +435,23 @@ void um_lapic_reset(struct um_lapic *l, bool init)
 
 static void set_version(struct um_lapic *l)
 {
-	u32 version = 0x50014; /* six LVT entries */
+	u32 version = 0x14 | (l->has_cmci ? 6 : 5) << 16; /* the highest LVT entry */
 
 	/* Only a VMM's IOAPIC may have an EOI register. */
 	if (l->chip->split && l->has_x2apic)
 		version |= VERSION_DIRECTED;
 	reg_set(l, APIC_VERSION, version);
+}
+
+void um_lapic_set_cmci(struct um_lapic *l, bool has_cmci)
+{
+	pthread_mutex_lock(&l->lock);
+	if (has_cmci != l->has_cmci) {
+		l->has_cmci = has_cmci;
+		reg_set(l, UM_LVT_CMCI, has_cmci ? LVT_MASKED : 0);
+		set_version(l);
+	}
+	pthread_mutex_unlock(&l->lock);
 }
 
 void um_lapic_set_cpuid(struct um_lapic *l, bool x2apic, bool tsc_deadline, unsigned maxphyaddr)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
  * The local APIC of one vCPU (Intel SDM vol. 3, "Advanced Programmable Interrupt Controller"),
- * xAPIC and x2APIC, as KVM presents it: version 0x14, six LVT entries, timer clock 1 GHz.
+ * xAPIC and x2APIC, as KVM presents it: version 0x14, six or seven LVT entries, timer clock 1 GHz.
  *
  * The vCPU layer makes one with each vCPU and works with it from the vCPU's thread; messages arrive
  * from any thread.  How a vCPU's loop uses it:
@@ -107,8 +107,10 @@ int um_lapic_take_ioapic_eoi(struct um_lapic *l);
 
 /*
  * A local source fires: @reg is UM_LVT_*.  The timer and the error entry are the LAPIC's own; the
- * vCPU layer uses this for performance counters, thermal events and LINT1.  False: masked.
+ * vCPU layer uses this for corrected machine checks, performance counters, thermal events and LINT1.
+ * False: masked.
  */
+#define UM_LVT_CMCI    0x2f0
 #define UM_LVT_TIMER   0x320
 #define UM_LVT_THERMAL 0x330
 #define UM_LVT_PERF    0x340
@@ -116,6 +118,9 @@ int um_lapic_take_ioapic_eoi(struct um_lapic *l);
 #define UM_LVT_LINT1   0x360
 #define UM_LVT_ERROR   0x370
 bool um_lapic_local_deliver(struct um_lapic *l, u32 reg);
+
+/* Is there an LVT entry for corrected machine checks (IA32_MCG_CAP.CMCI_P)? */
+void um_lapic_set_cmci(struct um_lapic *l, bool has_cmci);
 
 /* A fixed, edge-triggered interrupt for this LAPIC.  Any thread.  As um_irqchip_set_irq(). */
 int um_lapic_fixed(struct um_lapic *l, u8 vector);

@@ -21,7 +21,7 @@
 /* Which registers exist, and what may be done to them in which mode. */
 enum { RD = 1, WR = 2 };
 
-static unsigned reg_access(u32 reg, bool x2apic)
+static unsigned reg_access(const struct um_lapic *l, u32 reg, bool x2apic)
 {
 	if ((reg & 0xf) == 0 && reg >= APIC_ISR && reg < APIC_ESR)
 		return RD;
@@ -43,6 +43,8 @@ static unsigned reg_access(u32 reg, bool x2apic)
 		return WR;
 	case APIC_SELF_IPI:
 		return x2apic ? WR : 0;
+	case UM_LVT_CMCI:
+		return l->has_cmci ? RD | WR : 0;
 	case APIC_TPR:
 	case APIC_SPIV:
 	case APIC_ESR:
@@ -78,6 +80,7 @@ static u32 lvt_mask(const struct um_lapic *l, u32 reg)
 	switch (reg) {
 	case UM_LVT_TIMER:
 		return LVT_VECTOR | LVT_MASKED | (l->has_deadline ? LVT_TIMER_MODE : LVT_PERIODIC);
+	case UM_LVT_CMCI:
 	case UM_LVT_THERMAL:
 	case UM_LVT_PERF:
 		return LVT_VECTOR | LVT_MODE | LVT_MASKED;
@@ -110,6 +113,8 @@ static void write_spiv(struct um_lapic *l, u32 val)
 		return;
 	for (u32 reg = UM_LVT_TIMER; reg <= UM_LVT_ERROR; reg += 0x10)
 		reg_set(l, reg, reg_get(l, reg) | LVT_MASKED);
+	if (l->has_cmci)
+		reg_set(l, UM_LVT_CMCI, reg_get(l, UM_LVT_CMCI) | LVT_MASKED);
 }
 
 /* Registers that only change this LAPIC's own state; the lock is held. */
@@ -218,8 +223,8 @@ bool um_lapic_mmio_read(struct um_lapic *l, gpa_t gpa, unsigned len, void *data)
 	if ((offset & 0xf) + len > 4)
 		return true;
 	um_lapic_pv_eoi_exit(l);
-	if (!(reg_access(reg, false) & RD)) {
-		if (!reg_access(reg, false))
+	if (!(reg_access(l, reg, false) & RD)) {
+		if (!reg_access(l, reg, false))
 			bad_register(l);
 		return true;
 	}
@@ -243,8 +248,8 @@ bool um_lapic_mmio_write(struct um_lapic *l, gpa_t gpa, unsigned len, const void
 		return true;
 	memcpy(&val, data, sizeof(val));
 	um_lapic_pv_eoi_exit(l);
-	if (!(reg_access(offset, false) & WR)) {
-		if (!reg_access(offset, false))
+	if (!(reg_access(l, offset, false) & WR)) {
+		if (!reg_access(l, offset, false))
 			bad_register(l);
 		return true;
 	}
@@ -269,7 +274,7 @@ bool um_lapic_msr_read(struct um_lapic *l, u32 msr, u64 *val)
 {
 	u32 reg;
 
-	if (!lapic_x2apic(l) || !msr_reg(msr, &reg) || !(reg_access(reg, true) & RD))
+	if (!lapic_x2apic(l) || !msr_reg(msr, &reg) || !(reg_access(l, reg, true) & RD))
 		return false;
 	um_lapic_pv_eoi_exit(l);
 	pthread_mutex_lock(&l->lock);
@@ -284,7 +289,7 @@ bool um_lapic_msr_write(struct um_lapic *l, u32 msr, u64 val)
 {
 	u32 reg;
 
-	if (!lapic_x2apic(l) || !msr_reg(msr, &reg) || !(reg_access(reg, true) & WR))
+	if (!lapic_x2apic(l) || !msr_reg(msr, &reg) || !(reg_access(l, reg, true) & WR))
 		return false;
 	if (reg != APIC_ICR && val >> 32)
 		return false;

@@ -18,7 +18,7 @@ static int copy_page(struct um_mem *m, unsigned as, gpa_t gpa, void *buf, size_t
 		return um_copy_from(buf, hva, len) ? -EFAULT : 0;
 	if (um_copy_to(hva, buf, len))
 		return -EFAULT;
-	um_mem_mark_dirty(s, gpa >> UM_PAGE_SHIFT);
+	um_mem_mark_dirty(m, s, gpa >> UM_PAGE_SHIFT, NULL);
 	return 0;
 }
 

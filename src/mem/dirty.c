@@ -15,13 +15,16 @@
 
 #include "base/uaccess.h"
 
-void um_mem_mark_dirty(struct um_slot *slot, gfn_t gfn)
+void um_mem_mark_dirty(struct um_mem *m, struct um_slot *slot, gfn_t gfn,
+		       struct um_dirty_ring *ring)
 {
-	u64 page = gfn - slot->base, bit = BIT(page & 63);
+	u64 page = gfn - slot->base, bit = BIT(page & 63), old;
 
 	if (!slot->dirty || (READ_ONCE(slot->dirty[page / 64]) & bit))
 		return;
-	__atomic_fetch_or(&slot->dirty[page / 64], bit, __ATOMIC_SEQ_CST);
+	old = __atomic_fetch_or(&slot->dirty[page / 64], bit, __ATOMIC_SEQ_CST);
+	if (!(old & bit) && atomic_load(&m->use_rings) && !um_rings_push(m, ring, slot, page))
+		__atomic_fetch_and(&slot->dirty[page / 64], ~bit, __ATOMIC_SEQ_CST);
 }
 
 /* These pages' bits were taken out. */
@@ -90,6 +93,8 @@ static int clear_log(struct um_mem *m, struct um_slot *s, const struct kvm_clear
 /* The slot of that number, if it is logged; slots mutex held. */
 static int find_logged(struct um_mem *m, u32 slot, struct um_slot **s)
 {
+	if (atomic_load(&m->use_rings))
+		return -ENXIO;
 	if ((slot >> 16) >= UM_NR_AS || (slot & 0xffff) >= UM_NR_SLOTS)
 		return -EINVAL;
 	*s = m->by_id[slot >> 16][slot & 0xffff];
@@ -115,7 +120,9 @@ int um_mem_clear_dirty_log(struct um_mem *m, const struct kvm_clear_dirty_log *l
 	int err;
 
 	pthread_mutex_lock(&m->slots_mutex);
-	err = log->first_page % 64 ? -EINVAL : find_logged(m, log->slot, &s);
+	err = find_logged(m, log->slot, &s);
+	if (!err && log->first_page % 64)
+		err = -EINVAL;
 	if (!err)
 		err = clear_log(m, s, log);
 	pthread_mutex_unlock(&m->slots_mutex);

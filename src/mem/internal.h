@@ -15,6 +15,9 @@ struct um_mem {
 	struct um_slot **by_id[UM_NR_AS]; /* UM_NR_SLOTS pointers each; under slots_mutex */
 	u64 manual_dirty;		  /* KVM_DIRTY_LOG_...; under slots_mutex */
 
+	atomic_bool use_rings;
+	_Atomic(struct um_dirty_ring *) rings; /* grows only, under slots_mutex */
+
 	_Atomic(struct um_slots *) slots[UM_NR_AS];
 	_Atomic u64 generation; /* of the newest table */
 
@@ -35,5 +38,9 @@ static inline size_t um_dirty_words(const struct um_slot *s)
 {
 	return (s->npages + 63) / 64;
 }
+
+/* ring.c.  False: all rings are full, or there is none. */
+bool um_rings_push(struct um_mem *m, struct um_dirty_ring *ring, const struct um_slot *s, u64 page);
+void um_rings_free(struct um_mem *m);
 
 #endif

@@ -34,6 +34,7 @@
 #define UM_AS_SMM   1	  /* that of system-management mode */
 
 struct um_mem;
+struct um_dirty_ring;
 
 struct um_slot {
 	gfn_t base;
@@ -109,7 +110,7 @@ int um_mem_set_region(struct um_mem *m, const struct kvm_userspace_memory_region
 
 /*
  * KVM_GET_DIRTY_LOG: one bit a page.  Copies, and clears unless that is done by hand (below).
- * 0; -EINVAL (slot number); -ENOENT (no such slot, or not logged); -EFAULT; -ENOMEM.
+ * 0; -EINVAL (slot number); -ENOENT (no such slot, or not logged); -ENXIO (rings); -EFAULT; -ENOMEM.
  */
 int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap);
 
@@ -122,7 +123,7 @@ void um_mem_set_manual_dirty_log(struct um_mem *m, u64 flags);
 /*
  * KVM_CLEAR_DIRTY_LOG: clear the bits given, so that the next write to these pages is logged.  The VMM
  * does so before it copies them.  0; -EINVAL (slot number; pages that don't begin at a multiple of 64, end
- * beyond the slot, or end at neither a multiple of 64 nor its end); -ENOENT; -EFAULT; -ENOMEM.
+ * beyond the slot, or end at neither a multiple of 64 nor its end); -ENOENT; -ENXIO; -EFAULT; -ENOMEM.
  */
 int um_mem_clear_dirty_log(struct um_mem *m, const struct kvm_clear_dirty_log *log);
 
@@ -153,8 +154,33 @@ static inline hva_t um_slot_hva(const struct um_slot *s, gfn_t gfn)
 	return s->hva + ((gfn - s->base) << UM_PAGE_SHIFT);
 }
 
-/* Record that the guest (or umbra for it) wrote to @gfn.  Any thread; inside a read-side section. */
-void um_mem_mark_dirty(struct um_slot *slot, gfn_t gfn);
+/*
+ * Record that the guest (or umbra for it) wrote to @gfn of @slot.  Any thread; inside a read-side section.  @ring: of
+ * the vCPU that did, if there are rings; NULL: any.
+ */
+void um_mem_mark_dirty(struct um_mem *m, struct um_slot *slot, gfn_t gfn,
+		       struct um_dirty_ring *ring);
+
+/*
+ * Dirty rings (KVM_CAP_DIRTY_LOG_RING; ring.c), instead of bitmaps: um_mem_enable_rings(), before the first
+ * vCPU; then um_mem_add_ring() for each.  From then on KVM_GET_DIRTY_LOG and KVM_CLEAR_DIRTY_LOG fail with
+ * -ENXIO.
+ */
+#define UM_RING_RESERVED \
+	704 /* a block of 32 instructions, each up to 19 pages with its page tables; an event */
+#define UM_RING_MAX_ENTRIES 65536 /* as KVM */
+
+void um_mem_enable_rings(struct um_mem *m);
+/*
+ * @entries: shared with the VMM; as long as @m.  @n, a power of two, > UM_RING_RESERVED.  @kick: it is almost
+ * full; by any thread, must not block.  The ring lives as long as @m.  0 or -ENOMEM.
+ */
+int um_mem_add_ring(struct um_mem *m, struct kvm_dirty_gfn *entries, u32 n,
+		    void (*kick)(void *opaque), void *opaque, struct um_dirty_ring **ring);
+/* The vCPU has to leave: KVM_EXIT_DIRTY_RING_FULL. */
+bool um_dirty_ring_almost_full(const struct um_dirty_ring *r);
+/* KVM_RESET_DIRTY_RINGS: how many entries were taken back; -EINVAL (no rings), -ENOMEM. */
+long um_mem_reset_rings(struct um_mem *m);
 
 /*
  * Copy from and to guest-physical memory, across pages and slots.  For umbra's own structures (kvmclock,

@@ -29,6 +29,7 @@ static void free_tables(struct um_mem *m)
 		free(atomic_load(&m->slots[as]));
 		free(m->by_id[as]);
 	}
+	um_rings_free(m);
 	pthread_mutex_destroy(&m->slots_mutex);
 	free(m);
 }
@@ -227,7 +228,8 @@ static int prepare(struct um_mem *m, struct um_slot *new, const struct um_slot *
 		new->dirty = calloc(um_dirty_words(new), sizeof(u64));
 		if (!new->dirty)
 			return -ENOMEM;
-		if (m->manual_dirty & KVM_DIRTY_LOG_INITIALLY_SET) {
+		if ((m->manual_dirty & KVM_DIRTY_LOG_INITIALLY_SET) &&
+		    !atomic_load(&m->use_rings)) {
 			memset(new->dirty, 0xff, um_dirty_words(new) * sizeof(u64));
 			if (new->npages % 64)
 				new->dirty[new->npages / 64] = BIT(new->npages % 64) - 1;

@@ -452,6 +452,11 @@ struct um_mmu *um_mmu_create(struct um_mmu_vm *v, struct um_cpu *cpu, struct um_
 	return m;
 }
 
+void um_mmu_set_dirty_ring(struct um_mmu *m, struct um_dirty_ring *ring)
+{
+	m->ring = ring;
+}
+
 void um_mmu_destroy(struct um_mmu *m)
 {
 	struct um_mmu_vm *v = m->vm;

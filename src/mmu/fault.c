@@ -162,7 +162,7 @@ static int fix_spte(struct um_mmu *m, const struct request *r)
 		/* A slot that logs has no large sptes that can be written. */
 		if (!s || (s->dirty && level > 1))
 			return -1;
-		um_mem_mark_dirty(s, page);
+		um_mem_mark_dirty(m->vm->mem, s, page, m->ring);
 	}
 	WRITE_ONCE(*sptep, spte);
 	um_count(m->counters, pf_fixed);
@@ -367,7 +367,7 @@ static int slow_once(struct um_mmu *m, struct request *r)
 	h.generation = um_mem_generation(v->mem);
 	res = -1;
 	if (walked) {
-		switch (um_walk(v->mem, &m->paging, m->cpu, r->f, &w)) {
+		switch (um_walk(v->mem, m->ring, &m->paging, m->cpu, r->f, &w)) {
 		case UM_WALK_OK:
 			break;
 		case UM_WALK_FAULT:
@@ -464,7 +464,7 @@ static enum um_access_result resolve_tdp(struct um_mmu *m, struct request *r)
 	enum um_walk_result res;
 	struct um_walk w;
 
-	res = um_walk(mem, &m->paging, m->cpu, r->f, &w);
+	res = um_walk(mem, m->ring, &m->paging, m->cpu, r->f, &w);
 	um_mem_read_unlock(mem, token);
 	if (res == UM_WALK_FAULT)
 		um_count(m->counters, pf_guest);
@@ -494,7 +494,7 @@ static enum um_access_result probe(struct um_mmu *m, struct request *r)
 
 	f->gpa = f->gva;
 	if (m->paging.enabled) {
-		switch (um_walk(mem, &m->paging, m->cpu, f, &w)) {
+		switch (um_walk(mem, m->ring, &m->paging, m->cpu, f, &w)) {
 		case UM_WALK_OK:
 			break;
 		case UM_WALK_FAULT:

@@ -55,7 +55,7 @@ static u64 store_bits(struct um_mmu_vm *v, struct um_slot *s, unsigned level,
 		return 0;
 	}
 	if (leaf->write) {
-		um_mem_mark_dirty(s, leaf->gfn);
+		um_mem_mark_dirty(v->mem, s, leaf->gfn, v->owner->ring);
 		return bits | SPTE_STORABLE | SPTE_DIRTY;
 	}
 	/* What the spte allowed stays allowed; a slot that logs wants to see the first write. */

@@ -57,6 +57,8 @@ unsigned long um_mmu_shrink(struct um_mmu_vm *v, unsigned long nr);
 struct um_mmu *um_mmu_create(struct um_mmu_vm *v, struct um_cpu *cpu, struct um_counters *counters,
 			     void (*kick)(void *opaque), void *opaque);
 void um_mmu_destroy(struct um_mmu *m);
+/* Before it runs: what it makes dirty goes into this ring. */
+void um_mmu_set_dirty_ring(struct um_mmu *m, struct um_dirty_ring *ring);
 struct um_tlb *um_mmu_tlb(struct um_mmu *m);
 
 /*

@@ -202,6 +202,7 @@ struct um_root {
 struct um_mmu {
 	struct um_mmu_vm *vm;
 	struct um_cpu *cpu;
+	struct um_dirty_ring *ring; /* NULL: none */
 	struct um_counters *counters;
 	void (*kick)(void *opaque);
 	void *opaque;

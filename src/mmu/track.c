@@ -77,7 +77,7 @@ static void page_written(struct um_mmu_vm *v, unsigned as, gpa_t gpa, unsigned l
 
 	if (!s)
 		return;
-	um_mem_mark_dirty(s, gfn);
+	um_mem_mark_dirty(v->mem, s, gfn, v->owner->ring);
 	if (!um_gfn_shadowed(v, as, gfn))
 		return;
 	um_count(v->counters, mmu_pte_write);

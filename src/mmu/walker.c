@@ -181,9 +181,15 @@ struct entry_ref {
 	struct um_slot *slot;
 };
 
+/* Whose memory it is, and who is to record that a table was written to. */
+struct writer {
+	struct um_mem *mem;
+	struct um_dirty_ring *ring;
+};
+
 /* Set @bits in the entry.  Returns 1 if it changed under us. */
-static int set_bits(const struct um_paging *p, struct entry_ref *ref, u64 *gpte, u64 bits,
-		    gfn_t table, bool *host_ok)
+static int set_bits(const struct writer *by, const struct um_paging *p, struct entry_ref *ref,
+		    u64 *gpte, u64 bits, gfn_t table, bool *host_ok)
 {
 	bool done;
 
@@ -202,14 +208,14 @@ static int set_bits(const struct um_paging *p, struct entry_ref *ref, u64 *gpte,
 		return 0;
 	if (!done)
 		return 1;
-	um_mem_mark_dirty(ref->slot, table);
+	um_mem_mark_dirty(by->mem, ref->slot, table, by->ring);
 	*gpte |= bits;
 	return 0;
 }
 
 /* Accessed bits top down, then the dirty bit.  UM_WALK_FAULT stands for "start over". */
-static enum um_walk_result update_ad(const struct um_paging *p, struct um_walk *w,
-				     struct entry_ref *ref, bool write)
+static enum um_walk_result update_ad(const struct writer *by, const struct um_paging *p,
+				     struct um_walk *w, struct entry_ref *ref, bool write)
 {
 	bool host_ok = true;
 
@@ -218,7 +224,7 @@ static enum um_walk_result update_ad(const struct um_paging *p, struct um_walk *
 
 		if (level == w->leaf && write)
 			bits |= GPTE_DIRTY;
-		if (set_bits(p, &ref[level], &w->gpte[level], bits, w->table[level], &host_ok))
+		if (set_bits(by, p, &ref[level], &w->gpte[level], bits, w->table[level], &host_ok))
 			return UM_WALK_FAULT;
 		if (!host_ok)
 			return UM_WALK_HOST;
@@ -298,9 +304,11 @@ static enum um_walk_result walk_once(struct um_mem *mem, const struct um_paging 
 	return UM_WALK_OK;
 }
 
-enum um_walk_result um_walk(struct um_mem *mem, const struct um_paging *p, const struct um_cpu *cpu,
-			    struct um_fault *f, struct um_walk *w)
+enum um_walk_result um_walk(struct um_mem *mem, struct um_dirty_ring *ring,
+			    const struct um_paging *p, const struct um_cpu *cpu, struct um_fault *f,
+			    struct um_walk *w)
 {
+	const struct writer by = { .mem = mem, .ring = ring };
 	struct entry_ref ref[PT_MAX_LEVEL + 1];
 	bool write = f->locked_rmw || f->acc == UM_WRITE;
 
@@ -308,7 +316,7 @@ enum um_walk_result um_walk(struct um_mem *mem, const struct um_paging *p, const
 		enum um_walk_result r = walk_once(mem, p, cpu, f, w, ref);
 
 		if (r == UM_WALK_OK && !f->probe) {
-			r = update_ad(p, w, ref, write);
+			r = update_ad(&by, p, w, ref, write);
 			if (r == UM_WALK_FAULT)
 				continue;
 		}

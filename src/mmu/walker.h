@@ -92,10 +92,11 @@ enum um_walk_result {
 
 /*
  * Translate f->gva by the tables of @cpu, check permissions, set accessed and dirty bits (not for a
- * probe).  Paging is enabled.  Fills *@w, f->gpa, f->level, f->pte_access, f->table_gpa.  The caller is in a
+ * probe), for which a vCPU's dirty ring may be given.  Paging is enabled.  Fills *@w, f->gpa, f->level, f->pte_access, f->table_gpa.  The caller is in a
  * read-side section of @mem.
  */
-enum um_walk_result um_walk(struct um_mem *mem, const struct um_paging *p, const struct um_cpu *cpu,
-			    struct um_fault *f, struct um_walk *w);
+enum um_walk_result um_walk(struct um_mem *mem, struct um_dirty_ring *ring,
+			    const struct um_paging *p, const struct um_cpu *cpu, struct um_fault *f,
+			    struct um_walk *w);
 
 #endif

@@ -15,6 +15,7 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "base/memfd.h"
 #include "vcpu/vcpu.h"
 
 #define MAX_ZONES 1000 /* as many as devices fit on a bus of KVM's */
@@ -32,11 +33,9 @@ int um_coalesced_init(struct um_vm *vm)
 {
 	void *p;
 
-	vm->ring_fd = memfd_create("umbra-ring", MFD_CLOEXEC);
+	vm->ring_fd = um_memfd_create("umbra-ring", UM_PAGE_SIZE);
 	if (vm->ring_fd < 0)
-		return -errno;
-	if (ftruncate(vm->ring_fd, UM_PAGE_SIZE) < 0)
-		return -errno;
+		return vm->ring_fd;
 	p = mmap(NULL, UM_PAGE_SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, vm->ring_fd, 0);
 	if (p == MAP_FAILED)
 		return -errno;

@@ -421,7 +421,7 @@ static u8 exchange_preempted(struct um_vcpu *v, u8 val)
 		if (um_get32(p, &old)) {
 			while (um_cmpxchg32(p, &old, (old & ~0xffu) | val, &done) && !done)
 				;
-			um_mem_mark_dirty(slot, gpa >> UM_PAGE_SHIFT);
+			um_mem_mark_dirty(mem, slot, gpa >> UM_PAGE_SHIFT, v->ring);
 		}
 	}
 	um_mem_read_unlock(mem, token);

@@ -51,7 +51,8 @@ static bool signal_pending(const struct um_vcpu *v)
 static bool wanted_back(const struct um_vcpu *v)
 {
 	return READ_ONCE(v->run->immediate_exit) ||
-	       atomic_load_explicit(v->wanted_back, memory_order_relaxed) || signal_pending(v);
+	       atomic_load_explicit(v->wanted_back, memory_order_relaxed) ||
+	       atomic_load_explicit(&v->interrupt_run, memory_order_relaxed) || signal_pending(v);
 }
 
 /* In the helper thread. */
@@ -94,8 +95,15 @@ int um_vcpu_set_signal_mask(struct um_vcpu *v, const sigset_t *mask)
 	return 0;
 }
 
+void um_vcpu_interrupt_run(struct um_vcpu *v)
+{
+	atomic_store(&v->interrupt_run, true);
+	um_vcpu_kick(v);
+}
+
 static int interrupted(struct um_vcpu *v)
 {
+	atomic_store(&v->interrupt_run, false);
 	v->run->exit_reason = KVM_EXIT_INTR;
 	um_count(v->counters, signal_exits);
 	return -EINTR;
@@ -310,6 +318,10 @@ static int loop(struct um_vcpu *v)
 			continue;
 		}
 		um_pv_update_steal(v, false);
+		if (unlikely(v->ring && um_dirty_ring_almost_full(v->ring))) {
+			v->run->exit_reason = KVM_EXIT_DIRTY_RING_FULL;
+			return 0;
+		}
 		r = um_vcpu_inject(v);
 		if (r <= 0)
 			return r;

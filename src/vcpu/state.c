@@ -6,12 +6,16 @@
 #include <string.h>
 
 #include "cpu/cpuid.h"
+#include "cpu/msr.h"
 #include "vcpu/vcpu.h"
 
 #define MCG_STATUS_MCIP BIT(2)
 #define MCI_STATUS_VAL	BIT(63)
 #define MCI_STATUS_OVER BIT(62)
 #define MCI_STATUS_UC	BIT(61)
+#define MCI_STATUS_PCC	BIT(57)
+#define MCI_STATUS_S	BIT(56)
+#define MCI_STATUS_AR	BIT(55)
 
 /* ---- general registers ---- */
 
@@ -463,6 +467,15 @@ int um_vcpu_set_mp_state(struct um_vcpu *v, const struct kvm_mp_state *s)
 
 /* ---- machine checks (SDM vol. 3 15.3.2.2: what may overwrite what) ---- */
 
+/*
+ * What the processor tells by a corrected machine-check interrupt, if at all: corrected errors, and uncorrected
+ * ones of which the OS need not do anything (UCNA, SDM vol. 3 15.6.3).
+ */
+static bool needs_no_action(const struct kvm_x86_mce *mce)
+{
+	return !mce->mcg_status && !(mce->status & (MCI_STATUS_PCC | MCI_STATUS_S | MCI_STATUS_AR));
+}
+
 int um_vcpu_set_mce(struct um_vcpu *v, const struct kvm_x86_mce *mce)
 {
 	struct um_msrs *m = &v->x.cpu.msr;
@@ -471,6 +484,16 @@ int um_vcpu_set_mce(struct um_vcpu *v, const struct kvm_x86_mce *mce)
 	if (mce->bank >= (m->mcg_cap & 0xff) || !(status & MCI_STATUS_VAL))
 		return -EINVAL;
 	bank = m->mc[mce->bank];
+	if (needs_no_action(mce)) {
+		bank[1] = status;
+		bank[2] = mce->addr;
+		bank[3] = mce->misc;
+		m->mcg_status = 0;
+		if (v->lapic && (m->mcg_cap & UM_MCG_CMCI_P) &&
+		    (m->mc_ctl2[mce->bank] & UM_MC_CTL2_CMCI_EN))
+			um_lapic_local_deliver(v->lapic, UM_LVT_CMCI);
+		return 0;
+	}
 	if (status & MCI_STATUS_UC) {
 		/* Disabled by the guest: lost. */
 		if (((m->mcg_cap & BIT(8)) && m->mcg_ctl != ~0ull) || bank[0] != ~0ull)

@@ -128,6 +128,21 @@ static void destroy(struct um_vcpu *v)
 	free(v);
 }
 
+static int add_dirty_ring(struct um_vcpu *v)
+{
+	void *ring = (char *)v->run + KVM_DIRTY_LOG_PAGE_OFFSET * UM_PAGE_SIZE;
+	u32 bytes = v->vm->ring_bytes;
+	int err;
+
+	if (!bytes)
+		return 0;
+	err = um_mem_add_ring(v->vm->mem, ring, bytes / sizeof(struct kvm_dirty_gfn), on_kick, v,
+			      &v->ring);
+	if (!err)
+		um_mmu_set_dirty_ring(v->mmu, v->ring);
+	return err;
+}
+
 static int init_parts(struct um_vcpu *v)
 {
 	struct um_vm *vm = v->vm;
@@ -159,10 +174,18 @@ static int init_parts(struct um_vcpu *v)
 	um_cpuid_init(&v->x.cpu);
 	um_tsc_init(v);
 	um_vcpu_reset(v, false);
-	return 0;
+	/* From here on it can be kicked: nothing may fail any more. */
+	return add_dirty_ring(v);
 }
 
-int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu **out)
+size_t um_vcpu_run_size(const struct um_vm *vm)
+{
+	u32 ring = READ_ONCE(vm->ring_bytes);
+
+	return ring ? KVM_DIRTY_LOG_PAGE_OFFSET * UM_PAGE_SIZE + ring : UM_RUN_PAGES * UM_PAGE_SIZE;
+}
+
+int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, size_t size, struct um_vcpu **out)
 {
 	struct um_vcpu *v;
 	unsigned n;
@@ -185,7 +208,7 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu
 	v->index = n;
 	if (!vm->max_vcpu_ids)
 		vm->max_vcpu_ids = UM_MAX_VCPU_IDS;
-	if (n >= UM_MAX_VCPUS || id >= vm->max_vcpu_ids)
+	if (n >= UM_MAX_VCPUS || id >= vm->max_vcpu_ids || size != um_vcpu_run_size(vm))
 		err = -EINVAL;
 	else if (um_vm_find_vcpu(vm, id))
 		err = -EEXIST;
@@ -212,10 +235,11 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu
 
 void um_vcpu_destroy(struct um_vcpu *v)
 {
+	size_t size = um_vcpu_run_size(v->vm);
 	struct kvm_run *run = v->run;
 
 	destroy(v);
-	munmap(run, UM_RUN_PAGES * UM_PAGE_SIZE);
+	munmap(run, size);
 }
 
 void um_vcpu_reset(struct um_vcpu *v, bool init)
@@ -268,4 +292,6 @@ void um_vcpu_state_changed(struct um_vcpu *v)
 	um_mmu_reset_context(v->mmu);
 	um_mmu_flush_all(v->mmu);
 	um_mmu_rights_changed(v->mmu);
+	/* An event may be delivered before the engine runs. */
+	um_exec_sync(&v->x);
 }

@@ -15,6 +15,7 @@
  *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
  *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
+ *   hv->lock (hyperv.h)
  *   the irqchip's locks (irqchip/irqchip.h)
  *   vm->clock_lock, vm->timers_lock, vm->coalesced_lock, vm->msr_filter_lock, that of the ioeventfds (leaves)
  * A vCPU never waits for another one while it is between um_mmu_enter() and um_mmu_leave().
@@ -61,6 +62,7 @@ struct um_vm {
 
 	struct um_mem *mem;
 	struct um_mmu_vm *mmu;
+	u32 ring_bytes; /* of each vCPU's dirty ring; 0: bitmaps.  Set once, before the first vCPU */
 	_Atomic(struct um_irqchip *) irqchip; /* NULL: the VMM's own; set once */
 	pthread_mutex_t timers_lock;	      /* leaf: poll_timers */
 	struct um_timers *poll_timers;	      /* see um_vcpu.poll_timer; made when first needed */
@@ -140,8 +142,9 @@ struct um_vcpu {
 	struct um_vm *vm;
 	struct um_mmu *mmu;
 	struct um_counters *counters;
-	struct um_lapic *lapic; /* NULL: no irqchip in the library */
-	struct kvm_run *run;	/* UM_RUN_PAGES, shared with the VMM */
+	struct um_lapic *lapic;	    /* NULL: no irqchip in the library */
+	struct kvm_run *run;	    /* um_vcpu_run_size() bytes, shared with the VMM */
+	struct um_dirty_ring *ring; /* NULL: the VM has bitmaps */
 	u32 id;
 	unsigned index; /* in vm->vcpu */
 
@@ -151,8 +154,9 @@ struct um_vcpu {
 	atomic_uint requests; /* UM_REQ_... */
 	atomic_uint nmi_queued;
 	atomic_uint sipi_vector;
-	atomic_bool waiting; /* asleep, or about to: see um_vcpu_kick() */
-	atomic_bool running; /* in KVM_RUN */
+	atomic_bool waiting;	   /* asleep, or about to: see um_vcpu_kick() */
+	atomic_bool running;	   /* in KVM_RUN */
+	atomic_bool interrupt_run; /* um_vcpu_interrupt_run() */
 
 	/* --- under lock --- */
 	const atomic_bool *wanted_back; /* the thread's: a signal handler wants KVM_RUN to return */
@@ -222,6 +226,12 @@ static inline struct um_irqchip *um_vm_irqchip(struct um_vm *vm)
 /* The vCPU with this id, or NULL. */
 struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
 
+/*
+ * KVM_CAP_DIRTY_LOG_RING: each vCPU to come has a ring of @bytes.  0; -EINVAL (not a power of two, too small,
+ * there are rings or vCPUs already), -E2BIG.
+ */
+int um_vm_enable_dirty_rings(struct um_vm *vm, u64 bytes);
+
 /* Every vCPU of @vm, in @v. */
 #define um_for_each_vcpu(vm, i, v) \
 	for ((i) = 0; (i) < atomic_load(&(vm)->nvcpus) && ((v) = (vm)->vcpu[i], true); (i)++)
@@ -229,17 +239,26 @@ struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id);
 /* ---- vCPUs: vcpu.c ---- */
 
 /*
- * KVM_CREATE_VCPU.  @run: UM_RUN_PAGES zeroed pages of a shared mapping, which the vCPU unmaps when it is
- * destroyed: with its VM, as in KVM.  Takes a reference to the VM for the caller, given back with
+ * What a vCPU shares with the VMM: UM_RUN_PAGES; and behind a gap its dirty ring, if the VM has rings, at page
+ * KVM_DIRTY_LOG_PAGE_OFFSET.
+ */
+size_t um_vcpu_run_size(const struct um_vm *vm);
+
+/*
+ * KVM_CREATE_VCPU.  @run: um_vcpu_run_size() zeroed bytes of a shared mapping, which the vCPU unmaps when
+ * it is destroyed: with its VM, as in KVM.  Takes a reference to the VM for the caller, given back with
  * um_vm_put().  0; -EINVAL (id too large, too many), -EEXIST, -ENOMEM; then @run is still the caller's.
  */
-int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, struct um_vcpu **vcpu);
+int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, size_t size,
+		   struct um_vcpu **vcpu);
 
 /* By the VM at its end: nobody uses it any more. */
 void um_vcpu_destroy(struct um_vcpu *v);
 
 /* Make the vCPU look at its requests soon, waking it if it sleeps.  Any thread; never blocks. */
 void um_vcpu_kick(struct um_vcpu *v);
+/* KVM_RUN, this one or else the next, returns with -EINTR.  Any thread. */
+void um_vcpu_interrupt_run(struct um_vcpu *v);
 void um_vcpu_request(struct um_vcpu *v, unsigned req); /* and kick */
 
 /* Power-up, or INIT. */
@@ -248,7 +267,7 @@ void um_vcpu_reset(struct um_vcpu *v, bool init);
 /* Forget an instruction that was waiting for its I/O: the guest is somewhere else now. */
 void um_vcpu_cancel_io(struct um_vcpu *v);
 
-/* Control registers, EFER or CPUID were changed from outside: the MMU starts anew. */
+/* Control registers, EFER or CPUID were changed from outside: MMU and engine start anew. */
 void um_vcpu_state_changed(struct um_vcpu *v);
 
 /* ---- running: run.c ---- */

@@ -136,6 +136,26 @@ int um_vm_create_irqchip(struct um_vm *vm, bool split, u32 nr_reserved_pins)
 	return err;
 }
 
+int um_vm_enable_dirty_rings(struct um_vm *vm, u64 bytes)
+{
+	int err = 0;
+
+	if (!bytes || (bytes & (bytes - 1)) || bytes < UM_PAGE_SIZE ||
+	    bytes <= UM_RING_RESERVED * sizeof(struct kvm_dirty_gfn))
+		return -EINVAL;
+	if (bytes > UM_RING_MAX_ENTRIES * sizeof(struct kvm_dirty_gfn))
+		return -E2BIG;
+	pthread_mutex_lock(&vm->lock);
+	if (vm->ring_bytes || atomic_load(&vm->nvcpus))
+		err = -EINVAL;
+	else
+		WRITE_ONCE(vm->ring_bytes, (u32)bytes);
+	if (!err)
+		um_mem_enable_rings(vm->mem);
+	pthread_mutex_unlock(&vm->lock);
+	return err;
+}
+
 struct um_vcpu *um_vm_find_vcpu(struct um_vm *vm, u32 id)
 {
 	struct um_vcpu *v;

@@ -2,7 +2,7 @@
 /*
  * A boot sector that draws on the screen of a PC, for tests that look at the picture.
  *
- * It draws, says so on the first serial port with a letter, and goes on at the next key:
+ * It draws, says so on the first serial port with a letter on a line, and goes on at the next key:
  *
  *	a, b	text, 80 x 25: cell i is the character 0x20 + (7 i + step) % 95, light grey on black; step is 0, then 1
  *	c, d	mode 0x13, 320 x 200: the pixel (x, y) is of colour (x + y + step) & 0xff
@@ -58,10 +58,16 @@ main:
 	jmp	.
 
 fail:
-	mov	$0x3f8, %dx
 	mov	$'!', %al
-	out	%al, %dx
+	call	say
 	jmp	.
+
+say:
+	mov	$0x3f8, %dx
+	out	%al, %dx
+	mov	$'\n', %al
+	out	%al, %dx
+	ret
 
 text:
 	mov	$0xb800, %ax
@@ -107,16 +113,16 @@ frame:
 	dec	%ecx
 	jnz	1b
 done:					# tell, wait for a key, and count the step
-	mov	$0x3f8, %dx
 	mov	letter, %al
-	out	%al, %dx
+	call	say
 	incb	letter
 	incb	step
+	sti
 	xor	%ah, %ah
 	int	$0x16
 	ret
 
-flat:					# ES reaches all 4 GiB until it is loaded anew
+flat:					# ES begins at 0 and reaches all 4 GiB, until the BIOS uses it
 	cli
 	lgdt	gdt_pointer
 	mov	%cr0, %eax
@@ -126,7 +132,8 @@ flat:					# ES reaches all 4 GiB until it is loaded anew
 	mov	%bx, %es
 	and	$~1, %al
 	mov	%eax, %cr0
-	sti
+	xor	%bx, %bx
+	mov	%bx, %es
 	ret
 
 letter:	.byte	'a'

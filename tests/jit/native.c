@@ -234,17 +234,22 @@ static bool wait_done(struct native *n)
 {
 	struct timespec t;
 
-	clock_gettime(CLOCK_REALTIME, &t);
-	t.tv_sec += WAIT_S;
-	while (sem_timedwait(&n->s->done, &t) < 0) {
-		if (errno == EINTR && !waitpid(n->pid, NULL, WNOHANG))
-			continue;
-		kill(n->pid, SIGKILL);
-		waitpid(n->pid, NULL, 0);
-		n->pid = 0;
-		return false;
+	for (unsigned tries = 0; tries < WAIT_S * 10; tries++) {
+		clock_gettime(CLOCK_REALTIME, &t);
+		t.tv_nsec += 100000000;
+		t.tv_sec += t.tv_nsec / 1000000000;
+		t.tv_nsec %= 1000000000;
+		if (!sem_timedwait(&n->s->done, &t))
+			return true;
+		if (waitpid(n->pid, NULL, WNOHANG) == n->pid) {
+			n->pid = 0;
+			return false;
+		}
 	}
-	return true;
+	kill(n->pid, SIGKILL);
+	waitpid(n->pid, NULL, 0);
+	n->pid = 0;
+	return false;
 }
 
 static bool spawn(struct native *n)

@@ -151,18 +151,16 @@ static void account_flags(struct gen *g, const ZydisDecodedInstruction *z)
 	g->undefined = (g->undefined & (u16)~written) | undefined;
 }
 
-/* May a fault of it leave something behind? */
+/* May a fault of it leave something behind, or be one of several? */
 static bool is_soft(const struct decoded *d)
 {
-	bool vector = false, x87 = false, store = false;
+	bool vector = false, x87 = false;
 
 	for (unsigned n = 0; n < d->z.operand_count; n++) {
 		const ZydisDecodedOperand *o = &d->ops[n];
 
 		if (o->type == ZYDIS_OPERAND_TYPE_MEMORY) {
-			store |= !!(o->actions & ZYDIS_OPERAND_ACTION_MASK_WRITE);
 			vector |= o->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
-			store |= o->mem.type == ZYDIS_MEMOP_TYPE_VSIB;
 			continue;
 		}
 		if (o->type != ZYDIS_OPERAND_TYPE_REGISTER)
@@ -181,7 +179,10 @@ static bool is_soft(const struct decoded *d)
 			break;
 		}
 	}
-	return x87 || d->z.meta.isa_set == ZYDIS_ISA_SET_X87 || (vector && store) ||
+	/* Its registers are written one by one. */
+	if (d->z.mnemonic == ZYDIS_MNEMONIC_POPA || d->z.mnemonic == ZYDIS_MNEMONIC_POPAD)
+		return true;
+	return x87 || d->z.meta.isa_set == ZYDIS_ISA_SET_X87 || vector ||
 	       d->z.meta.isa_ext == ZYDIS_ISA_EXT_X87 ||
 	       d->z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE ||
 	       d->z.meta.isa_set == ZYDIS_ISA_SET_FXSAVE64;
@@ -251,6 +252,7 @@ static void settle(struct gen *g)
 		PUT(g, 0x48, 0x39, 0xc0 | regs);
 	else
 		PUT(g, 0x39, 0xc0 | regs);
+	g->p->insn[g->p->ninsns - 1].keep = true;
 }
 
 /* MOV @r, @v: some encoding that leaves the flags alone. */
@@ -564,12 +566,21 @@ static bool class_allowed(const struct gen *g, const struct decoded *d)
 	case ZYDIS_MNEMONIC_POPF:
 	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_FXRSTOR: /* cuts pointers to the processor's address width */
+	case ZYDIS_MNEMONIC_FXRSTOR64:
+		if (g->p->native)
+			return false;
+		break;
 	case ZYDIS_MNEMONIC_UD0: /* how long they are, and whether they read memory, differs */
 	case ZYDIS_MNEMONIC_UD1:
 		return false;
 	default:
 		break;
 	}
+	/* Those that fault at once may have cut their registers to 32 bits already. */
+	if (g->p->native && d->z.meta.category == ZYDIS_CATEGORY_STRINGOP &&
+	    (d->z.attributes & ZYDIS_ATTRIB_HAS_ADDRESSSIZE))
+		return false;
 	for (unsigned n = 0; n < d->z.operand_count; n++) {
 		const ZydisDecodedOperand *o = &d->ops[n];
 

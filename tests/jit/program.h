@@ -50,6 +50,7 @@ struct program_insn {
 	u16 off; /* from PROGRAM_CODE */
 	u8 len;
 	bool soft; /* a fault of it may leave part of its effects on the real CPU */
+	bool keep; /* defines flags: not to be dropped */
 	u16 op;	   /* ZydisMnemonic */
 };
 

@@ -36,8 +36,8 @@ struct guest {
 	uint8_t *mem;
 };
 
-/* A VM with one vCPU in real mode, at @code. */
-static void guest_open(struct guest *g, const void *code, size_t size)
+/* A VM with one vCPU in real mode, at @code; with @chip, HLT waits in KVM_RUN. */
+static void guest_open_chip(struct guest *g, const void *code, size_t size, int chip)
 {
 	struct kvm_userspace_memory_region mem = { .memory_size = MEM_SIZE };
 	struct kvm_regs regs = { .rip = CODE, .rflags = 2, .rsp = 0x8000 };
@@ -53,6 +53,8 @@ static void guest_open(struct guest *g, const void *code, size_t size)
 	memcpy(g->mem + CODE, code, size);
 	mem.userspace_addr = (uintptr_t)g->mem;
 	assert_int_equal(ioctl(g->vm, KVM_SET_USER_MEMORY_REGION, &mem), 0);
+	if (chip)
+		assert_int_equal(ioctl(g->vm, KVM_CREATE_IRQCHIP, 0), 0);
 	g->vcpu = ioctl(g->vm, KVM_CREATE_VCPU, 0);
 	assert_true(g->vcpu >= 0);
 	g->run_size = (size_t)ioctl(g->kvm, KVM_GET_VCPU_MMAP_SIZE, 0);
@@ -63,6 +65,11 @@ static void guest_open(struct guest *g, const void *code, size_t size)
 	sregs.cs.selector = 0;
 	assert_int_equal(ioctl(g->vcpu, KVM_SET_SREGS, &sregs), 0);
 	assert_int_equal(ioctl(g->vcpu, KVM_SET_REGS, &regs), 0);
+}
+
+static inline void guest_open(struct guest *g, const void *code, size_t size)
+{
+	guest_open_chip(g, code, size, 0);
 }
 
 static void guest_close(struct guest *g)

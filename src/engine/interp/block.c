@@ -112,7 +112,17 @@ static void *alloc(struct um_exec *x, size_t size)
 	return p;
 }
 
-/* Make the block of @n instructions @insn with source @bytes and put it into the table. */
+/* Bytes of instruction @i, at its address, that what it was decoded to depends on: of @avail. */
+static unsigned depends_on(const struct um_insn *i, unsigned avail)
+{
+	/* Of what is not an instruction nobody says how many bytes make it so. */
+	return i->flags & UM_INSN_UD ? um_min(avail, 15u) : i->len;
+}
+
+/*
+ * Make the block of @n instructions @insn with source @bytes and put it into the table.  @len bytes are to be compared,
+ * @len1 of them in the first page.
+ */
 static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const struct um_insn *insn,
 			     unsigned n, const u8 *bytes, unsigned len, unsigned len1)
 {
@@ -142,7 +152,7 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 	memcpy(b->insn, insn, n * sizeof(*insn));
 	end = &b->insn[n];
 	*end = (struct um_insn){ .fn = op_close,
-				 .off = (u16)(insn[0].off + len),
+				 .off = (u16)(insn[n - 1].off + insn[n - 1].len),
 				 .mode = insn[0].mode };
 	b->next = x->interp->hash[slot];
 	x->interp->hash[slot] = b;
@@ -187,8 +197,11 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 		if (um_is_jcc(&insn[k]))
 			insn[k].imm2 = (u16)(n - 1 - k);
 	}
-	if (n)
+	if (n) {
+		pos -= insn[n - 1].len;
+		pos += depends_on(&insn[n - 1], avail - pos);
 		return make(x, hva, key, insn, n, bytes, pos, pos);
+	}
 
 	/* The first instruction goes on in the next page. */
 	if (mode != UM_MODE_64 && x->cpu.rip + avail > x->cpu.seg[UM_CS].limit) {
@@ -207,8 +220,9 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 		return NULL;
 	insn[0].fn = NULL;
 	insn[0].aux = NULL;
-	pos = um_decode(&insn[0], mode, bytes, 15, off);
+	um_decode(&insn[0], mode, bytes, 15, off);
 	um_interp_bind(x, &insn[0], bytes);
+	pos = depends_on(&insn[0], 15);
 	return make(x, hva, key, insn, 1, bytes, pos, um_min(pos, avail));
 }
 
@@ -261,7 +275,8 @@ struct um_block *um_block_enter(struct um_exec *x, unsigned key)
 		if (!b)
 			return NULL;
 	}
-	if (unlikely(x->mode != UM_MODE_64) && x->cpu.rip + b->len - 1 > x->cpu.seg[UM_CS].limit) {
+	if (unlikely(x->mode != UM_MODE_64) &&
+	    x->cpu.rip + um_block_code(b) - 1 > x->cpu.seg[UM_CS].limit) {
 		/* Only the instructions within the limit: one at a time. */
 		if (!(key & UM_BLOCK_SINGLE))
 			return um_block_enter(x, key | UM_BLOCK_SINGLE);

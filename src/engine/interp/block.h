@@ -37,7 +37,7 @@ struct um_block {
 	u8 key;	    /* enum um_mode, UM_BLOCK_SINGLE */
 	u8 ninsns;  /* without the closing one */
 	u16 nwords; /* 0: crosses a page */
-	u16 len;    /* bytes */
+	u16 len;    /* bytes: of the instructions, or more if the last is none */
 	u16 len1;   /* of them in the first page */
 	struct um_insn *insn;
 	/*
@@ -99,6 +99,12 @@ static inline bool um_block_verify(const struct um_block *b)
 	return likely(um_get64(mem, &w)) && likely(!((w ^ *copy) & b->last_mask));
 }
 
+/* Bytes of its instructions. */
+static inline unsigned um_block_code(const struct um_block *b)
+{
+	return (u16)(b->insn[b->ninsns].off - b->insn[0].off);
+}
+
 static inline bool um_block_is(const struct um_block *b, hva_t hva, unsigned key)
 {
 	return b && b->hva == hva && b->key == key;
@@ -138,7 +144,8 @@ static inline struct um_block *um_block_find(struct um_exec *x, unsigned key, st
 found:
 	if (unlikely(!b->nwords) || unlikely(!um_block_verify(b)))
 		return NULL;
-	if (key != UM_MODE_64 && unlikely(x->cpu.rip + b->len - 1 > x->cpu.seg[UM_CS].limit))
+	if (key != UM_MODE_64 &&
+	    unlikely(x->cpu.rip + um_block_code(b) - 1 > x->cpu.seg[UM_CS].limit))
 		return NULL;
 	x->code_page = hva & UM_PAGE_MASK;
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;

@@ -84,6 +84,20 @@ static bool x87_waits(ZydisMnemonic op)
 	}
 }
 
+/* SSE instructions that may have no SSE register as an operand. */
+static bool from_memory_to_gpr(ZydisMnemonic op)
+{
+	switch (op) {
+	case ZYDIS_MNEMONIC_CVTSS2SI:
+	case ZYDIS_MNEMONIC_CVTTSS2SI:
+	case ZYDIS_MNEMONIC_CVTSD2SI:
+	case ZYDIS_MNEMONIC_CVTTSD2SI:
+		return true;
+	default:
+		return false;
+	}
+}
+
 /* SDM vol. 2 2.4 (types 1 to 14), 2.8 (EVEX); vol. 3 13.1, 2.5 (EM, TS, MP). */
 static void state_needs(const ZydisDecodedInstruction *z, const struct use *u,
 			struct um_native_key *k)
@@ -147,7 +161,7 @@ static void state_needs(const ZydisDecodedInstruction *z, const struct use *u,
 		k->cr0_nm = CR0_TS;
 		k->xinuse = XCR0_X87;
 	}
-	if (u->vec) {
+	if (u->vec || from_memory_to_gpr(z->mnemonic)) {
 		k->cr0_ud = CR0_EM;
 		k->cr4_need = CR4_OSFXSR;
 		k->cr0_nm = CR0_TS;

@@ -90,6 +90,12 @@ struct um_native {
 
 /* ---- native_arena.c ---- */
 /*
+ * Have the arena made now, if it was not: a VMM may let its vCPU threads make no executable mappings later.  Without
+ * one, um_native_get() fails.
+ */
+void um_native_prepare(void);
+
+/*
  * The one @k, @code[0..len) there is, made if it is new.  NULL: out of memory.  Thread-safe.  Lives as long as
  * the process.
  */
@@ -102,6 +108,8 @@ bool um_native_is_stub(u64 pc);
 /* Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't be done. */
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			const u8 *bytes, struct um_native_key *k, u8 *buf);
+/* Of those x87 instructions that run in stubs: does it leave FIP, FDP and FOP alone? */
+bool um_native_x87_is_control(ZydisMnemonic op);
 /* Does the result depend on MXCSR, or does the instruction set its flags? */
 bool um_native_uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops);
 

@@ -10,6 +10,7 @@
  *
  * A stub that faults continues at the address that it has in r11: its own exit, with the fault in rax.
  */
+#include "base/memfd.h"
 #include "engine/interp/native.h"
 
 #include <errno.h>
@@ -73,15 +74,14 @@ static void *map_anonymous(size_t size)
 /* Under the lock, once. */
 static bool arena_init(void)
 {
-	int fd = memfd_create("umbra-code", MFD_CLOEXEC);
+	int fd = um_memfd_create("umbra-code", ARENA_CODE);
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-	if (fd >= 0 && ftruncate(fd, ARENA_CODE) == 0) {
+	if (fd >= 0) {
 		rw = mmap(NULL, ARENA_CODE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		rx = mmap(NULL, ARENA_CODE, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	if (fd >= 0)
 		close(fd);
+	}
 	arena.stubs = map_anonymous(ARENA_STUBS * sizeof(*arena.stubs));
 	arena.buckets = map_anonymous(ARENA_BUCKETS * sizeof(*arena.buckets));
 	if (rw == MAP_FAILED || rx == MAP_FAILED || !arena.stubs || !arena.buckets ||
@@ -100,6 +100,14 @@ static u32 hash(const void *p, size_t n, u32 h)
 	for (const u8 *b = p; n; n--)
 		h = (h ^ *b++) * 16777619u; /* FNV-1a */
 	return h;
+}
+
+void um_native_prepare(void)
+{
+	pthread_mutex_lock(&arena.lock);
+	if (!arena.rx && !arena.failed)
+		arena_init();
+	pthread_mutex_unlock(&arena.lock);
 }
 
 struct um_native *um_native_get(const struct um_native_key *k, const u8 *code, unsigned len)

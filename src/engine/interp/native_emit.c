@@ -330,12 +330,14 @@ static unsigned collect(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 	return count;
 }
 
-/* x87 instructions that leave FIP, FDP and FOP alone, as far as they run in stubs. */
-static bool is_control(ZydisMnemonic op)
+bool um_native_x87_is_control(ZydisMnemonic op)
 {
 	return op == ZYDIS_MNEMONIC_FNINIT || op == ZYDIS_MNEMONIC_FNCLEX ||
 	       op == ZYDIS_MNEMONIC_FLDCW || op == ZYDIS_MNEMONIC_FNSTCW ||
-	       op == ZYDIS_MNEMONIC_FNSTSW;
+	       op == ZYDIS_MNEMONIC_FNSTSW ||
+	       /* What is left of the 8087's and 287's: no operation at all. */
+	       op == ZYDIS_MNEMONIC_FENI8087_NOP || op == ZYDIS_MNEMONIC_FDISI8087_NOP ||
+	       op == ZYDIS_MNEMONIC_FSETPM287_NOP;
 }
 
 /* A register that is several operands is loaded once, */
@@ -392,7 +394,7 @@ unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOper
 
 	fop = e.n;
 	put_instruction(&e, &c);
-	if (k->x87 == 1 && !is_control(z->mnemonic) && e.n >= fop + 2) {
+	if (k->x87 == 1 && !um_native_x87_is_control(z->mnemonic) && e.n >= fop + 2) {
 		k->pointers = true;
 		k->fop_host = (u16)((z->opcode & 7) << 8 | buf[e.n - 1]);
 		k->fop_guest = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);

@@ -22,6 +22,7 @@
 
 #include "engine/flags.h"
 #include "engine/interp/block.h"
+#include "engine/interp/native.h"
 #include "engine/jit/jit.h"
 
 /* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
@@ -312,6 +313,7 @@ int um_engine_init(struct um_exec *x)
 		return -ENOMEM;
 	}
 	memcpy(in->features, x->cpu.features, sizeof(in->features));
+	um_native_prepare();
 	x->interp = in;
 	if (x->engine == UM_ENGINE_INTERP)
 		return 0;

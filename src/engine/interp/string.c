@@ -74,7 +74,8 @@ UM_INLINE bool one(struct um_exec *x, const struct um_insn *i, enum string op)
 			return false;
 		break;
 	case CMPS:
-		if (!load(x, i, i->seg, UM_RSI, &a) || !load(x, i, UM_ES, UM_RDI, &b))
+		/* In the order of Intel's processors: it shows when both fault. */
+		if (!load(x, i, UM_ES, UM_RDI, &b) || !load(x, i, i->seg, UM_RSI, &a))
 			return false;
 		um_cc_sub(x, a, b, a - b, size);
 		break;
@@ -163,6 +164,8 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 	bool until_equal = i->flags & UM_INSN_REPNE;
 	/* One iteration: single-stepping; the answers of MMIO are for the present iteration. */
 	bool once = (x->special & UM_SPECIAL_STEP) || x->mmio.done;
+	/* Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for faults. */
+	const struct um_cc before = x->cc;
 	u64 since = 0;
 
 	if (!(i->flags & (UM_INSN_REP | UM_INSN_REPNE)))
@@ -180,8 +183,10 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 				n = many_stos(x, i, count);
 		}
 		if (!n) {
-			if (!one(x, i, op))
+			if (!one(x, i, op)) {
+				x->cc = before;
 				return um_stop(x, i);
+			}
 			n = 1;
 		}
 		um_set_reg(x, UM_RCX * 8, i->asz, count - n);
@@ -194,6 +199,7 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 			since = 0;
 	}
 	/* What comes in between two iterations finds RF set (SDM vol. 3 17.3.1.1). */
+	x->cc = before;
 	x->cpu.rip = um_rip(x, i);
 	x->cpu.rflags |= RFLAGS_RF;
 	um_sync_special(x);

@@ -15,6 +15,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/memfd.h"
 #include "engine/jit/regs.h"
 
 #define NR_CHUNKS (UM_ARENA_DEFAULT / UM_JIT_CHUNK)
@@ -166,15 +167,14 @@ static void make_routines(void)
 
 static bool map_arena(void)
 {
-	int fd = memfd_create("umbra-jit", MFD_CLOEXEC);
+	int fd = um_memfd_create("umbra-jit", UM_ARENA_DEFAULT);
 	void *rw = MAP_FAILED, *rx = MAP_FAILED;
 
-	if (fd >= 0 && ftruncate(fd, UM_ARENA_DEFAULT) == 0) {
+	if (fd >= 0) {
 		rw = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
 		rx = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-	}
-	if (fd >= 0)
 		close(fd);
+	}
 	if (rw == MAP_FAILED || rx == MAP_FAILED) {
 		if (rw != MAP_FAILED)
 			munmap(rw, UM_ARENA_DEFAULT);

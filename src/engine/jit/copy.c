@@ -346,15 +346,18 @@ static bool core(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *op
 
 /* SIMD and what else the native stubs run. */
 static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
-		   struct um_facts *f)
+		   const u8 *bytes, struct um_facts *f)
 {
 	struct um_native_key k = { 0 };
 
 	um_native_describe(z, ops, &k);
 	f->x87 = k.x87 == 1;
 	f->mmx = k.x87 == 2;
-	if (f->x87 || f->mmx)
-		return false;
+	if (f->x87 && um_native_x87_bind((u16)z->mnemonic))
+		return false; /* works on the state as a whole */
+	f->x87_pointers = f->x87 && !um_native_x87_is_control(z->mnemonic);
+	if (f->x87_pointers)
+		f->x87_fop = (u16)((z->opcode & 7) << 8 | bytes[z->raw.modrm.offset]);
 	if (k.xcr0_need & XCR0_AVX512)
 		f->vec = UM_VEC_CLASS_AVX512;
 	else if (k.xcr0_need & XCR0_AVX)
@@ -375,13 +378,20 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 	default:
 		f->mxcsr = k.mxcsr;
 	}
-	f->may_fault = f->mxcsr;
+	f->may_fault = f->mxcsr || k.x87;
 	switch (z->mnemonic) {
 	case M(VPTEST):
 	case M(VTESTPS):
 	case M(VTESTPD): /* the others are cleared, as by PTEST (SDM vol. 2): Zydis doesn't know */
 		f->flags_written = RFLAGS_STATUS;
 		break;
+	case M(VZEROALL):
+		f->xclear = XCR0_SSE;
+		/* fall through */
+	case M(VZEROUPPER):
+		f->xclear |= XCR0_AVX | XCR0_ZMM_HI256;
+		/* Only of registers 0..7 outside 64-bit mode. */
+		return z->machine_mode == ZYDIS_MACHINE_MODE_LONG_64;
 	default:
 		break;
 	}
@@ -413,7 +423,7 @@ bool um_jit_analyse_for(const struct um_host *host, enum um_mode mode, const u8 
 	    !um_encoding_of(&z, ops, bytes, &f->enc) || !operands(&z, ops, f))
 		return false;
 	flags(&z, f);
-	return kind == OTHER ? native(&z, ops, f) : core(&z, ops, kind, f);
+	return kind == OTHER ? native(&z, ops, bytes, f) : core(&z, ops, kind, f);
 }
 
 bool um_jit_analyse(enum um_mode mode, const u8 *bytes, unsigned len, struct um_facts *f)

@@ -49,11 +49,18 @@ struct um_facts {
 	 */
 	bool bit_string;
 	bool nothing; /* has no effect at all (NOP, prefetch, ENDBR): nothing to copy, nothing is accessed */
-	u8 vec;		/* enum um_vec_class */
-	bool x87, mmx;	/* x87 registers; as MMX registers */
+	u8 vec;	       /* enum um_vec_class */
+	bool x87, mmx; /* x87 registers; as MMX registers */
+	/*
+	 * It leaves its address in FIP, FOP and, with a memory operand, FDP: all x87 instructions but control ones.  The guest's
+	 * FOP; the copy's is um_jit_fop().
+	 */
+	bool x87_pointers;
+	u16 x87_fop;
 	bool mxcsr;	/* depends on MXCSR or sets its flags; loads or stores it */
 	bool may_fault; /* besides its memory operand: #DE; #XM; #GP of LDMXCSR */
 	u16 xinuse;	/* XCR0_... state components that it brings into use */
+	u16 xclear;	/* those that it makes initial: VZEROUPPER, VZEROALL */
 	u16 feature; /* enum um_feature that the guest must have, else it is another instruction or #UD; UM_F_MAX: none */
 
 	struct um_encoding enc; /* for um_jit_copy() */
@@ -71,6 +78,21 @@ bool um_jit_analyse(enum um_mode mode, const u8 *bytes, unsigned len, struct um_
 /* The same for another host (tests). */
 bool um_jit_analyse_for(const struct um_host *host, enum um_mode mode, const u8 *bytes,
 			unsigned len, struct um_facts *f);
+
+/*
+ * The same from memory, in some nanoseconds, if an instruction that differs in displacement and immediate only was asked for
+ * before.  @c starts as zeroes; one thread at a time.  @len is 1..15.
+ */
+#define UM_FACT_CACHE_BITS 12
+struct um_fact_cache {
+	struct um_fact_entry {
+		u64 key[2]; /* engine/jit/facts.c */
+		bool copyable;
+		struct um_facts facts;
+	} entry[1 << UM_FACT_CACHE_BITS];
+};
+bool um_jit_analyse_cached(struct um_fact_cache *c, enum um_mode mode, const u8 *bytes,
+			   unsigned len, struct um_facts *f);
 
 /* Where things are for the copy. */
 struct um_places {
@@ -101,5 +123,13 @@ unsigned um_jit_copy(const struct um_facts *f, const struct um_places *p, u8 *ou
  * @disp is that of the register's lowest byte; the access has the operand's width, to AH..BH at the byte above.
  */
 unsigned um_jit_copy_rm(const struct um_facts *f, const struct um_places *p, u8 *out);
+
+/* FOP as an x87 instruction that um_jit_copy() wrote leaves it. */
+static inline u16 um_jit_fop(const u8 *copy)
+{
+	unsigned rex = (copy[0] & 0xf0) == 0x40;
+
+	return (u16)((copy[rex] & 7) << 8 | copy[rex + 1]);
+}
 
 #endif

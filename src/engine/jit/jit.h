@@ -35,6 +35,7 @@
 #define UM_ENGINE_JIT_JIT_H
 
 #include "engine/interp/block.h"
+#include "engine/jit/copy.h"
 #include "engine/jit/emit.h"
 
 #define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
@@ -134,6 +135,7 @@ struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
 	struct um_jit_page *pages[1 << 12];
 	struct um_jump jump[1 << UM_JIT_JUMP_BITS];
+	struct um_fact_cache facts;
 
 	/* code: a chunk in use, and those before it */
 	u8 *rw, *rw_end; /* where the next block goes */

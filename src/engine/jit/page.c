@@ -74,19 +74,21 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 		p->patience = PATIENCE;
 		*head = p;
 	}
-	if (!p->guarded)
-		guard(x, p);
-	for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
-		if ((need & ~p->covered & BIT(n)) &&
-		    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
+	for (bool checked = false;; checked = true) {
+		if (!p->guarded)
+			guard(x, p);
+		for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
+			if ((need & ~p->covered & BIT(n)) &&
+			    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
+				return false;
+		}
+		p->covered |= need;
+		if (!memcmp(p->copy + off, b->bytes, b->len))
+			break;
+		/* The block is of the past, or the copy is: bring it up to date.  That may unguard the page. */
+		if (checked)
 			return false;
-	}
-	p->covered |= need;
-	/* The copy may be of before a store: bring it up to date.  Else the block is of the past already. */
-	if (memcmp(p->copy + off, b->bytes, b->len)) {
 		um_jit_page_check(x, p);
-		if (memcmp(p->copy + off, b->bytes, b->len))
-			return false;
 	}
 	b->page = p;
 	b->page_next = p->blocks;

@@ -69,8 +69,9 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 		*f = (struct um_facts){ .writes = (u16)BIT(i->reg[0] / 8) };
 		return UM_HOW_LEA;
 	}
-	if (!um_jit_analyse((enum um_mode)i->mode, bytes, i->len, f) || !has_feature(t, f) ||
-	    f->x87 || f->mmx || f->mem_masked || f->bit_string || f->vec) {
+	if (!um_jit_analyse_cached(&t->x->translator->facts, (enum um_mode)i->mode, bytes, i->len,
+				   f) ||
+	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked || f->bit_string || f->vec) {
 		*f = (struct um_facts){ .may_fault = true };
 		return UM_HOW_OUT;
 	}

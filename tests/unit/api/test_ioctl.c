@@ -282,7 +282,7 @@ static void test_capabilities(void **state)
 		{ KVM_CAP_MULTI_ADDRESS_SPACE, 2, 2 },
 		/* Not there. */
 		{ KVM_CAP_NESTED_STATE, 0, 0 },
-		{ KVM_CAP_HYPERV, 0, 0 },
+		{ KVM_CAP_HYPERV_ENLIGHTENED_VMCS, 0, 0 },
 		{ KVM_CAP_PPC_SMT, 0, 0 },
 		{ 0x7fffffff, 0, 0 },
 		{ -1, 0, 0 },

@@ -430,6 +430,42 @@ static void test_signal_stops_a_halted_vcpu(void **state)
 }
 
 /* KVM_SET_SIGNAL_MASK: the signal is blocked but in KVM_RUN, and still pending afterwards. */
+static void *interrupt_soon(void *vcpu)
+{
+	usleep(20000);
+	umbra_interrupt_vcpu(*(int *)vcpu);
+	return NULL;
+}
+
+/* Another thread stops it; or whoever comes before it runs. */
+static void test_interrupt_vcpu(void **state)
+{
+	static const uint8_t spin[] = { 0xeb, 0xfe }; /* jmp . */
+	static const uint8_t halt[] = { 0xf4 };
+	const enum guest_chip chips[] = { NO_CHIP, FULL_CHIP };
+	struct guest g;
+	pthread_t t;
+
+	for (unsigned i = 0; i < 2; i++) {
+		guest_start(&g, chips[i], i ? halt : spin, i ? sizeof(halt) : sizeof(spin));
+		assert_int_equal(pthread_create(&t, NULL, interrupt_soon, &g.vcpu), 0);
+		assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+		assert_int_equal(g.run->exit_reason, KVM_EXIT_INTR);
+		assert_int_equal(pthread_join(t, NULL), 0);
+		assert_int_equal(umbra_interrupt_vcpu(g.vcpu), 0);
+		assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+		guest_stop(&g);
+	}
+	guest_start(&g, NO_CHIP, halt, sizeof(halt));
+	assert_int_equal(umbra_interrupt_vcpu(g.vcpu), 0);
+	assert_int_equal(umbra_interrupt_vcpu(g.vcpu), 0);
+	assert_errno(EINTR, io(g.vcpu, KVM_RUN, 0));
+	assert_exit(&g, KVM_EXIT_HLT);
+	assert_errno(EINVAL, umbra_interrupt_vcpu(g.vm));
+	assert_errno(EBADF, umbra_interrupt_vcpu(-1));
+	guest_stop(&g);
+}
+
 static void test_signal_mask(void **state)
 {
 	struct {
@@ -733,6 +769,7 @@ int main(void)
 		cmocka_unit_test(test_sync_regs),
 		cmocka_unit_test(test_signal_stops_a_loop),
 		cmocka_unit_test(test_signal_stops_a_halted_vcpu),
+		cmocka_unit_test(test_interrupt_vcpu),
 		cmocka_unit_test(test_signal_mask),
 		cmocka_unit_test(test_halt_woken_by_irq),
 		cmocka_unit_test(test_irq_during_many_accesses),

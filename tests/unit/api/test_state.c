@@ -453,10 +453,65 @@ static void test_machine_check(void **state)
 	assert_int_equal(io(g.vcpu, KVM_GET_MSRS, &m), 2);
 	assert_int_equal(m.e[0].data, mce.status);
 	assert_int_equal(m.e[1].data, 0x1000);
-	/* An uncorrected one, with CR4.MCE clear: shutdown. */
+	/* An uncorrected one that needs no action is told like a corrected one. */
 	mce.status |= 1ull << 61;
+	mce.addr = 0x2000;
+	assert_int_equal(io(g.vcpu, KVM_X86_SET_MCE, &mce), 0);
+	assert_int_equal(io(g.vcpu, KVM_GET_MSRS, &m), 2);
+	assert_int_equal(m.e[1].data, 0x2000);
+	/* Any other one, with CR4.MCE clear: shutdown. */
+	mce.mcg_status = 1 << 2;
 	assert_int_equal(io(g.vcpu, KVM_X86_SET_MCE, &mce), 0);
 	assert_exit(&g, KVM_EXIT_SHUTDOWN);
+	guest_stop(&g);
+}
+
+/*
+ * An event is the first thing that happens after the VMM has changed the mode: it is delivered by the new one, here
+ * with 57 bits of linear address, that descriptor tables are in.
+ */
+static void test_event_in_new_mode(void **state)
+{
+	static const uint8_t code[] = { 0xf4 }; /* hlt */
+	const uint64_t high = 1ull << 55;
+	struct kvm_vcpu_events e;
+	struct kvm_sregs s;
+	struct kvm_regs r = { .rip = GUEST_CODE, .rflags = 2, .rsp = 0x8000 };
+	struct guest g;
+
+	guest_start(&g, NO_CHIP, code, sizeof(code));
+	/* Root, its two tables' one, one of 1 GiB pages; a gate for #UD; a code segment. */
+	*(uint64_t *)(g.mem + 0x2000) = *(uint64_t *)(g.mem + 0x2000 + 128 * 8) = 0x3003;
+	*(uint64_t *)(g.mem + 0x3000) = 0x4003;
+	*(uint64_t *)(g.mem + 0x4000) = 0x83;
+	*(uint64_t *)(g.mem + 0x5000 + 6 * 16) = 0x00008e0000080000 | 0x6000;
+	*(uint64_t *)(g.mem + 0x7008) = 0x00209b0000000000;
+	g.mem[0x6000] = 0xf4;
+	assert_int_equal(io(g.vcpu, KVM_GET_SREGS, &s), 0);
+	s.cr0 = 0x80000011;
+	s.cr3 = 0x3000;
+	s.cr4 = 1 << 5; /* PAE */
+	s.efer = 0x500;
+	s.cs = (struct kvm_segment){ .selector = 8, .present = 1, .s = 1, .type = 11, .l = 1 };
+	s.ss = (struct kvm_segment){ .unusable = 1 };
+	assert_int_equal(io(g.vcpu, KVM_SET_SREGS, &s), 0);
+	assert_exit(&g, KVM_EXIT_HLT);
+
+	s.cr3 = 0x2000;
+	s.cr4 |= 1 << 12; /* LA57 */
+	s.idt.base = high + 0x5000;
+	s.idt.limit = 0xfff;
+	s.gdt.base = high + 0x7000;
+	s.gdt.limit = 15;
+	assert_int_equal(io(g.vcpu, KVM_SET_SREGS, &s), 0);
+	assert_int_equal(io(g.vcpu, KVM_SET_REGS, &r), 0);
+	assert_int_equal(io(g.vcpu, KVM_GET_VCPU_EVENTS, &e), 0);
+	e.exception.injected = 1;
+	e.exception.nr = 6;
+	assert_int_equal(io(g.vcpu, KVM_SET_VCPU_EVENTS, &e), 0);
+	assert_exit(&g, KVM_EXIT_HLT);
+	assert_int_equal(io(g.vcpu, KVM_GET_REGS, &r), 0);
+	assert_int_equal(r.rip, 0x6001);
 	guest_stop(&g);
 }
 
@@ -478,6 +533,7 @@ int main(void)
 		cmocka_unit_test(test_tsc),
 		cmocka_unit_test(test_translate),
 		cmocka_unit_test(test_machine_check),
+		cmocka_unit_test(test_event_in_new_mode),
 	};
 
 	guest_save_signals();

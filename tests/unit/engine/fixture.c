@@ -217,11 +217,12 @@ void machine_free(struct machine *m)
 void machine_code(struct machine *m, gva_t gva, const u8 *code, const u8 *end)
 {
 	memcpy(at(m, gva), code, (size_t)(end - code));
+	m->x.code_doubt = true;
 	m->x.cpu.rip = gva - m->x.cpu.seg[UM_CS].base;
 }
 
 enum um_exit_kind machine_run(struct machine *m)
 {
-	m->x.code_doubt = true; /* tests store code as other processors do */
+	m->x.code_doubt = true; /* tests change code as other processors do */
 	return um_engine_run(&m->x);
 }

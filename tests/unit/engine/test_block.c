@@ -123,6 +123,24 @@ static void test_verify_every_byte(void **state)
 	}
 }
 
+CODE64(no_insn, ".byte 0xf2, 0x4a, 0x0f, 0x16, 0x02");
+CODE64(with_its_prefixes, "mov eax, 7\n repne nop\n hlt");
+
+/* What is not an instruction may become one by a change of any of its bytes. */
+static void test_undefined_then_not(void **state)
+{
+	struct machine *m = *state;
+	const u8 *moved = with_its_prefixes + 5; /* the same first byte */
+
+	assert_int_equal(*moved, *no_insn);
+	load_code(m, no_insn);
+	expect_fault(m, UM_VEC_UD);
+	machine_code(m, CODE, moved, with_its_prefixes_end);
+	run_to_hlt(m);
+	load_code(m, no_insn);
+	expect_fault(m, UM_VEC_UD);
+}
+
 /* ---- across pages ---- */
 CODE64(mov_imm, "movabs rax, 0x1122334455667788\n hlt");
 
@@ -381,10 +399,19 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_self_modifying), T(test_foreign_write), T(test_verify_every_byte),
-		T(test_crossing),	T(test_fetch_faults),  T(test_faults),
-		T(test_code_limit),	T(test_kick),	       T(test_arena_full),
-		T(test_features),	T(test_fault_inside),  T(test_instruction_features),
+		T(test_self_modifying),
+		T(test_foreign_write),
+		T(test_verify_every_byte),
+		T(test_undefined_then_not),
+		T(test_crossing),
+		T(test_fetch_faults),
+		T(test_faults),
+		T(test_code_limit),
+		T(test_kick),
+		T(test_arena_full),
+		T(test_features),
+		T(test_fault_inside),
+		T(test_instruction_features),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

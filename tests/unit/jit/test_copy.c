@@ -8,6 +8,8 @@
 #include <stdio.h>
 #include <cmocka.h>
 
+#include <stdlib.h>
+
 #include "engine/jit/copy.h"
 #include "gen.h"
 
@@ -28,6 +30,7 @@ struct run {
 	struct gen *g;
 	enum um_mode mode;
 	struct um_host host; /* some are masked */
+	struct um_fact_cache *cache;
 	unsigned copied, refused, in_memory, lost;
 	const u8 *bytes;
 	u8 out[UM_ENCODE_MAX];
@@ -255,6 +258,47 @@ static void one(void *arg, const u8 *bytes)
 	}
 	check_copy(r, &d, &f);
 	check_copy_rm(r, &d, &f);
+}
+
+/* What is remembered is what would be found: displacements and immediates vary. */
+static void cached(void *arg, const u8 *bytes)
+{
+	struct run *r = arg;
+	struct um_facts fresh, known;
+	struct decoded d;
+	bool ok;
+	u8 b[16];
+
+	memcpy(b, bytes, 15);
+	for (unsigned n = 0; n < 4; n++) {
+		if (!decode(r->mode, b, 15, &d))
+			return;
+		r->bytes = b;
+		r->len = d.z.length;
+		ok = um_jit_analyse(r->mode, b, r->len, &fresh);
+		CHECK(r, um_jit_analyse_cached(r->cache, r->mode, b, r->len, &known) == ok);
+		CHECK(r, !ok || !memcmp(&fresh, &known, sizeof(fresh)));
+		/* Other bytes where these two are.  (They are at the end, if the instruction has them.) */
+		for (unsigned k = d.z.raw.disp.size ? d.z.raw.disp.offset
+						    : r->len - d.z.raw.imm[0].size / 8;
+		     k < r->len; k++)
+			b[k] = (u8)gen_rnd(r->g);
+		r->copied += ok;
+	}
+}
+
+static void test_cached(void **state)
+{
+	static const enum um_mode modes[] = { UM_MODE_64, UM_MODE_32, UM_MODE_64 };
+	struct gen g = { .rng = 4711 };
+	struct run r = { .g = &g, .cache = calloc(1, sizeof(*r.cache)) };
+
+	for (unsigned n = 0; n < ARRAY_SIZE(modes); n++) {
+		r.mode = modes[n];
+		gen_all(&g, r.mode == UM_MODE_64, 1, cached, &r);
+	}
+	assert_true(r.copied > 100000);
+	free(r.cache);
 }
 
 static void all_encodings(enum um_mode mode)
@@ -517,6 +561,7 @@ int main(void)
 		cmocka_unit_test(test_forms),	cmocka_unit_test(test_memory_forms),
 		cmocka_unit_test(test_refused), cmocka_unit_test(test_nothing),
 		cmocka_unit_test(test_lacking), cmocka_unit_test(test_old_hosts),
+		cmocka_unit_test(test_cached),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -20,6 +20,7 @@
 #include "tests/oracle/host.h"
 
 #define MXCSR_AT 24 /* in an FXSAVE image */
+#define X87_AT	 32 /* in an FXSAVE image: ST0..7 */
 #define MIDDLE	 2048
 
 static u8 *page; /* between pages that can't be accessed */
@@ -120,13 +121,46 @@ static void random_state(struct gen *g, struct host_state *s)
 {
 	u16 fcw = 0x37f;
 
+	u16 fsw = (u16)(gen_rnd(g) & 0x7f00);
+
 	memset(s->fxsave, 0, sizeof(s->fxsave));
+	if (!gen_below(g, 4)) { /* unmasked exceptions; one may be pending */
+		fcw &= (u16)~gen_below(g, 64);
+		fsw |= (u16)gen_below(g, 64);
+		if (fsw & ~fcw & 0x3f)
+			fsw |= 0x8080; /* ES, B */
+	}
 	memcpy(s->fxsave, &fcw, 2);
+	memcpy(s->fxsave + 2, &fsw, 2);
+	s->fxsave[4] = (u8)(gen_below(g, 2) ? 0xff : gen_rnd(g));
+	for (unsigned r = 0; r < 8; r++) {
+		u16 exp = (u16)(gen_below(g, 4) ? 0x3ff0 + gen_below(g, 32) : gen_rnd(g));
+
+		fill(g, s->fxsave + X87_AT + r * 16, 8);
+		s->fxsave[X87_AT + r * 16 + 7] |= 0x80;
+		memcpy(s->fxsave + X87_AT + r * 16 + 8, &exp, 2);
+	}
 	set_mxcsr(s, some_mxcsr(g));
 	fill(g, s->zmm, sizeof(s->zmm));
 	fill(g, s->k, sizeof(s->k));
 	fill(g, s->gpr, sizeof(s->gpr));
 	s->flags = some_flags(g);
+}
+
+/* FCW, FSW, FTW and the registers; not the last instruction's addresses. */
+static bool same_x87(const struct host_state *a, const struct host_state *b)
+{
+	return !memcmp(a->fxsave, b->fxsave, 5) &&
+	       !memcmp(a->fxsave + X87_AT, b->fxsave + X87_AT, 128);
+}
+
+/* FOP: 0 if not noted, as on processors that do so for unmasked exceptions only. */
+static u16 fop(const struct host_state *s)
+{
+	u16 v;
+
+	memcpy(&v, s->fxsave + 6, 2);
+	return v;
 }
 
 static int run(const u8 *code, unsigned len, const struct host_state *in, struct host_state *out,
@@ -216,6 +250,7 @@ static void same_rest(const struct trial *t, const struct host_state *out, const
 	CHECK(t, !memcmp(out->zmm, t->out.zmm, sizeof(out->zmm)));
 	CHECK(t, !memcmp(out->k, t->out.k, sizeof(out->k)));
 	CHECK(t, mxcsr(out) == mxcsr(&t->out));
+	CHECK(t, same_x87(out, &t->out));
 	/* Undefined ones may differ: OF of rotates does from run to run on some processors. */
 	CHECK(t, !((out->flags ^ t->out.flags) & RFLAGS_STATUS & ~(u64)t->f.flags_undefined));
 	CHECK(t, !memcmp(mem, t->mem_out, UM_PAGE_SIZE));
@@ -239,6 +274,8 @@ static void check_copy(struct trial *t)
 	if (t->vector >= 0)
 		return;
 	same_rest(t, &out, mem);
+	CHECK(t, !fop(&t->out) == !fop(&out));
+	CHECK(t, !fop(&out) || fop(&out) == um_jit_fop(code));
 	for (unsigned n = 0; n < 16; n++) {
 		unsigned m = t->p.gpr[n];
 
@@ -313,6 +350,8 @@ static void check_written(const struct trial *t)
 	CHECK(t, !((a->flags ^ b->flags) & RFLAGS_STATUS & ~(u64)f->flags_written));
 	if (!f->mxcsr)
 		CHECK(t, mxcsr(a) == mxcsr(b));
+	CHECK(t, f->x87 || f->mmx || same_x87(a, b));
+	CHECK(t, !fop(b) || (f->x87_pointers && fop(b) == f->x87_fop));
 	if (!f->mem_write) {
 		CHECK(t, !memcmp(t->mem_in, t->mem_out, UM_PAGE_SIZE));
 	} else {
@@ -367,7 +406,8 @@ static void check_read(const struct trial *t)
 		CHECK(t, !((out.flags ^ t->out.flags) & flags));
 	CHECK(t, !memcmp(out.zmm, t->out.zmm, sizeof(out.zmm)));
 	CHECK(t, !memcmp(out.k, t->out.k, sizeof(out.k)));
-	if (f->mem_write && !f->mem_masked && !f->bit_string)
+	/* (An unmasked exception keeps an x87 instruction from storing.) */
+	if (f->mem_write && !f->mem_masked && !f->bit_string && !f->x87)
 		CHECK(t, !memcmp(mem + MIDDLE, t->mem_out + MIDDLE, f->mem_size));
 }
 

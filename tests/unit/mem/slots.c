@@ -64,7 +64,8 @@ static void errors(void **state)
 	assert_int_equal(set(f, 0, 100, RAM, f->ram, 0), -EINVAL);
 	assert_int_equal(set(f, 0, 0, RAM, f->ram + 1, 0), -EINVAL);
 	assert_int_equal(set(f, UM_NR_SLOTS, 0, RAM, f->ram, 0), -EINVAL);
-	assert_int_equal(set(f, (u32)UM_NR_AS << 16, 0, RAM, f->ram, 0), -EINVAL);	 /* address space */
+	assert_int_equal(set(f, (u32)UM_NR_AS << 16, 0, RAM, f->ram, 0),
+			 -EINVAL);					 /* address space */
 	assert_int_equal(set(f, 0, -4096ull, 8192, f->ram, 0), -EINVAL); /* wraps */
 	assert_int_equal(set(f, 0, 0, RAM, (void *)BIT(63), 0), -EINVAL);
 	assert_int_equal(set(f, 0, 0, 1ull << 45, (void *)4096, 0), -EINVAL); /* too many pages */

@@ -203,6 +203,7 @@ static void test_self_modifying(void **state)
 /* ---- state that forbids ---- */
 
 CODE64(insn_sse, "addps xmm0, xmm1\n hlt\n");
+CODE64(insn_cvt, "cvtss2si eax, [rip]\n hlt\n"); /* no operand is an SSE register */
 CODE64(insn_avx, "vaddps ymm0, ymm1, ymm2\n hlt\n");
 CODE64(insn_zmm, "vaddps zmm0, zmm1, zmm2\n hlt\n");
 CODE64(insn_mmx, "paddb mm0, mm1\n hlt\n");
@@ -221,6 +222,10 @@ static const struct rule {
 	{ R(insn_sse), CR0_EM | CR0_TS, 0, 0, UM_VEC_UD },
 	{ R(insn_sse), 0, CR4_OSFXSR, 0, UM_VEC_UD },
 	{ R(insn_sse), 0, CR4_OSXSAVE, 0, -1 },
+	{ R(insn_cvt), CR0_TS, 0, 0, UM_VEC_NM },
+	{ R(insn_cvt), CR0_EM, 0, 0, UM_VEC_UD },
+	{ R(insn_cvt), 0, CR4_OSFXSR, 0, UM_VEC_UD },
+	{ R(insn_cvt), 0, CR4_OSXSAVE, 0, -1 },
 	{ R(insn_avx), CR0_TS, 0, 0, UM_VEC_NM },
 	{ R(insn_avx), 0, CR4_OSXSAVE, 0, UM_VEC_UD },
 	{ R(insn_avx), 0, 0, XCR0_AVX, UM_VEC_UD },
