@@ -61,7 +61,8 @@ struct um_trans {
 	struct um_facts facts[UM_JIT_MAX_INSNS];
 	enum um_how how[UM_JIT_MAX_INSNS];
 	u16 live[UM_JIT_MAX_INSNS + 1]; /* status flags that matter before instruction n */
-	u8 vec;
+	u8 vec;				/* enum um_vec_class: what the block needs */
+	u8 *no_vec;			/* the jump that finds it missing */
 
 	struct um_flag_state flags;
 
