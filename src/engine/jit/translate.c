@@ -107,18 +107,6 @@ static bool classify(struct um_trans *t)
 
 /* ---- emit ---- */
 
-/* Does instruction @f need the flags that were before it? */
-static bool wants_flags(const struct um_trans *t, const struct um_facts *f)
-{
-	u16 after = t->live[t->k + 1];
-
-	if (f->flags_read)
-		return true;
-	if (!f->flags_written)
-		return false;
-	return f->flags_maybe ? after != 0 : (after & ~f->flags_written) != 0;
-}
-
 static void emit_out(struct um_trans *t)
 {
 	t->slow_flags[t->k] = t->flags;
@@ -154,11 +142,9 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
 		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
-		if (wants_flags(t, f))
-			um_flags_want(t);
+		um_flags_before(t, i, f);
 	} else {
-		if (wants_flags(t, f))
-			um_flags_want(t);
+		um_flags_before(t, i, f);
 		t->slow_flags[t->k] = t->flags;
 	}
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
