@@ -5,11 +5,15 @@
 #include <Zydis/Zydis.h>
 #include <asm/prctl.h>
 #include <cpuid.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/syscall.h>
+#include <unistd.h>
+
+#include "next.h"
 
 #define MAX_SITES  256
 #define TRAP_UD	   6
@@ -105,10 +109,7 @@ static void scan_function(const ZydisDecoder *dec, uint64_t start, uint64_t end)
 	}
 }
 
-/* Pointer encodings of .eh_frame_hdr and of FDEs, of which linkers for x86-64 write one each. */
-#define DATAREL_SDATA4 0x3b
-#define PCREL_SDATA4   0x1b
-#define UDATA4	       0x03
+#define PCREL_SDATA4 0x1b /* the pointers' encoding that compilers for x86-64 use */
 
 static int32_t get32(const uint8_t *p)
 {
@@ -118,38 +119,110 @@ static int32_t get32(const uint8_t *p)
 	return v;
 }
 
+static const uint8_t *skip_leb(const uint8_t *p)
+{
+	while (*p++ & 0x80)
+		;
+	return p;
+}
+
 /*
- * .eh_frame_hdr: version, three encodings, pointer to .eh_frame, number of entries, and sorted pairs of
- * (function, FDE), both relative to this section's start.  An FDE: length, distance of its CIE, function, size.
+ * A CIE: length, 0, version, augmentation, three numbers, and for "zR..." the augmentation's size and the encoding of
+ * pointers in its FDEs.
  */
-static void scan_functions(const Elf64_Phdr *frame, uint64_t bias, const struct text *texts,
+static bool cie_is_usual(const uint8_t *cie)
+{
+	const uint8_t *p = cie + 8, *aug = p + 1;
+
+	/* Others are functions with exception handlers: not where CPUID is. */
+	if (*p != 1 || aug[0] != 'z' || aug[1] != 'R')
+		return false;
+	p = aug + strlen((const char *)aug) + 1;
+	for (int i = 0; i < 4; i++)
+		p = skip_leb(p);
+	return *p == PCREL_SDATA4;
+}
+
+/* .eh_frame: CIEs and FDEs, each behind its length.  An FDE: length, distance of its CIE, function, size, ... */
+static void scan_functions(const uint8_t *rec, const uint8_t *end, const struct text *texts,
 			   unsigned n)
 {
-	const uint8_t *hdr = (const uint8_t *)(bias + frame->p_vaddr), *row;
 	ZydisDecoder dec;
-	uint32_t rows;
+	uint32_t len;
 
-	if (frame->p_memsz < 12 || hdr[0] != 1 || hdr[1] != PCREL_SDATA4 || hdr[2] != UDATA4 ||
-	    hdr[3] != DATAREL_SDATA4)
-		return;
-	rows = (uint32_t)get32(hdr + 8);
-	if (rows > (frame->p_memsz - 12) / 8)
-		return;
 	ZydisDecoderInit(&dec, ZYDIS_MACHINE_MODE_LONG_64, ZYDIS_STACK_WIDTH_64);
-	row = hdr + 12;
-	for (uint32_t i = 0; i < rows; i++, row += 8) {
-		struct text f = { .start = (uint64_t)hdr + (uint64_t)(int64_t)get32(row) };
-		const uint8_t *fde = hdr + get32(row + 4);
+	for (; end - rec >= 16; rec += 4 + len) {
+		struct text f;
 
-		/* If the pointer's format is PCREL_SDATA4, the size is the fourth word. */
-		if ((uint64_t)fde + 8 + (uint64_t)(int64_t)get32(fde + 8) != f.start)
+		len = (uint32_t)get32(rec);
+		if (len < 12 || len > (size_t)(end - rec) - 4)
+			return; /* the end, or more than 4 GiB of it */
+		if (!get32(rec + 4) || !cie_is_usual(rec + 4 - get32(rec + 4)))
 			continue;
-		f.end = f.start + (uint32_t)get32(fde + 12);
+		f.start = (uint64_t)rec + 8 + (uint64_t)(int64_t)get32(rec + 8);
+		f.end = f.start + (uint32_t)get32(rec + 12);
 		for (unsigned t = 0; t < n; t++) {
 			if (f.start >= texts[t].start && f.end <= texts[t].end && has_cpuid(&f))
 				scan_function(&dec, f.start, f.end);
 		}
 	}
+}
+
+/* Where .eh_frame is by the file's section header table: static executables have no program header for it. */
+static bool find_section(const char *path, uint64_t bias, struct text *at)
+{
+	int fd = um_next()->open(path, O_RDONLY | O_CLOEXEC);
+	Elf64_Shdr sh, names;
+	Elf64_Ehdr e;
+	char name[16];
+	bool found = false;
+
+	if (fd < 0)
+		return false;
+	if (pread(fd, &e, sizeof(e), 0) == sizeof(e) && e.e_shentsize == sizeof(sh) &&
+	    pread(fd, &names, sizeof(names), (off_t)(e.e_shoff + e.e_shstrndx * sizeof(sh))) ==
+		    sizeof(names)) {
+		for (unsigned i = 0; !found && i < e.e_shnum; i++) {
+			if (pread(fd, &sh, sizeof(sh), (off_t)(e.e_shoff + i * sizeof(sh))) !=
+				    sizeof(sh) ||
+			    !(sh.sh_flags & SHF_ALLOC) ||
+			    pread(fd, name, sizeof(name), (off_t)(names.sh_offset + sh.sh_name)) <
+				    10)
+				continue;
+			found = !memcmp(name, ".eh_frame", 10);
+			at->start = bias + sh.sh_addr;
+			at->end = at->start + sh.sh_size;
+		}
+	}
+	um_next()->close(fd);
+	return found;
+}
+
+/*
+ * ... and by the program header, which is that of .eh_frame_hdr: version, encodings of what follows, and first the
+ * pointer to .eh_frame, which lies in the same segment.
+ */
+static bool find_frames(const Elf64_Phdr *ph, size_t n, uint64_t bias, struct text *at)
+{
+	const uint8_t *hdr = NULL;
+
+	for (size_t i = 0; i < n; i++) {
+		if (ph[i].p_type == PT_GNU_EH_FRAME && ph[i].p_memsz >= 12)
+			hdr = (const uint8_t *)(bias + ph[i].p_vaddr);
+	}
+	if (!hdr || hdr[0] != 1 || hdr[1] != PCREL_SDATA4)
+		return false;
+	at->start = (uint64_t)hdr + 4 + (uint64_t)(int64_t)get32(hdr + 4);
+	for (size_t i = 0; i < n; i++) {
+		uint64_t start = bias + ph[i].p_vaddr;
+
+		if (ph[i].p_type == PT_LOAD && at->start >= start &&
+		    at->start < start + ph[i].p_filesz) {
+			at->end = start + ph[i].p_filesz;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* One byte of each changes. */
@@ -180,9 +253,9 @@ static enum um_cpuid_mode asked(void)
 	return s && !strcmp(s, "off") ? UM_CPUID_OFF : UM_CPUID_AUTO;
 }
 
-int um_cpuid_init(const Elf64_Phdr *ph, size_t n, uint64_t bias)
+int um_cpuid_init(const char *path, const Elf64_Phdr *ph, size_t n, uint64_t bias)
 {
-	const Elf64_Phdr *frame = NULL;
+	struct text frames;
 	enum um_cpuid_mode mode = asked();
 	struct text texts[16];
 	unsigned nr_texts = 0, a, b, c, d;
@@ -193,8 +266,6 @@ int um_cpuid_init(const Elf64_Phdr *ph, size_t n, uint64_t bias)
 	__cpuid(0, a, b, c, d);
 	is_amd = b == signature_AMD_ebx || b == 0x6f677948 /* "Hygo" */;
 	for (size_t i = 0; i < n; i++) {
-		if (ph[i].p_type == PT_GNU_EH_FRAME)
-			frame = &ph[i];
 		if (ph[i].p_type != PT_LOAD ||
 		    (ph[i].p_flags & (PF_R | PF_W | PF_X)) != (PF_R | PF_X) || nr_texts == 16)
 			continue;
@@ -206,9 +277,10 @@ int um_cpuid_init(const Elf64_Phdr *ph, size_t n, uint64_t bias)
 		return 0;
 	if (mode != UM_CPUID_PATCH && set_faulting(true) == 0)
 		return raised = SIGSEGV;
-	if (mode == UM_CPUID_FAULT || !frame)
+	if (mode == UM_CPUID_FAULT ||
+	    (!find_frames(ph, n, bias, &frames) && !find_section(path, bias, &frames)))
 		return 0;
-	scan_functions(frame, bias, texts, nr_texts);
+	scan_functions((const uint8_t *)frames.start, (const uint8_t *)frames.end, texts, nr_texts);
 	patch_sites();
 	return raised = nr_sites ? SIGILL : 0;
 }

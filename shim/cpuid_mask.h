@@ -21,10 +21,10 @@
 enum um_cpuid_mode { UM_CPUID_AUTO, UM_CPUID_FAULT, UM_CPUID_PATCH, UM_CPUID_OFF };
 
 /*
- * Arrange it for the program whose program headers are @ph, loaded at @bias.  Before it has more than one thread.
+ * Arrange it for the program of the file @path, whose program headers are @ph, loaded at @bias.  Before it has more than one thread.
  * Returns the signal that CPUID raises from now on, 0 if none: that signal has to come to um_cpuid_fixup().
  */
-int um_cpuid_init(const Elf64_Phdr *ph, size_t n, uint64_t bias);
+int um_cpuid_init(const char *path, const Elf64_Phdr *ph, size_t n, uint64_t bias);
 
 /* A signal raised by the CPU: was it by a CPUID of ours?  Then @uc is behind it, with what it says. */
 bool um_cpuid_fixup(int sig, ucontext_t *uc);

@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/sysmacros.h>
-#include <sys/xattr.h>
 #include <unistd.h>
 
 #include "cpuinfo.h"
@@ -583,34 +582,4 @@ UM_SHIM ssize_t readlinkat(int dirfd, const char *path, char *buf, size_t size)
 		return answer_link(name, buf, size);
 	return um_shim_is_kvm(dirfd, path) ? not_a_link()
 					   : um_next()->readlinkat(dirfd, path, buf, size);
-}
-
-/* ---- extended attributes: it has none (`ls -l` asks for access lists) ---- */
-
-static ssize_t no_attribute(void)
-{
-	errno = ENODATA;
-	return -1;
-}
-
-UM_SHIM ssize_t getxattr(const char *path, const char *name, void *value, size_t size)
-{
-	return um_shim_is_kvm(AT_FDCWD, path) ? no_attribute()
-					      : um_next()->getxattr(path, name, value, size);
-}
-
-UM_SHIM ssize_t lgetxattr(const char *path, const char *name, void *value, size_t size)
-{
-	return um_shim_is_kvm(AT_FDCWD, path) ? no_attribute()
-					      : um_next()->lgetxattr(path, name, value, size);
-}
-
-UM_SHIM ssize_t listxattr(const char *path, char *list, size_t size)
-{
-	return um_shim_is_kvm(AT_FDCWD, path) ? 0 : um_next()->listxattr(path, list, size);
-}
-
-UM_SHIM ssize_t llistxattr(const char *path, char *list, size_t size)
-{
-	return um_shim_is_kvm(AT_FDCWD, path) ? 0 : um_next()->llistxattr(path, list, size);
 }

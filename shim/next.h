@@ -41,10 +41,22 @@ struct statx;
 	X(char *, canonicalize_file_name, (const char *))                                        \
 	X(ssize_t, readlink, (const char *, char *, size_t))                                     \
 	X(ssize_t, readlinkat, (int, const char *, char *, size_t))                              \
+	/* attributes.c */                                                                       \
+	X(int, chown, (const char *, uid_t, gid_t))                                              \
+	X(int, lchown, (const char *, uid_t, gid_t))                                             \
+	X(int, fchownat, (int, const char *, uid_t, gid_t, int))                                 \
+	X(int, chmod, (const char *, mode_t))                                                    \
+	X(int, fchmodat, (int, const char *, mode_t, int))                                       \
+	X(int, mknod, (const char *, mode_t, dev_t))                                             \
+	X(int, mknodat, (int, const char *, mode_t, dev_t))                                      \
 	X(ssize_t, getxattr, (const char *, const char *, void *, size_t))                       \
 	X(ssize_t, lgetxattr, (const char *, const char *, void *, size_t))                      \
 	X(ssize_t, listxattr, (const char *, char *, size_t))                                    \
 	X(ssize_t, llistxattr, (const char *, char *, size_t))                                   \
+	X(int, setxattr, (const char *, const char *, const void *, size_t, int))                \
+	X(int, lsetxattr, (const char *, const char *, const void *, size_t, int))               \
+	X(int, removexattr, (const char *, const char *))                                        \
+	X(int, lremovexattr, (const char *, const char *))                                       \
 	/* descriptors.c */                                                                      \
 	X(int, ioctl, (int, unsigned long, ...))                                                 \
 	X(void *, mmap, (void *, size_t, int, int, int, off_t))                                  \

@@ -230,7 +230,8 @@ static int arrange_cpuid(struct dl_phdr_info *info, size_t size, void *arg)
 {
 	(void)size;
 	(void)arg;
-	cpuid_signal = um_cpuid_init(info->dlpi_phdr, info->dlpi_phnum, info->dlpi_addr);
+	cpuid_signal =
+		um_cpuid_init("/proc/self/exe", info->dlpi_phdr, info->dlpi_phnum, info->dlpi_addr);
 	return 1;
 }
 

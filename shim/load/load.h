@@ -170,8 +170,8 @@ long um_load_sigaction(int sig, uint64_t act, uint64_t old, size_t size);
 	(UM_LOAD_BIT(SIGSEGV) | UM_LOAD_BIT(SIGBUS) | UM_LOAD_BIT(SIGFPE) | UM_LOAD_BIT(SIGILL) | \
 	 UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSYS))
 #define UM_LOAD_ALL (~UM_LOAD_FAULTS)
-/* Signals that the program never gets blocked: without SIGSYS it could not call the kernel. */
-#define UM_LOAD_NEVER_MASKED (UM_LOAD_BIT(SIGSYS) | UM_LOAD_BIT(SIGTRAP) | UM_LOAD_BIT(SIGSEGV))
+/* What the program never gets blocked: without SIGSYS it could not call the kernel, and others are libumbra's. */
+#define UM_LOAD_NEVER_MASKED UM_LOAD_FAULTS
 
 /* ---- syscalls.c ---- */
 

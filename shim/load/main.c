@@ -172,6 +172,6 @@ int main(int argc, char **argv)
 			    "syscall user dispatch: Linux 5.11 or later (%s)",
 			    path, strerror(-err));
 	prctl(PR_SET_NAME, base_name(path));
-	um_cpuid_init((const Elf64_Phdr *)img.phdr, img.phnum, img.bias);
+	um_cpuid_init(full, (const Elf64_Phdr *)img.phdr, img.phnum, img.bias);
 	return run(t, &img, args, path);
 }

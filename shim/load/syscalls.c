@@ -29,6 +29,10 @@
 #include "seccomp.h"
 #include "shim.h"
 
+#ifndef SYS_fchmodat2 /* Linux 6.6 */
+#define SYS_fchmodat2 452
+#endif
+
 #define RED_ZONE   128
 #define DISPATCHED 0x7fffffffL
 #define MASK_SIZE  8
@@ -257,12 +261,40 @@ static long do_readlink(struct call *s, long dirfd, long name, long to, long siz
 	return copy_out(to, target, (size_t)n) ? -EFAULT : n;
 }
 
-/* Extended attributes: the device has none. */
-static long do_xattr(struct call *s, long answer)
+/* Its mode, owner and attributes: what the preload library's functions say, which look at the name only. */
+static long do_attribute(struct call *s)
 {
+	bool at = s->nr == SYS_fchownat || s->nr == SYS_fchmodat || s->nr == SYS_mknodat ||
+		  s->nr == SYS_fchmodat2;
+	long dirfd = at ? s->a : AT_FDCWD, name = at ? s->b : s->a;
 	char path[PATH_MAX];
 
-	return name_of(AT_FDCWD, s->a, path) == KVM ? answer : pass(s);
+	if (name_of(dirfd, name, path) != KVM)
+		return pass(s);
+	switch (s->nr) {
+	case SYS_chown:
+	case SYS_lchown:
+	case SYS_fchownat:
+		return outcome(fchownat((int)dirfd, path, (uid_t)-1, (gid_t)-1, 0));
+	case SYS_chmod:
+	case SYS_fchmodat:
+	case SYS_fchmodat2:
+		return outcome(fchmodat((int)dirfd, path, 0666, 0));
+	case SYS_mknod:
+	case SYS_mknodat:
+		return outcome(mknodat((int)dirfd, path, 0, 0));
+	case SYS_setxattr:
+	case SYS_lsetxattr:
+		return outcome(lsetxattr(path, "", "", 0, 0));
+	case SYS_getxattr:
+	case SYS_lgetxattr:
+		return outcome(lgetxattr(path, "", NULL, 0));
+	case SYS_removexattr:
+	case SYS_lremovexattr:
+		return outcome(lremovexattr(path, ""));
+	default:
+		return outcome(llistxattr(path, NULL, 0));
+	}
 }
 
 /* ---- descriptors ---- */
@@ -542,12 +574,23 @@ static long dispatch(struct call *s)
 		return do_readlink(s, AT_FDCWD, s->a, s->b, s->c);
 	case SYS_readlinkat:
 		return do_readlink(s, s->a, s->b, s->c, s->d);
+	case SYS_chown:
+	case SYS_lchown:
+	case SYS_fchownat:
+	case SYS_chmod:
+	case SYS_fchmodat:
+	case SYS_fchmodat2:
+	case SYS_mknod:
+	case SYS_mknodat:
+	case SYS_setxattr:
+	case SYS_lsetxattr:
 	case SYS_getxattr:
 	case SYS_lgetxattr:
-		return do_xattr(s, -ENODATA);
 	case SYS_listxattr:
 	case SYS_llistxattr:
-		return do_xattr(s, 0);
+	case SYS_removexattr:
+	case SYS_lremovexattr:
+		return do_attribute(s);
 	case SYS_ioctl:
 		return do_ioctl(s);
 	case SYS_mmap:

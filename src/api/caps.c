@@ -62,7 +62,6 @@ static long xsave_size(void)
 	X(KVM_CAP_DIRTY_LOG_RING_ACQ_REL, RING_BYTES)         \
 	X(KVM_CAP_SYNC_MMU, 1)                                \
 	X(KVM_CAP_MMU_SHADOW_CACHE_CONTROL, 1)                \
-	X(KVM_CAP_SMALLER_MAXPHYADDR, 1)                      \
 	/* vCPUs */                                           \
 	X(KVM_CAP_NR_VCPUS, online_cpus())                    \
 	X(KVM_CAP_MAX_VCPUS, UM_MAX_VCPUS)                    \

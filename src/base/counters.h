@@ -26,6 +26,7 @@
 	X(jit_insns, "guest instructions translated")                                     \
 	X(jit_slow, "instructions that translated code left to the interpreter")          \
 	X(jit_dropped, "translated blocks dropped because code changed")                  \
+	X(lockstep_blocks, "blocks that two engines executed alike")                      \
 	X(jit_flushes, "times the code cache was full and started over")                  \
 	X(native_stubs, "native stubs generated")                                         \
 	X(exits, "returns of KVM_RUN to the VMM")                                         \

@@ -269,6 +269,8 @@ static bool mmio_span(struct um_exec *x, gpa_t gpa, u8 *buf, unsigned len, bool 
 static bool move(struct um_exec *x, const struct span *s, gva_t gva, u8 *buf, unsigned len,
 		 bool write)
 {
+	if (unlikely(x->recording) && (write || !s->p))
+		um_lockstep_store(x, s->p, len, s->tracked);
 	if (unlikely(!s->p))
 		return mmio_span(x, s->gpa, buf, len, write);
 	if (likely(!(write ? um_copy_to(s->p, buf, len) : um_copy_from(buf, s->p, len))))
@@ -406,6 +408,8 @@ bool um_lin_map(struct um_exec *x, gva_t gva, unsigned len, enum um_access acc, 
 	if (!span_of(x, explicit(x), gva, len, acc, &s))
 		return false;
 	*p = s.p;
+	if (unlikely(x->recording) && s.p && acc == UM_WRITE)
+		um_lockstep_store(x, s.p, len, s.tracked);
 	if (s.p && s.tracked) {
 		*tracked = true;
 		x->tracked_gva = gva;

@@ -70,7 +70,7 @@ void um_sync_priv(struct um_exec *x)
 	else
 		x->priv = (c->cr4 & CR4_SMAP) && ac ? UM_PRIV_KERNEL_AC : UM_PRIV_KERNEL;
 	x->align_check = c->cpl == 3 && ac && (c->cr0 & CR0_AM);
-	x->ctx_mask = x->align_check || guest_data_breakpoint(x) ? 0 : 0xffff;
+	x->ctx_mask = x->align_check || x->recording || guest_data_breakpoint(x) ? 0 : 0xffff;
 	um_interp_sync_ctx(x);
 }
 

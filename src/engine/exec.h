@@ -146,6 +146,14 @@ enum um_engine_kind {
 
 struct um_interp;
 struct um_jit;
+struct um_lockstep;
+
+/* The vCPUs of a VM take turns, in the order of asking: engine/jit/lockstep.c. */
+struct um_lockstep_queue {
+	pthread_mutex_t lock;
+	pthread_cond_t changed;
+	u64 next, serving;
+};
 
 /*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
@@ -241,6 +249,9 @@ struct um_exec {
 	struct um_interp *interp;
 	struct um_jit *translator; /* NULL: none */
 	u32 jit_key;
+	struct um_lockstep *lockstep;		  /* NULL but with UM_ENGINE_LOCKSTEP */
+	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
+	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
 };
 

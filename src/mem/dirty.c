@@ -20,7 +20,11 @@ void um_mem_mark_dirty(struct um_mem *m, struct um_slot *slot, gfn_t gfn,
 {
 	u64 page = gfn - slot->base, bit = BIT(page & 63), old;
 
-	if (!slot->dirty || (READ_ONCE(slot->dirty[page / 64]) & bit))
+	if (!slot->dirty)
+		return;
+	/* What was written is in memory before a bit that is set already is taken for a word about it. */
+	atomic_thread_fence(memory_order_seq_cst);
+	if (READ_ONCE(slot->dirty[page / 64]) & bit)
 		return;
 	old = __atomic_fetch_or(&slot->dirty[page / 64], bit, __ATOMIC_SEQ_CST);
 	if (!(old & bit) && atomic_load(&m->use_rings) && !um_rings_push(m, ring, slot, page))

@@ -16,8 +16,11 @@ class Gdb:
         self.socket.settimeout(timeout)
         self.socket.connect(str(path))
         self.rest = b''
-        self.ask('qSupported:xmlRegisters=i386')
-        self.ask('?')
+        self._send('qSupported:xmlRegisters=i386')
+        while not self._answer().startswith('PacketSize'):
+            pass        # that the machine stops is told first, unasked
+        if not self.ask('?').startswith('T'):
+            raise Failure('the machine does not stop for the debugger')
 
     def _byte(self):
         if not self.rest:

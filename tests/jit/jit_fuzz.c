@@ -8,7 +8,7 @@
  *
  * A difference is reported with the seed and the program, cut down to the instructions that it takes.
  *
- *	jit-fuzz [--seed N] [--seconds S | --programs N] [--blocks N] [--no-native] [--break MNEMONIC]
+ *	jit-fuzz [--seed N] [--seconds S | --programs N] [--blocks N] [--no-native] [--break MNEMONIC] [--lockstep]
  *	jit-fuzz --seed N --print
  *
  * --break runs an engine that leaves out all instructions of a name: so the test itself is tested.
@@ -614,7 +614,7 @@ int main(int argc, char **argv)
 	unsigned long programs = 0, max_blocks = 0;
 	u64 seed = 1;
 	struct fuzz f = { .broken = -1, .patience = TICKS };
-	bool native = true, print = false;
+	bool native = true, print = false, lockstep = false;
 
 	for (int a = 1; a < argc; a++) {
 		bool value = a + 1 < argc;
@@ -631,6 +631,8 @@ int main(int argc, char **argv)
 			f.broken = mnemonic(argv[++a]);
 		else if (!strcmp(argv[a], "--no-native"))
 			native = false;
+		else if (!strcmp(argv[a], "--lockstep"))
+			lockstep = true;
 		else if (!strcmp(argv[a], "--print"))
 			print = true;
 		else
@@ -644,7 +646,7 @@ int main(int argc, char **argv)
 	if (native && !f.native)
 		printf("no process for the real CPU: without it\n");
 	f.interp = new_machine(UM_ENGINE_INTERP);
-	f.jit = new_machine(UM_ENGINE_JIT);
+	f.jit = new_machine(lockstep ? UM_ENGINE_LOCKSTEP : UM_ENGINE_JIT);
 	if (print) {
 		static struct program p;
 

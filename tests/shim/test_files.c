@@ -43,6 +43,13 @@ static void test_name(void **state)
 	assert_int_equal(fstatat(dir, "null", &st, 0), 0);
 	assert_int_equal(st.st_rdev, makedev(1, 3));
 	close(dir);
+	/* Everybody may use it; that root says so is taken. */
+	assert_int_equal(chown("/dev/kvm", 0, 0), geteuid() ? -1 : 0);
+	assert_int_equal(chmod("/dev/../dev/kvm", 0600), geteuid() ? -1 : 0);
+	assert_int_equal(stat("/dev/kvm", &st), 0);
+	assert_int_equal(st.st_mode & 07777, 0666);
+	assert_int_equal(mknod("/dev/kvm", S_IFCHR | 0600, makedev(10, 232)), -1);
+	assert_int_equal(errno, EEXIST);
 	/* Others of this name are what they are. */
 	assert_int_equal(stat("/proc/kvm", &st), -1);
 	assert_int_equal(errno, ENOENT);

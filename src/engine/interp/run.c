@@ -218,6 +218,8 @@ static void loop(struct um_exec *x)
 			x->exit.kind = UM_EXIT_KICK;
 			return;
 		}
+		if (unlikely(x->lockstep) && !um_lockstep_turn(x))
+			return;
 		if (unlikely(x->special) && special(x)) {
 			prev = NULL;
 			continue;
@@ -225,6 +227,11 @@ static void loop(struct um_exec *x)
 		if (x->translator) {
 			struct um_jit_block *jb = um_jit_find(x);
 
+			if (jb && x->lockstep) {
+				um_lockstep_run(x, jb);
+				prev = NULL;
+				continue;
+			}
 			if (jb) {
 				um_jit_run(x, jb);
 				prev = NULL;
@@ -267,7 +274,10 @@ enum um_exit_kind um_engine_complete_io(struct um_exec *x)
 	x->exit.insn_len = 0;
 	um_exec_sync(x);
 	x->mmio.pos = 0;
-	step(x);
+	if (!x->lockstep || um_lockstep_enter(x))
+		step(x);
+	if (x->lockstep)
+		um_lockstep_leave(x);
 	if (x->exit.kind != UM_EXIT_MMIO)
 		x->mmio.done = 0;
 	x->mmio.pos = 0;
@@ -286,7 +296,10 @@ enum um_exit_kind um_engine_run(struct um_exec *x)
 	um_exec_sync(x);
 	if (x->translator)
 		um_jit_begin(x);
-	loop(x);
+	if (!x->lockstep || um_lockstep_enter(x))
+		loop(x);
+	if (x->lockstep)
+		um_lockstep_leave(x);
 	return leave(x);
 }
 
@@ -318,6 +331,8 @@ int um_engine_init(struct um_exec *x)
 	if (x->engine == UM_ENGINE_INTERP)
 		return 0;
 	err = um_jit_init(x);
+	if (!err && x->engine == UM_ENGINE_LOCKSTEP)
+		err = um_lockstep_init(x);
 	if (err)
 		um_engine_destroy(x);
 	return err;
@@ -325,6 +340,7 @@ int um_engine_init(struct um_exec *x)
 
 void um_engine_destroy(struct um_exec *x)
 {
+	um_lockstep_destroy(x);
 	um_jit_destroy(x);
 	if (!x->interp)
 		return;

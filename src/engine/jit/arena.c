@@ -208,6 +208,11 @@ static void make_routines(void)
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.leave = um_arena_rx_of(e.p);
 	emit_leave(&e);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.stop = um_arena_rx_of(e.p);
+	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
+	um_emit8(&e, 0xe9);
+	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
 }
 
 static bool map_arena(void)

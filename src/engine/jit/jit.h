@@ -68,6 +68,7 @@ enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
 	UM_JIT_EXIT_VEC,  /* the block needs the vector registers: load them, enter it again */
+	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone */
 };
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
 
@@ -180,6 +181,8 @@ struct um_arena_code {
 	u64 (*enter_flags)(struct um_exec *x, const void *code);
 	/* Where translated code goes to return rsi. */
 	const u8 *leave;
+	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
+	const u8 *stop;
 };
 const struct um_arena_code *um_arena_code(void);
 
@@ -214,9 +217,34 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b);
 struct um_jit_block *um_jit_find(struct um_exec *x);
 /* Run @b and what follows, until the interpreter or the vCPU layer must act. */
 void um_jit_run(struct um_exec *x, struct um_jit_block *b);
+/*
+ * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left to the interpreter.
+ */
+void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next);
 /* The key of the present state. */
 u32 um_jit_key(const struct um_exec *x);
 /* At the start of um_engine_run(). */
 void um_jit_begin(struct um_exec *x);
+
+/*
+ * ---- lockstep.c: the engine "lockstep" ----
+ *
+ * Each block is executed by the interpreter, taken back, and executed by its translation; what is different then stops the VM with
+ * UM_EXIT_INTERNAL and a report.
+ */
+int um_lockstep_init(struct um_exec *x);
+void um_lockstep_destroy(struct um_exec *x);
+/*
+ * Around everything that executes guest code: only one vCPU of a VM does at a time, so that none sees stores that are taken back.
+ * False: x->exit; the turn is taken all the same.
+ */
+bool um_lockstep_enter(struct um_exec *x);
+void um_lockstep_leave(struct um_exec *x);
+/* Let others, now and then.  False: x->exit. */
+bool um_lockstep_turn(struct um_exec *x);
+/* Before @len bytes at @p are stored to; @tracked: the MMU will be told of it; NULL: to a device. */
+void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked);
+/* Execute the block at cpu.rip, whose translation is @b. */
+void um_lockstep_run(struct um_exec *x, struct um_jit_block *b);
 
 #endif

@@ -180,6 +180,11 @@ static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 	return b;
 }
 
+static struct um_jump *jump_entry(struct um_jit *j, gva_t lin)
+{
+	return &j->jump[(u32)((u32)lin * UM_JUMP_HASH) >> (32 - UM_JIT_JUMP_BITS)];
+}
+
 struct um_jit_block *um_jit_find(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
@@ -200,7 +205,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 		return NULL;
 	sync_state(x);
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
-	e = &j->jump[(u32)((u32)lin * UM_JUMP_HASH) >> (32 - UM_JIT_JUMP_BITS)];
+	e = jump_entry(j, lin);
 	um_tlb_note_code(x->tlb, lin);
 	e->lin = lin;
 	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
@@ -267,14 +272,19 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	return again;
 }
 
+static u64 link_target(const struct um_exec *x, const struct um_jit_link *l)
+{
+	u64 rip = x->cpu.gpr[UM_REG_PAGE] + l->off;
+
+	return x->mode == UM_MODE_64 ? rip : (u32)rip;
+}
+
 /* Exit @l of a block: the block to go on in; NULL: none yet.  Sets cpu.rip. */
 static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 {
 	struct um_jit_block *to;
 
-	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + l->off;
-	if (x->mode != UM_MODE_64)
-		x->cpu.rip = (u32)x->cpu.rip;
+	x->cpu.rip = link_target(x, l);
 	if (l->off >= UM_PAGE_SIZE)
 		return um_jit_find(x);
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
@@ -345,12 +355,68 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
 			code = b->code;
 			break;
+		case UM_JIT_EXIT_STOP:
+			break;
 		}
 		sync_state(x);
 	}
 	x->exit.kind = UM_EXIT_KICK;
 out:
 	um_set_status(x, x->jit.flags);
+}
+
+/* A stamp of which there is one entry in the jump cache, that leads out of translated code. */
+#define STAMP_ALONE (~0ull)
+
+static void only_exit(struct um_exec *x, u64 next)
+{
+	struct um_jump *e = jump_entry(x->translator, next);
+
+	e->lin = next;
+	e->stamp = STAMP_ALONE;
+	e->code = (void *)um_arena_code()->stop;
+	x->jit.stamp = STAMP_ALONE;
+}
+
+void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
+{
+	const struct um_arena_code *a = um_arena_code();
+	const u8 *code = b->code;
+	bool flags = false;
+
+	x->jit.flags = um_status(x) | HOST_IF;
+	for (;;) {
+		u64 ret;
+		unsigned k;
+
+		sync_state(x);
+		only_exit(x, next);
+		want_vec(x, b);
+		ret = (flags ? a->enter_flags : a->enter)(x, code);
+		k = (ret >> 2) & 63;
+		flags = false;
+		switch ((enum um_jit_exit)(ret & 3)) {
+		case UM_JIT_EXIT_LINK:
+			x->cpu.rip = link_target(x, &b->link[k]);
+			um_set_status(x, x->jit.flags);
+			return;
+		case UM_JIT_EXIT_STOP:
+			/* (That the page is right is for the caller to see.) */
+			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] | (next & ~UM_PAGE_MASK);
+			um_set_status(x, x->jit.flags);
+			return;
+		case UM_JIT_EXIT_SLOW:
+			if (!execute_one(x, b, k))
+				return;
+			code = b->code + b->map[k + 1].start;
+			flags = b->map[k + 1].host_flags;
+			x->jit.flags = um_status(x) | HOST_IF;
+			break;
+		case UM_JIT_EXIT_VEC:
+			code = b->code;
+			break;
+		}
+	}
 }
 
 void um_jit_begin(struct um_exec *x)

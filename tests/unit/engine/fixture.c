@@ -20,7 +20,7 @@ static void fill(struct machine *m, gva_t gva, unsigned ctx, u8 *host, unsigned 
 	if (um_tlb_guarded(&m->tlb, (hva_t)host))
 		allowed &= ~(1u << UM_WRITE);
 	for (unsigned a = 0; a < 3; a++)
-		e->tag[a] = allowed & (1u << a) ? page | ctx : 0;
+		e->tag[a] = allowed & (1u << a) ? page | ctx : UM_TLB_EMPTY;
 	e->addend = (u64)host - page;
 }
 
@@ -120,7 +120,9 @@ int um_mmu_load_pdptrs(struct um_mmu *mmu, u64 cr3, u64 pdptr[4])
 
 void machine_flush(struct machine *m)
 {
-	memset(m->tlb.e, 0, sizeof(m->tlb.e));
+	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++)
+		for (unsigned a = 0; a < 3; a++)
+			m->tlb.e[n].tag[a] = UM_TLB_EMPTY;
 	m->tlb.seq++;
 	m->tlb.epoch++;
 }
@@ -202,6 +204,7 @@ struct machine *machine_new_engine(enum um_engine_kind engine)
 	m->x.cpu.gpr[UM_RSP] = STACK;
 	memset(m->x.cpu.features, 0xff, sizeof(m->x.cpu.features));
 	assert_int_equal(um_engine_init(&m->x), 0);
+	machine_flush(m);
 	machine_mode(m, UM_MODE_64);
 	return m;
 }
