@@ -190,6 +190,7 @@ static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, c
 	if (is_imul(i)) {
 		*regs = reg_bit(i, 1);
 		if (i->nops == 3) {
+			*regs |= reg_bit(i, 0); /* written again, with what it has */
 			um_emit_bytes(e, copy, len);
 			return i->reg[0] != i->reg[1];
 		}
