@@ -6,7 +6,8 @@
  *
  * In a supervised process the library's code is everything that the dynamic loader has loaded, since the program is not
  * part of that; under the preload library it is libumbra and the preload library, not the C library, which is the
- * program's too.  Returning from a signal and setting a signal mask pass from everywhere.
+ * program's too.  Returning from a signal and setting a signal mask pass from everywhere, in a
+ * supervised process also setting FS base.
  */
 #ifndef UM_SHIM_SECCOMP_H
 #define UM_SHIM_SECCOMP_H

@@ -59,7 +59,7 @@ static const char help[] =
 	"  --cpus N             virtual CPUs (1)\n"
 	"  --disk FILE[,ro]     virtio disk; may be repeated: vda, vdb ...\n"
 	"  --console KIND       where input goes: serial (ttyS0, default) or virtio (hvc0)\n"
-	"  --engine ENGINE      what runs guest code: interp, jit, auto (default)\n"
+	"  --engine ENGINE      what runs guest code: interp, jit, lockstep, auto (default)\n"
 	"  --accel ACCEL        soft: the engine; host: /dev/kvm; auto (default): host if it "
 	"works\n"
 	"  --trace LIST         trace events to standard error, see below\n"
@@ -209,7 +209,7 @@ bool options_check_trace(const char *list)
 static bool set_option(struct run_options *o, int c, char *arg)
 {
 	static const char *const accels[] = { "auto", "soft", "host", NULL };
-	static const char *const engines[] = { "interp", "jit", "auto", NULL };
+	static const char *const engines[] = { "interp", "jit", "lockstep", "auto", NULL };
 	static const char *const consoles[] = { "serial", "virtio", NULL };
 	int n;
 

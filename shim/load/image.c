@@ -294,14 +294,20 @@ void um_load_stack_fill(uint64_t *w, char **argv, char **envp, const struct um_l
 
 /* ---- the break ---- */
 
+static atomic_flag break_lock = ATOMIC_FLAG_INIT;
+
+void um_load_brk_child(void)
+{
+	atomic_flag_clear(&break_lock);
+}
+
 uint64_t um_load_brk(uint64_t want)
 {
-	static atomic_flag lock = ATOMIC_FLAG_INIT;
 	static uint64_t start, now; /* under the lock */
 	uint64_t r;
 	void *p;
 
-	while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
+	while (atomic_flag_test_and_set_explicit(&break_lock, memory_order_acquire))
 		;
 	if (!start) {
 		p = map(0, BREAK_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1,
@@ -322,6 +328,6 @@ uint64_t um_load_brk(uint64_t want)
 			now = want;
 	}
 	r = now;
-	atomic_flag_clear_explicit(&lock, memory_order_release);
+	atomic_flag_clear_explicit(&break_lock, memory_order_release);
 	return r;
 }

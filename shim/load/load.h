@@ -131,6 +131,8 @@ bool um_load_foreign(void);
 
 /* Make the copy of the stubs near [@start, @end), the program's image.  0 or -errno. */
 int um_load_near_init(uint64_t start, uint64_t end);
+/* In a child of fork(): its copy is its own. */
+void um_load_near_child(void);
 /* The address in the copy of a stub. */
 uint64_t um_load_near(const uint8_t *stub);
 void um_load_near_range(uint64_t *start, uint64_t *size);
@@ -159,10 +161,12 @@ void um_load_stack_fill(uint64_t *words, char **argv, char **envp, const struct 
 bool um_load_is_text(uint64_t start, uint64_t size);
 /* brk(2). */
 uint64_t um_load_brk(uint64_t want);
+void um_load_brk_child(void);
 
 /* ---- signal.c ---- */
 
 int um_load_signals_init(void);
+void um_load_signals_child(void);
 long um_load_sigaction(int sig, uint64_t act, uint64_t old, size_t size);
 /* Signal @n in a mask of the kernel; the signals that code of ours raises, and all others. */
 #define UM_LOAD_BIT(n) (1ull << ((n)-1))

@@ -76,6 +76,12 @@ static uint8_t *map_near(int fd, uint64_t start, uint64_t end)
 	return NULL;
 }
 
+static void register_membarrier(void)
+{
+	can_patch = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0,
+			    0) == 0;
+}
+
 int um_load_near_init(uint64_t start, uint64_t end)
 {
 	int fd = memfd_create("umbra-stubs", MFD_CLOEXEC), err = 0;
@@ -95,9 +101,33 @@ int um_load_near_init(uint64_t start, uint64_t end)
 		return err;
 	memcpy(writable, um_load_stubs, (size_t)(um_load_stubs_end - um_load_stubs));
 	um_load_mask_stub = um_load_near(um_load_stub_mask);
-	can_patch = syscall(SYS_membarrier, MEMBARRIER_CMD_REGISTER_PRIVATE_EXPEDITED_SYNC_CORE, 0,
-			    0) == 0;
+	register_membarrier();
 	return 0;
+}
+
+/* The area is shared with the parent, and both would write their trampolines to the same places: have a copy. */
+void um_load_near_child(void)
+{
+	int fd = memfd_create("umbra-stubs", MFD_CLOEXEC);
+	uint8_t *copy = MAP_FAILED;
+
+	atomic_flag_clear(&lock);
+	if (fd >= 0 && ftruncate(fd, SIZE) == 0)
+		copy = mmap(NULL, SIZE, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	can_patch = false;
+	if (copy != MAP_FAILED) {
+		memcpy(copy, writable, SIZE);
+		if (mmap(near, SIZE, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    near) {
+			munmap(writable, SIZE);
+			writable = copy;
+			register_membarrier();
+		} else {
+			munmap(copy, SIZE);
+		}
+	}
+	if (fd >= 0)
+		um_next()->close(fd);
 }
 
 uint64_t um_load_near(const uint8_t *stub)
@@ -189,7 +219,7 @@ void um_load_patch(uint64_t ip, long nr, bool pass)
 	unsigned n;
 
 	if (!can_patch || distance > (int64_t)REACH || distance < -(int64_t)REACH ||
-	    um_load_foreign())
+	    !is_site(site, (int)nr) || um_load_foreign())
 		return;
 	while (atomic_flag_test_and_set_explicit(&lock, memory_order_acquire))
 		;

@@ -100,6 +100,12 @@ int um_load_signals_init(void)
 	return (int)r;
 }
 
+/* In a child of fork(), where nobody holds it. */
+void um_load_signals_child(void)
+{
+	put_lock();
+}
+
 /* What libumbra and other libraries of ours get for sigaction(3). */
 UM_SHIM int sigaction(int sig, const struct sigaction *act, struct sigaction *old)
 {

@@ -367,6 +367,9 @@ static void begin_child(struct um_load_thread *t)
 	for (unsigned i = 0; i < PLACES; i++)
 		atomic_store(&used[i], places + i * PLACE == (uint8_t *)t);
 	t->main = true;
+	um_load_signals_child();
+	um_load_brk_child();
+	um_load_near_child();
 	um_load_arm(t);
 }
 

@@ -35,6 +35,8 @@ static int read_environment(struct um_vm_config *cfg)
 	cfg->engine = UM_ENGINE_INTERP;
 	if (engine && !strcmp(engine, "jit"))
 		cfg->engine = UM_ENGINE_JIT;
+	else if (engine && !strcmp(engine, "lockstep"))
+		cfg->engine = UM_ENGINE_LOCKSTEP;
 	else if (engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
 		return bad_value("UMBRA_ENGINE", engine);
 	if (trace && um_trace_parse(trace, &cfg->trace.mask, &bad))

@@ -159,7 +159,9 @@ static int init_parts(struct um_vcpu *v)
 	v->x.immediate_exit = &v->run->immediate_exit;
 	v->x.split_lock = &vm->split_lock;
 	v->x.engine = (u8)vm->cfg.engine;
-	v->x.jit_threshold = JIT_THRESHOLD;
+	/* In lockstep speed is no matter, and all that can be translated is to be compared. */
+	v->x.jit_threshold = v->x.engine == UM_ENGINE_LOCKSTEP ? 0 : JIT_THRESHOLD;
+	v->x.lockstep_queue = &vm->lockstep_queue;
 	err = um_engine_init(&v->x);
 	if (err)
 		return err;

@@ -13,6 +13,7 @@
  * Locks, outermost first:
  *   vm->lock     creation of vCPUs, irqchip and PIT; capabilities that are enabled
  *   vcpu->lock   all of a vCPU but the fields below "any thread"; held throughout KVM_RUN
+ *   a turn in vm->lockstep_queue, by engines (engine/jit/lockstep.c)
  *   vm->split_lock, by engines (engine/exec.h)
  *   the slots mutex (mem/), then the MMU's lock (mmu/)
  *   hv->lock (hyperv.h)
@@ -59,6 +60,7 @@ struct um_vm {
 	atomic_uint refs;
 	pthread_mutex_t lock;
 	pthread_mutex_t split_lock; /* struct um_exec.split_lock */
+	struct um_lockstep_queue lockstep_queue;
 
 	struct um_mem *mem;
 	struct um_mmu_vm *mmu;

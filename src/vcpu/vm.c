@@ -38,6 +38,8 @@ static void destroy(struct um_vm *vm)
 		close(vm->stat_fd);
 	pthread_mutex_destroy(&vm->lock);
 	pthread_mutex_destroy(&vm->split_lock);
+	pthread_mutex_destroy(&vm->lockstep_queue.lock);
+	pthread_cond_destroy(&vm->lockstep_queue.changed);
 	pthread_mutex_destroy(&vm->clock_lock);
 	pthread_mutex_destroy(&vm->pages_lock);
 	pthread_mutex_destroy(&vm->timers_lock);
@@ -58,6 +60,8 @@ int um_vm_create(const struct um_vm_config *cfg, struct um_vm **out)
 	atomic_init(&vm->refs, 1);
 	pthread_mutex_init(&vm->lock, NULL);
 	pthread_mutex_init(&vm->split_lock, NULL);
+	pthread_mutex_init(&vm->lockstep_queue.lock, NULL);
+	pthread_cond_init(&vm->lockstep_queue.changed, NULL);
 	pthread_mutex_init(&vm->clock_lock, NULL);
 	pthread_mutex_init(&vm->pages_lock, NULL);
 	pthread_mutex_init(&vm->timers_lock, NULL);

@@ -169,8 +169,10 @@ class Qemu:
         if umbra:
             self.argv = [str(WITHOUT_NODE), 'absent', str(umbra), 'exec', '--accel', 'soft', *exec_options, '--',
                          *self.argv]
-        self.process = subprocess.Popen(self.argv, stdin=subprocess.PIPE, stdout=subprocess.PIPE,
-                                        stderr=subprocess.STDOUT, env={**os.environ, **(env or {})})
+        # It does not outlive the test, however that ends.
+        self.process = subprocess.Popen(['setpriv', '--pdeathsig', 'KILL', *self.argv], stdin=subprocess.PIPE,
+                                        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+                                        env={**os.environ, **(env or {})})
         self.console = Console(self.process)
         self.monitor = None
 

@@ -56,12 +56,6 @@ struct trial {
 	enum outcome_status status;
 };
 
-static bool memory_fault(int vector)
-{
-	return vector == UM_VEC_PF || vector == UM_VEC_GP || vector == UM_VEC_SS ||
-	       vector == UM_VEC_AC;
-}
-
 static bool on_fault(void *arg, struct host_fault *f)
 {
 	struct trial *t = arg;
@@ -95,10 +89,8 @@ static bool on_fault(void *arg, struct host_fault *f)
 			e->error &= ~PFERR_PRESENT;
 	}
 	i = program_at(t->p, f->rip);
-	if (i && i->soft && memory_fault(f->vector)) {
-		o->cut = true;
-		return false;
-	}
+	if (i && i->soft && program_memory_fault((unsigned)f->vector))
+		return false; /* no more of it is comparable */
 	return program_resume(t->p, &t->run, (unsigned)f->vector, &f->rip, &f->flags,
 			      &f->gpr[UM_RSP]);
 }
@@ -108,7 +100,7 @@ static void run_one(const struct program *p, struct outcome *o, u8 *mem)
 	static struct host_state in, out;
 	struct trial t = { .p = p, .o = o };
 
-	o->cut = false;
+	o->native = true;
 	o->nevents = 0;
 	program_memory(p, mem);
 	(void)*(volatile u8 *)PAGE(PG_READONLY); /* present: what the error code says */

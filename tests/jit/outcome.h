@@ -25,7 +25,7 @@ enum outcome_status {
 
 struct outcome {
 	enum outcome_status status;
-	bool cut; /* the last event was one that leaves part of the instruction's effects: nothing else is comparable */
+	bool native;
 	unsigned nevents;
 	struct event ev[PROGRAM_EVENTS + 1];
 	struct um_fpu fpu;

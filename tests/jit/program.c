@@ -566,6 +566,9 @@ static bool class_allowed(const struct gen *g, const struct decoded *d)
 	case ZYDIS_MNEMONIC_POPF:
 	case ZYDIS_MNEMONIC_POPFD:
 	case ZYDIS_MNEMONIC_POPFQ:
+	case ZYDIS_MNEMONIC_MASKMOVQ: /* may fault for bytes that they don't store */
+	case ZYDIS_MNEMONIC_MASKMOVDQU:
+	case ZYDIS_MNEMONIC_VMASKMOVDQU:
 	case ZYDIS_MNEMONIC_FXRSTOR: /* cuts pointers to the processor's address width */
 	case ZYDIS_MNEMONIC_FXRSTOR64:
 		if (g->p->native)

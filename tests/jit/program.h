@@ -94,6 +94,12 @@ struct program_run {
 /* After an exception at *rip (of the instruction for faults, else the next).  False: the program has ended. */
 bool program_resume(const struct program *p, struct program_run *r, unsigned vector, u64 *rip,
 		    u64 *rflags, u64 *rsp);
+/* Is it an exception of a memory access? */
+static inline bool program_memory_fault(unsigned vector)
+{
+	return vector == UM_VEC_PF || vector == UM_VEC_GP || vector == UM_VEC_SS ||
+	       vector == UM_VEC_AC;
+}
 /* Flags that are undefined at @rip. */
 u64 program_undefined(const struct program *p, u64 rip);
 /* The instruction at @rip; NULL: none. */

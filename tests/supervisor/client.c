@@ -441,6 +441,13 @@ static void test_processes(void)
 		_exit(ok && guest_out(&guest) == 1 ? 6 : 1);
 	}
 	CHECK(wait_for(pid) == 6);
+	/* Both call the kernel from places that neither has called it from before. */
+	pid = fork();
+	CHECK(getppid() > 0);
+	if (!pid)
+		_exit(getsid(0) > 0 && sched_yield() == 0 ? 8 : 1);
+	CHECK(getpgid(0) > 0 && getuid() == geteuid());
+	CHECK(wait_for(pid) == 8);
 	pid = vfork();
 	if (!pid)
 		_exit(9);

@@ -120,7 +120,7 @@ void um_native_x87_put(struct um_exec *x)
 		if (s->fop == x->x87_fop[0])
 			s->fop = x->x87_fop[1];
 	}
-	if (s->fdp != fdp) /* a host address */
+	if (s->fdp != fdp && s->fdp) /* a host address; FNINIT makes it 0 */
 		s->fdp = x->x87_ea;
 }
 
