@@ -19,9 +19,11 @@
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
+#define KICKS 10
+
 static struct guest guest;
 static volatile sig_atomic_t calls;
-static volatile int outs;
+static volatile int outs, done;
 
 static struct sock_filter code[256];
 static unsigned length;
@@ -104,7 +106,7 @@ static void *vcpu_thread(void *by_prctl)
 	struct kvm_regs regs;
 
 	install_filter(by_prctl != NULL);
-	for (unsigned ticks = 0, next = 1; ticks < 20;) {
+	for (unsigned ticks = 0, next = 1; ticks < 20 || calls < KICKS;) {
 		int r = ioctl(guest.vcpu, KVM_RUN, 0);
 		unsigned value;
 
@@ -120,6 +122,7 @@ static void *vcpu_thread(void *by_prctl)
 		outs++;
 	}
 	CHECK(ioctl(guest.vcpu, KVM_GET_REGS, &regs) == 0);
+	done = 1;
 	return NULL;
 }
 
@@ -166,6 +169,8 @@ static void test(bool by_prctl)
 	pthread_t t;
 
 	outs = 0;
+	done = 0;
+	calls = 0;
 	length = 0;
 	guest_vm(&guest, true);
 	CHECK(ioctl(guest.vm, KVM_CREATE_PIT2, &pit) == 0);
@@ -180,16 +185,12 @@ static void test(bool by_prctl)
 	CHECK(pthread_create(&t, NULL, vcpu_thread, by_prctl ? &guest : NULL) == 0);
 	while (outs < 5)
 		sched_yield();
-	for (int i = 0; i < 20; i++) {
-		int before = calls;
-
-		if (pthread_kill(t, SIGUSR1) != 0)
-			break; /* through already */
-		for (int j = 0; j < 1000 && calls == before; j++)
-			usleep(100);
+	while (!done) {
+		pthread_kill(t, SIGUSR1);
+		usleep(300);
 	}
 	CHECK(pthread_join(t, NULL) == 0);
-	CHECK(calls > 0);
+	CHECK(calls >= KICKS);
 	guest_close(&guest);
 }
 

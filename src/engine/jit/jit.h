@@ -244,6 +244,8 @@ void um_lockstep_leave(struct um_exec *x);
 bool um_lockstep_turn(struct um_exec *x);
 /* Before @len bytes at @p are stored to; @tracked: the MMU will be told of it; NULL: to a device. */
 void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked);
+/* Does @i come out the same when it is executed again?  If not, um_jit_run_alone() stops before it, unless it is the first. */
+bool um_lockstep_repeatable(const struct um_insn *i);
 /* Execute the block at cpu.rip, whose translation is @b. */
 void um_lockstep_run(struct um_exec *x, struct um_jit_block *b);
 

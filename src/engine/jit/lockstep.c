@@ -7,7 +7,8 @@
  * leaves at its end, however that is linked.  Registers, exceptions and the bytes stored must be the same.
  *
  * Some blocks are the interpreter's only, because they can't be taken back or don't come out the same twice: system instructions, device
- * accesses, stores to page tables and to code, RDRAND, and more stores than are recorded.
+ * accesses, stores to page tables and to code, RDRAND, and more stores than are recorded.  Both executions stop before an instruction
+ * that is known for it.
  *
  * Between the two executions a device of the VMM may write to memory.  So a difference counts when it is there again, three
  * times.  Other vCPUs wait (um_lockstep_enter()).
@@ -120,6 +121,12 @@ bool um_lockstep_turn(struct um_exec *x)
 
 /* ---- there and back ---- */
 
+bool um_lockstep_repeatable(const struct um_insn *i)
+{
+	return !(i->flags & (UM_INSN_SYSTEM | UM_INSN_END)) && i->op != ZYDIS_MNEMONIC_RDRAND &&
+	       i->op != ZYDIS_MNEMONIC_RDSEED;
+}
+
 void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
 {
 	struct um_lockstep *l = x->lockstep;
@@ -176,12 +183,23 @@ static const struct um_insn *op_close(struct um_exec *x, const struct um_insn *i
 	return um_end(x, i);
 }
 
+/* Stop before this instruction. */
+static const struct um_insn *op_before(struct um_exec *x, const struct um_insn *i)
+{
+	x->cpu.rip = um_rip(x, i);
+	return NULL;
+}
+
 static void interpret(struct um_exec *x, const struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 	const struct um_insn *i = l->insn, *last = &b->insn[b->ninsns - 1];
 
 	memcpy(l->insn, b->insn, b->ninsns * sizeof(l->insn[0]));
+	for (unsigned n = 1; n < b->ninsns; n++) {
+		if (!um_lockstep_repeatable(&b->insn[n]))
+			l->insn[n].fn = op_before;
+	}
 	l->insn[b->ninsns] = (struct um_insn){ .fn = op_close,
 					       .off = (u16)(last->off + last->len),
 					       .mode = last->mode };
@@ -363,19 +381,6 @@ static void report(const struct um_exec *x, const struct um_jit_block *b)
 
 /* ---- a block ---- */
 
-/* Can it be executed twice, as far as its instructions tell? */
-static bool repeatable(const struct um_jit_block *b)
-{
-	for (unsigned n = 0; n < b->ninsns; n++) {
-		if (b->insn[n].flags & (UM_INSN_SYSTEM | UM_INSN_END))
-			return false;
-		if (b->insn[n].op == ZYDIS_MNEMONIC_RDRAND ||
-		    b->insn[n].op == ZYDIS_MNEMONIC_RDSEED)
-			return false;
-	}
-	return true;
-}
-
 /* Execute @b by the interpreter, recording.  True if it can be taken back: then it has been. */
 static bool there_and_back(struct um_exec *x, const struct um_jit_block *b)
 {
@@ -405,7 +410,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 
-	if (!repeatable(b)) {
+	if (!um_lockstep_repeatable(&b->insn[0])) {
 		interpret(x, b);
 		return;
 	}

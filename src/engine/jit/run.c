@@ -406,6 +406,11 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
+			if (k && !um_lockstep_repeatable(&b->insn[k])) {
+				x->cpu.rip = um_rip(x, &b->insn[k]);
+				um_set_status(x, x->jit.flags);
+				return;
+			}
 			if (!execute_one(x, b, k))
 				return;
 			code = b->code + b->map[k + 1].start;

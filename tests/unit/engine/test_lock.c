@@ -121,6 +121,8 @@ static void test_tracked(void **state)
 }
 
 static pthread_mutex_t split = PTHREAD_MUTEX_INITIALIZER;
+static struct um_lockstep_queue turns = { PTHREAD_MUTEX_INITIALIZER, PTHREAD_COND_INITIALIZER, 0,
+					  0 };
 
 static int setup(void **state)
 {
@@ -129,6 +131,7 @@ static int setup(void **state)
 	/* The second processor sees the first one's memory. */
 	mb->mem = ma->mem;
 	ma->x.split_lock = mb->x.split_lock = &split;
+	ma->x.lockstep_queue = mb->x.lockstep_queue = &turns;
 	return 0;
 }
 
