@@ -21,12 +21,19 @@ static void clear(struct um_tlb *t)
 			t->e[n].tag[i] = UM_TLB_EMPTY;
 }
 
+static void forget_code(struct um_tlb *t)
+{
+	t->code_seq++;
+	memset(t->code, 0, sizeof(t->code));
+}
+
 void um_tlb_new_context(struct um_tlb *t)
 {
 	if (t->next_ctx + UM_NR_PRIVS > UM_TLB_NR_CTX) {
 		clear(t);
 		t->next_ctx = CTX_STEP;
 		t->epoch++;
+		forget_code(t);
 	}
 	for (unsigned i = 0; i < UM_NR_PRIVS; i++)
 		t->ctx[i] = (u16)(t->next_ctx + i);
@@ -65,6 +72,12 @@ void um_tlb_flush_range(struct um_tlb *t, gva_t gva, u64 npages)
 		return;
 	}
 	t->seq++;
+	for (u64 i = 0; i < npages; i++) {
+		unsigned n = um_tlb_code_bit((vpn + i) << UM_PAGE_SHIFT);
+
+		if (t->code[n / 64] >> (n % 64) & 1)
+			forget_code(t);
+	}
 	for (unsigned ctx = 0; ctx < 1u << UM_TLB_SPREAD; ctx++) {
 		if (ctx % CTX_STEP >= UM_NR_PRIVS)
 			continue;

@@ -65,6 +65,7 @@ struct um_tlb_entry {
 };
 
 #define UM_TLB_GUARD_BITS (1u << 16)
+#define UM_TLB_CODE_BITS  (1u << 14)
 
 struct um_tlb {
 	/* Context numbers of the current root, by enum um_tlb_priv; never 0 while a root is loaded. */
@@ -90,6 +91,12 @@ struct um_tlb {
 	 * each value of um_tlb_guard_bit(), so now and then a page is guarded without need.
 	 */
 	u64 guard[UM_TLB_GUARD_BITS / 64];
+	/*
+	 * Whoever keeps translations of code addresses outside the TLB notes their pages (um_tlb_note_code()), and drops
+	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.
+	 */
+	u32 code_seq;
+	u64 code[UM_TLB_CODE_BITS / 64];
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
@@ -105,6 +112,17 @@ static inline unsigned um_tlb_spread(unsigned ctx)
 static inline unsigned um_tlb_index(gva_t gva, unsigned ctx)
 {
 	return ((gva >> UM_PAGE_SHIFT) & (UM_TLB_PAGES - 1)) + um_tlb_spread(ctx);
+}
+
+static inline unsigned um_tlb_code_bit(gva_t gva)
+{
+	return ((gva >> UM_PAGE_SHIFT) ^ (gva >> 30)) % UM_TLB_CODE_BITS;
+}
+static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva)
+{
+	unsigned n = um_tlb_code_bit(gva);
+
+	t->code[n / 64] |= BIT(n % 64);
 }
 
 static inline unsigned um_tlb_guard_bit(hva_t page)

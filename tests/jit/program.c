@@ -1105,6 +1105,7 @@ void program_vectors(const struct program *p, struct um_fpu *f)
 		memcpy(f->fxsave + 32 + n * 16 + 8, &e, 2);
 	}
 	f->mxcsr = p->mxcsr;
+	f->xinuse = XCR0_X87 | XCR0_SSE | XCR0_AVX | XCR0_AVX512;
 }
 
 /* ---- running ---- */

@@ -17,6 +17,7 @@
 
 #include "base/memfd.h"
 #include "engine/jit/regs.h"
+#include "engine/jit/vec.h"
 
 #define NR_CHUNKS (UM_ARENA_DEFAULT / UM_JIT_CHUNK)
 
@@ -121,6 +122,48 @@ static void emit_push(struct um_emit *e, unsigned op, unsigned reg)
 	um_emit8(e, op | (reg & 7));
 }
 
+static void emit_set_vec(struct um_emit *e, enum um_vec_class c)
+{
+	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(jit.vec));
+	um_emit32(e, (u32)c);
+}
+
+static void emit_vec_load(struct um_emit *e, enum um_vec_class c)
+{
+	e->p += um_vec_emit_load(e->p, UM_VEC_CLASS_NONE, c);
+	emit_set_vec(e, c);
+}
+
+static void emit_vec_store(struct um_emit *e, enum um_vec_class c)
+{
+	e->p += um_vec_emit_store(e->p, c);
+	emit_set_vec(e, UM_VEC_CLASS_NONE);
+}
+
+/* If the word at [ctx + @off] is vector class c, for any c, do the code that @emit writes for it. */
+static void emit_by_class(struct um_emit *e, s32 off,
+			  void (*emit)(struct um_emit *e, enum um_vec_class c))
+{
+	u8 *done[UM_VEC_CLASS_AVX512 + 1];
+	enum um_vec_class greatest = um_vec_host_class(um_host());
+
+	um_emit_rm(e, 0, 0x83, 7, H_CTX, off); /* CMP dword, 0 */
+	um_emit8(e, 0);
+	done[0] = um_emit_jcc(e, CC_Z);
+	for (unsigned c = 1; c <= greatest; c++) {
+		u8 *other;
+
+		um_emit_rm(e, 0, 0x83, 7, H_CTX, off);
+		um_emit8(e, c);
+		other = um_emit_jcc(e, CC_NZ);
+		emit(e, (enum um_vec_class)c);
+		done[c] = um_emit_jmp(e);
+		um_emit_patch(other, e->p);
+	}
+	for (unsigned c = 0; c <= greatest; c++)
+		um_emit_patch(done[c], e->p);
+}
+
 /* u64 enter(x: rdi, code: rsi) */
 static void emit_enter(struct um_emit *e, bool flags)
 {
@@ -132,6 +175,7 @@ static void emit_enter(struct um_emit *e, bool flags)
 		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
 			um_emit_load(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
 	}
+	emit_by_class(e, UM_JIT_OFF(jit.want), emit_vec_load);
 	if (flags)
 		um_emit_flags_load(e, H_CTX, UM_JIT_OFF(jit.flags));
 	um_emit8(e, 0xff); /* jmp rsi */
@@ -144,6 +188,7 @@ static void emit_leave(struct um_emit *e)
 		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
 			um_emit_store(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
 	}
+	emit_by_class(e, UM_JIT_OFF(jit.vec), emit_vec_store);
 	um_emit_mov(e, 1, H_RAX, H_RSI);
 	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
 	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)

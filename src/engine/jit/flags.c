@@ -15,6 +15,13 @@
  *	AND, OR, XOR r, s	TEST r, r
  *	ADD r, s		MOV t, r; SUB t, s; ADD t, s
  *	SUB r, s		MOV t, r; ADD t, s; SUB t, s
+ *	NEG r			MOV t, r; NEG t; NEG t
+ *	SHL, SHR, SAR, IMUL	the same again, on a copy in memory of what r was
+ *
+ * What keeps some flags is done again behind what gives the flags before it (their recipe, or loading them):
+ *
+ *	INC, DEC r		LEA t, [r -+ 1]; INC, DEC t
+ *	ROL, ROR r, n		MOV t, r; ROR, ROL t, n; ROL, ROR t, n
  */
 #include "engine/jit/trans.h"
 
@@ -90,6 +97,8 @@ void um_flags_registers(struct um_trans *t, u16 regs)
 	t->flags.where &= (u8)~UM_FLAGS_RECIPE;
 }
 
+/* ---- recipes ---- */
+
 /* ADD (@n = 0) or SUB (5) t, source of @i, in the operand size of @i. */
 static void recipe_alu(struct um_emit *e, const struct um_insn *i, unsigned n)
 {
@@ -108,54 +117,211 @@ static bool in_host(const struct um_insn *i, unsigned n)
 	       um_jit_host(i->reg[n] / 8) != UM_JIT_IN_MEMORY;
 }
 
-static bool make_recipe(struct um_recipe *r, const struct um_insn *i, const u8 *copy, unsigned len)
+static u16 reg_bit(const struct um_insn *i, unsigned n)
 {
-	struct um_emit e = { .p = r->code, .end = r->code + sizeof(r->code) };
-	bool imm = i->nops > 1 && i->kind[1] == UM_OPD_IMM;
-	unsigned dst, w = i->osz == 8;
+	return (u16)(1u << (i->reg[n] / 8));
+}
 
-	if (i->nops != 2 || !in_host(i, 0) || !(imm || in_host(i, 1)))
+static unsigned shift_count(const struct um_insn *i)
+{
+	return (unsigned)i->imm & (i->osz == 8 ? 63 : 31);
+}
+
+/* ModRM.reg of the shift or rotate @i; -1: it is none by a constant. */
+static int shift_opcode(const struct um_insn *i)
+{
+	if (i->nops != 2 || i->kind[1] != UM_OPD_IMM || i->osz < 4 || !in_host(i, 0) ||
+	    !shift_count(i))
+		return -1;
+	switch (i->op) {
+	case ZYDIS_MNEMONIC_ROL:
+		return 0;
+	case ZYDIS_MNEMONIC_ROR:
+		return 1;
+	case ZYDIS_MNEMONIC_SHL:
+		return 4;
+	case ZYDIS_MNEMONIC_SHR:
+		return 5;
+	case ZYDIS_MNEMONIC_SAR:
+		return 7;
+	}
+	return -1;
+}
+
+static bool is_rotate(const struct um_insn *i)
+{
+	return (unsigned)shift_opcode(i) < 2;
+}
+
+static bool is_imul(const struct um_insn *i)
+{
+	return i->op == ZYDIS_MNEMONIC_IMUL && i->nops >= 2 && i->osz >= 4 && in_host(i, 0) &&
+	       in_host(i, 1);
+}
+
+/* Can the flags of @i only be had again from what its destination was? */
+static bool keeps_operand(const struct um_insn *i)
+{
+	return shift_opcode(i) >= 4 || (is_imul(i) && i->nops == 2);
+}
+
+/* Recipes of instructions that write all flags. */
+static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, const u8 *copy,
+			unsigned len)
+{
+	bool imm = i->nops > 1 && i->kind[1] == UM_OPD_IMM;
+	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
+
+	if (!in_host(i, 0))
 		return false;
-	dst = um_jit_host(i->reg[0] / 8);
-	r->regs = (u16)(1u << (i->reg[0] / 8));
+	*regs = reg_bit(i, 0);
+	if (i->op == ZYDIS_MNEMONIC_NEG) {
+		um_emit_mov(e, w, H_T2, dst);
+		for (unsigned n = 0; n < 2; n++)
+			um_emit_rr(e, w, 0xf7, 3, H_T2);
+		return i->osz >= 4;
+	}
+	if (shift_opcode(i) >= 4) {
+		*regs = 0;
+		um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.operand));
+		um_emit_shift(e, w, (unsigned)shift_opcode(i), H_T2, shift_count(i));
+		return true;
+	}
+	if (is_imul(i)) {
+		*regs = reg_bit(i, 1);
+		if (i->nops == 3) {
+			*regs |= reg_bit(i, 0); /* written again, with what it has */
+			um_emit_bytes(e, copy, len);
+			return i->reg[0] != i->reg[1];
+		}
+		um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.operand));
+		um_emit_rex(e, w, H_T2, 0,
+			    i->reg[0] == i->reg[1] ? H_T2 : um_jit_host(i->reg[1] / 8));
+		um_emit8(e, 0x0f);
+		um_emit8(e, 0xaf);
+		um_emit8(e, 0xc0 | (H_T2 & 7) << 3 |
+				    ((i->reg[0] == i->reg[1] ? H_T2 : um_jit_host(i->reg[1] / 8)) &
+				     7));
+		if (i->reg[0] == i->reg[1])
+			*regs = 0;
+		return true;
+	}
+	if (i->nops != 2 || !(imm || in_host(i, 1)))
+		return false;
 	if (!imm)
-		r->regs |= (u16)(1u << (i->reg[1] / 8));
+		*regs |= reg_bit(i, 1);
 	switch (i->op) {
 	case ZYDIS_MNEMONIC_CMP:
 	case ZYDIS_MNEMONIC_TEST:
-		um_emit_bytes(&e, copy, len);
-		break;
+	case ZYDIS_MNEMONIC_BT:
+		um_emit_bytes(e, copy, len);
+		return true;
 	case ZYDIS_MNEMONIC_AND:
 	case ZYDIS_MNEMONIC_OR:
 	case ZYDIS_MNEMONIC_XOR:
-		if (i->osz < 4)
-			return false;
-		r->regs = (u16)(1u << (i->reg[0] / 8));
-		um_emit_rr(&e, w, 0x85, dst, dst);
-		break;
+		*regs = reg_bit(i, 0);
+		um_emit_rr(e, w, 0x85, dst, dst);
+		return i->osz >= 4;
 	case ZYDIS_MNEMONIC_ADD:
 	case ZYDIS_MNEMONIC_SUB:
 		if (i->osz < 4 || (!imm && i->reg[0] == i->reg[1]) ||
 		    (imm && (s64)i->imm != (s32)i->imm))
 			return false;
-		um_emit_mov(&e, w, H_T2, dst);
-		recipe_alu(&e, i, i->op == ZYDIS_MNEMONIC_ADD ? 5 : 0);
-		recipe_alu(&e, i, i->op == ZYDIS_MNEMONIC_ADD ? 0 : 5);
-		break;
-	default:
-		return false;
+		um_emit_mov(e, w, H_T2, dst);
+		recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 5 : 0);
+		recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 0 : 5);
+		return true;
 	}
-	r->len = (u8)(e.p - r->code);
-	return !e.full;
+	return false;
+}
+
+/* Recipes of those that keep some flags: behind what gives the flags before. */
+static bool recipe_partial(struct um_emit *e, u16 *regs, const struct um_insn *i)
+{
+	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
+
+	if (i->osz < 4 || !in_host(i, 0))
+		return false;
+	*regs |= reg_bit(i, 0);
+	if (is_rotate(i)) {
+		um_emit_mov(e, w, H_T2, dst);
+		um_emit_shift(e, w, i->op == ZYDIS_MNEMONIC_ROL, H_T2, shift_count(i));
+		um_emit_shift(e, w, i->op != ZYDIS_MNEMONIC_ROL, H_T2, shift_count(i));
+		return true;
+	}
+	if (i->op == ZYDIS_MNEMONIC_INC || i->op == ZYDIS_MNEMONIC_DEC) {
+		bool dec = i->op == ZYDIS_MNEMONIC_DEC;
+
+		um_emit_lea(e, w, H_T2, dst, H_RSP, 0, dec ? 1 : -1);
+		um_emit_rr(e, w, 0xff, dec, H_T2);
+		return true;
+	}
+	return false;
+}
+
+/* Does the result depend on CF alone of the flags before, as far as they matter? */
+static bool only_carry(const struct um_trans *t, const struct um_facts *f)
+{
+	u16 kept = f->flags_written ? t->live[t->k + 1] & (u16)~f->flags_written : 0;
+
+	return !f->flags_maybe && !((f->flags_read | kept) & ~RFLAGS_CF);
+}
+
+void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f)
+{
+	u16 after = t->live[t->k + 1];
+
+	if (after && !f->mem_size && keeps_operand(i))
+		um_emit_store(&t->e, 1, um_jit_host(i->reg[0] / 8), H_CTX, UM_JIT_OFF(jit.operand));
+	if (!f->flags_read &&
+	    (!f->flags_written || !(f->flags_maybe ? after : after & ~f->flags_written)))
+		return;
+	if (t->flags.where & UM_FLAGS_HOST)
+		return;
+	if (t->flags.where == UM_FLAGS_SAVED && only_carry(t, f)) {
+		/* BT dword [flags], 0 */
+		_Static_assert(RFLAGS_CF == BIT(0), "the bit tested");
+		um_emit8(&t->e, 0x0f);
+		um_emit_rm(&t->e, 0, 0xba, 4, H_CTX, UM_JIT_OFF(jit.flags));
+		um_emit8(&t->e, 0);
+		return;
+	}
+	if (!f->mem_size && is_rotate(i))
+		return;
+	um_flags_want(t);
 }
 
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len)
 {
+	struct um_flag_state old = t->flags;
+	struct um_recipe *r = &t->flags.recipe;
+	struct um_emit e = { .p = r->code, .end = r->code + sizeof(r->code) };
+	bool host = true, ok = false;
+	u16 regs = 0;
+
 	if (!f->flags_written)
 		return;
-	t->flags.where = UM_FLAGS_HOST;
-	if (f->flags_written == ALL && !f->flags_maybe && !f->mem_size && len &&
-	    make_recipe(&t->flags.recipe, i, copy, len))
-		t->flags.where |= UM_FLAGS_RECIPE;
+	t->flags.where = 0;
+	if (!f->mem_size && !f->flags_maybe && len) {
+		if (f->flags_written == ALL) {
+			ok = recipe_full(&e, &regs, i, copy, len);
+		} else if (old.where & (UM_FLAGS_SAVED | UM_FLAGS_RECIPE)) {
+			if (old.where & UM_FLAGS_SAVED) {
+				um_emit_flags_load(&e, H_CTX, UM_JIT_OFF(jit.flags));
+			} else {
+				um_emit_bytes(&e, old.recipe.code, old.recipe.len);
+				regs = old.recipe.regs;
+			}
+			ok = recipe_partial(&e, &regs, i);
+			if (is_rotate(i))
+				host = old.where & UM_FLAGS_HOST;
+		}
+	}
+	ok = ok && !e.full;
+	r->len = (u8)(e.p - r->code);
+	r->regs = regs;
+	t->flags.where = (host ? UM_FLAGS_HOST : 0) | (ok ? UM_FLAGS_RECIPE : 0);
+	if (!t->flags.where)
+		t->failed = true; /* a recipe that is too long */
 }

@@ -150,9 +150,10 @@ struct um_jit {
 	struct um_jit_block **block; /* by number */
 	u32 nblocks;
 
+	u8 host_vec; /* enum um_vec_class */
 	u64 doubt;
-	u64 gen;		/* of jump cache entries */
-	u32 tlb_seq, tlb_epoch; /* the TLB's, as of gen */
+	u64 gen;      /* of jump cache entries */
+	u32 code_seq; /* the TLB's, as of gen */
 	u64 features[4];
 	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
 	struct um_insn one[2];	      /* for executing one instruction */

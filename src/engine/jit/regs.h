@@ -11,13 +11,14 @@
 #include "engine/jit/jit.h"
 
 /* X(guest register, host register or UM_JIT_IN_MEMORY), in encoding order */
-#define UM_JIT_HOST(X)                                                                      \
-	X(RAX, H_RAX)                                                                       \
-	X(RCX, H_RCX)                                                                       \
-	X(RDX, H_RDX) X(RBX, H_RBX) X(RSP, H_R12) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14) \
-		X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY) X(R11, UM_JIT_IN_MEMORY)   \
-			X(R12, H_R15) X(R13, UM_JIT_IN_MEMORY) X(R14, UM_JIT_IN_MEMORY)     \
-				X(R15, UM_JIT_IN_MEMORY)
+// clang-format off
+#define UM_JIT_HOST(X)								\
+	X(RAX, H_RAX) X(RCX, H_RCX) X(RDX, H_RDX) X(RBX, H_RBX)			\
+	X(RSP, H_R12) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
+	X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY)			\
+	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R15) X(R13, UM_JIT_IN_MEMORY)		\
+	X(R14, UM_JIT_IN_MEMORY) X(R15, UM_JIT_IN_MEMORY)
+// clang-format on
 
 static inline unsigned um_jit_host(unsigned guest)
 {

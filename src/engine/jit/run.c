@@ -15,6 +15,7 @@
 
 #include "engine/flags.h"
 #include "engine/jit/regs.h"
+#include "engine/jit/vec.h"
 
 #define META_SIZE (64ul << 20)
 #define HOST_IF \
@@ -91,6 +92,7 @@ int um_jit_init(struct um_exec *x)
 		return -ENOMEM;
 	}
 	j->gen = j->doubt = 1;
+	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
 	x->translator = j;
@@ -119,9 +121,25 @@ static bool flat(const struct um_exec *x, enum um_seg s)
 	return (x->seg_flat[s] & (BIT(UM_READ) | BIT(UM_WRITE))) == (BIT(UM_READ) | BIT(UM_WRITE));
 }
 
+/* The greatest class of vector instructions that raises neither #UD nor #NM now. */
+static u32 vec_class(const struct um_exec *x)
+{
+	const struct um_cpu *c = &x->cpu;
+	unsigned n = UM_VEC_CLASS_SSE;
+
+	if ((c->cr0 & (CR0_TS | CR0_EM)) || !(c->cr4 & CR4_OSFXSR))
+		return UM_VEC_CLASS_NONE;
+	if (!(c->cr4 & CR4_OSXSAVE))
+		return n;
+	while (n < x->translator->host_vec &&
+	       !(um_vec_states((enum um_vec_class)(n + 1)) & ~c->xcr0))
+		n++;
+	return n;
+}
+
 u32 um_jit_key(const struct um_exec *x)
 {
-	u32 key = x->cpu.cpl == 3 ? UM_JIT_KEY_USER : 0;
+	u32 key = (x->cpu.cpl == 3 ? UM_JIT_KEY_USER : 0) | vec_class(x) << UM_JIT_KEY_VEC_SHIFT;
 
 	if (x->mode == UM_MODE_64)
 		return key | UM_JIT_KEY_64;
@@ -138,9 +156,8 @@ static void sync_state(struct um_exec *x)
 	struct um_jit *j = x->translator;
 
 	um_interp_sync_ctx(x);
-	if (unlikely(x->tlb->seq != j->tlb_seq || x->tlb->epoch != j->tlb_epoch)) {
-		j->tlb_seq = x->tlb->seq;
-		j->tlb_epoch = x->tlb->epoch;
+	if (unlikely(x->tlb->code_seq != j->code_seq)) {
+		j->code_seq = x->tlb->code_seq;
 		j->gen++;
 	}
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
@@ -189,6 +206,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	sync_state(x);
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	e = jump_entry(j, lin);
+	um_tlb_note_code(x->tlb, lin);
 	e->lin = lin;
 	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
 	e->code = b->code;
@@ -279,6 +297,14 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	return to;
 }
 
+/* Have the vector registers loaded that @b needs. */
+static void want_vec(struct um_exec *x, const struct um_jit_block *b)
+{
+	x->jit.want = b->vec;
+	if (b->vec)
+		x->cpu.fpu.xinuse |= um_vec_states((enum um_vec_class)b->vec);
+}
+
 static bool kicked(const struct um_exec *x)
 {
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
@@ -294,8 +320,12 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 	x->jit.flags = um_status(x) | HOST_IF;
 	sync_state(x);
 	while (!kicked(x)) {
-		u64 ret = (flags ? a->enter_flags : a->enter)(x, code);
-		unsigned k = (ret >> 2) & 63;
+		unsigned k;
+		u64 ret;
+
+		want_vec(x, b);
+		ret = (flags ? a->enter_flags : a->enter)(x, code);
+		k = (ret >> 2) & 63;
 
 		b = j->block[ret >> 8];
 		flags = false;
@@ -322,6 +352,9 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			x->jit.flags = um_status(x) | HOST_IF;
 			break;
 		case UM_JIT_EXIT_VEC:
+			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+			code = b->code;
+			break;
 		case UM_JIT_EXIT_STOP:
 			break;
 		}
@@ -358,6 +391,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 
 		sync_state(x);
 		only_exit(x, next);
+		want_vec(x, b);
 		ret = (flags ? a->enter_flags : a->enter)(x, code);
 		k = (ret >> 2) & 63;
 		flags = false;
@@ -384,6 +418,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			x->jit.flags = um_status(x) | HOST_IF;
 			break;
 		case UM_JIT_EXIT_VEC:
+			code = b->code;
 			break;
 		}
 	}

@@ -17,7 +17,7 @@
 struct um_recipe {
 	u8 len;
 	u16 regs; /* of the guest, that it reads */
-	u8 code[24];
+	u8 code[48];
 };
 
 struct um_flag_state {
@@ -61,7 +61,8 @@ struct um_trans {
 	struct um_facts facts[UM_JIT_MAX_INSNS];
 	enum um_how how[UM_JIT_MAX_INSNS];
 	u16 live[UM_JIT_MAX_INSNS + 1]; /* status flags that matter before instruction n */
-	u8 vec;
+	u8 vec;				/* enum um_vec_class: what the block needs */
+	u8 *no_vec;			/* the jump that finds it missing */
 
 	struct um_flag_state flags;
 
@@ -93,6 +94,8 @@ void um_flags_save(struct um_trans *t);
 void um_flags_want(struct um_trans *t);
 /* Save them from state @s at the place of @t's emitter (cold code). */
 void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
+/* The present instruction @i, copied, comes now: give it the flags that it needs. */
+void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
 /* The present instruction is about to write the general registers @regs. */
 void um_flags_registers(struct um_trans *t, u16 regs);
 /* It has written flags; @f says which; @copy is its encoding for the host. */

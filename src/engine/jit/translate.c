@@ -71,7 +71,8 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	}
 	if (!um_jit_analyse_cached(&t->x->translator->facts, (enum um_mode)i->mode, bytes, i->len,
 				   f) ||
-	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked || f->bit_string || f->vec) {
+	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked || f->bit_string ||
+	    f->vec > (t->key & UM_JIT_KEY_VEC) >> UM_JIT_KEY_VEC_SHIFT) {
 		*f = (struct um_facts){ .may_fault = true };
 		return UM_HOW_OUT;
 	}
@@ -96,6 +97,8 @@ static bool classify(struct um_trans *t)
 
 		t->how[k] = classify_one(t, i, bytes, &t->facts[k]);
 		out += t->how[k] == UM_HOW_OUT;
+		if (t->how[k] == UM_HOW_COPY)
+			t->vec = um_max(t->vec, t->facts[k].vec);
 		bytes += i->len;
 	}
 	/* Leaving and coming back costs what some instructions gain.  (Tests want everything translated.) */
@@ -103,18 +106,6 @@ static bool classify(struct um_trans *t)
 }
 
 /* ---- emit ---- */
-
-/* Does instruction @f need the flags that were before it? */
-static bool wants_flags(const struct um_trans *t, const struct um_facts *f)
-{
-	u16 after = t->live[t->k + 1];
-
-	if (f->flags_read)
-		return true;
-	if (!f->flags_written)
-		return false;
-	return f->flags_maybe ? after != 0 : (after & ~f->flags_written) != 0;
-}
 
 static void emit_out(struct um_trans *t)
 {
@@ -151,11 +142,9 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
 		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
-		if (wants_flags(t, f))
-			um_flags_want(t);
+		um_flags_before(t, i, f);
 	} else {
-		if (wants_flags(t, f))
-			um_flags_want(t);
+		um_flags_before(t, i, f);
 		t->slow_flags[t->k] = t->flags;
 	}
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
@@ -296,6 +285,11 @@ static void emit(struct um_trans *t)
 {
 	const struct um_insn *last = &t->b->insn[t->b->ninsns - 1];
 	t->flags.where = UM_FLAGS_SAVED;
+	if (t->vec) {
+		um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(jit.vec)); /* CMP dword, class */
+		um_emit8(&t->e, t->vec);
+		t->no_vec = um_emit_jcc(&t->e, CC_B);
+	}
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		const struct um_insn *i = &t->b->insn[k];
 
@@ -315,6 +309,12 @@ static void emit(struct um_trans *t)
 static void emit_cold(struct um_trans *t)
 {
 	u8 *all[UM_JIT_MAX_INSNS], *saved[UM_JIT_MAX_INSNS];
+
+	if (t->vec) {
+		if (!t->e.full)
+			um_emit_patch(t->no_vec, t->e.p);
+		um_emit_exit(t, 0, UM_JIT_EXIT_VEC);
+	}
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
