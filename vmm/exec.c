@@ -36,7 +36,7 @@ static const char help[] =
 	"  --accel ACCEL    soft: umbra's engine; host: the host's /dev/kvm; auto (default): host "
 	"if\n"
 	"                   it works\n"
-	"  --engine ENGINE  what runs guest code: interp, jit, lockstep, auto (default)\n"
+	"  --engine ENGINE  what runs guest code: jit (default), interp, lockstep\n"
 	"  --supervise      for a program with system call instructions of its own: catch them\n"
 	"                   (static executables and Go programs need no option)\n"
 	"  --trace LIST     trace events to standard error; see `umbra run --help`\n"

@@ -59,7 +59,7 @@ static const char help[] =
 	"  --cpus N             virtual CPUs (1)\n"
 	"  --disk FILE[,ro]     virtio disk; may be repeated: vda, vdb ...\n"
 	"  --console KIND       where input goes: serial (ttyS0, default) or virtio (hvc0)\n"
-	"  --engine ENGINE      what runs guest code: interp, jit, lockstep, auto (default)\n"
+	"  --engine ENGINE      what runs guest code: jit (default), interp, lockstep\n"
 	"  --accel ACCEL        soft: the engine; host: /dev/kvm; auto (default): host if it "
 	"works\n"
 	"  --trace LIST         trace events to standard error, see below\n"

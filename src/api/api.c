@@ -32,12 +32,12 @@ static int read_environment(struct um_vm_config *cfg)
 
 	memset(cfg, 0, sizeof(*cfg));
 	cfg->trace.fd = STDERR_FILENO;
-	cfg->engine = UM_ENGINE_INTERP;
-	if (engine && !strcmp(engine, "jit"))
-		cfg->engine = UM_ENGINE_JIT;
+	cfg->engine = UM_ENGINE_JIT;
+	if (engine && !strcmp(engine, "interp"))
+		cfg->engine = UM_ENGINE_INTERP;
 	else if (engine && !strcmp(engine, "lockstep"))
 		cfg->engine = UM_ENGINE_LOCKSTEP;
-	else if (engine && strcmp(engine, "interp") && strcmp(engine, "auto"))
+	else if (engine && strcmp(engine, "jit") && strcmp(engine, "auto"))
 		return bad_value("UMBRA_ENGINE", engine);
 	if (trace && um_trace_parse(trace, &cfg->trace.mask, &bad))
 		return bad_value("UMBRA_TRACE", bad);
