@@ -151,6 +151,8 @@ struct um_jit {
 	u32 nblocks;
 
 	u8 host_vec; /* enum um_vec_class */
+	u8 vec_missed,
+		vec_turns; /* class that was missing last, and for how many entries it is kept */
 	u64 doubt;
 	u64 gen;      /* of jump cache entries */
 	u32 code_seq; /* the TLB's, as of gen */

@@ -17,6 +17,8 @@
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
+#define VEC_TURNS \
+	16 /* times that translated code is entered with vector registers that one block missed */
 #define META_SIZE (64ul << 20)
 #define HOST_IF \
 	(RFLAGS_IF | RFLAGS_FIXED1) /* what POPFQ must load besides the guest's status flags */
@@ -207,6 +209,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	e = jump_entry(j, lin);
 	um_tlb_note_code(x->tlb, lin);
+	um_count(x->counters, jit_enters);
 	e->lin = lin;
 	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
 	e->code = b->code;
@@ -297,12 +300,30 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	return to;
 }
 
-/* Have the vector registers loaded that @b needs. */
+/*
+ * Have the vector registers loaded that @b needs; and those that were found missing a moment ago, since the blocks around it
+ * need them.
+ */
 static void want_vec(struct um_exec *x, const struct um_jit_block *b)
 {
-	x->jit.want = b->vec;
-	if (b->vec)
-		x->cpu.fpu.xinuse |= um_vec_states((enum um_vec_class)b->vec);
+	struct um_jit *j = x->translator;
+	u8 class = b->vec;
+
+	if (j->vec_turns) {
+		j->vec_turns--;
+		class = um_max(class, j->vec_missed);
+	}
+	if (class > j->host_vec || class > (x->jit_key & UM_JIT_KEY_VEC) >> UM_JIT_KEY_VEC_SHIFT)
+		class = b->vec;
+	x->jit.want = class;
+	if (class)
+		x->cpu.fpu.xinuse |= um_vec_states((enum um_vec_class) class);
+}
+
+static void missed_vec(struct um_jit *j, const struct um_jit_block *b)
+{
+	j->vec_missed = b->vec;
+	j->vec_turns = VEC_TURNS;
 }
 
 static bool kicked(const struct um_exec *x)
@@ -331,6 +352,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 		flags = false;
 		switch ((enum um_jit_exit)(ret & 3)) {
 		case UM_JIT_EXIT_LINK:
+			um_count(x->counters, jit_unlinked);
 			b = follow(x, &b->link[k]);
 			if (!b)
 				goto out;
@@ -352,6 +374,8 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			x->jit.flags = um_status(x) | HOST_IF;
 			break;
 		case UM_JIT_EXIT_VEC:
+			um_count(x->counters, jit_vec);
+			missed_vec(j, b);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
 			code = b->code;
 			break;
