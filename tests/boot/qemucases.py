@@ -193,6 +193,8 @@ def screen(run, machine='pc', irqchip='on'):
                     ['ld', '-m', 'elf_i386', '-Ttext', '0x7c00', '--oformat', 'binary', '-o', image,
                      run.dir / 'screen.o']):
         subprocess.run(command, check=True)
+    with open(image, 'r+b') as disk:
+        disk.truncate(1 << 20)
     vm = run.machine('-machine', machine, '-m', 64, '-vga', 'std', '-drive', f'file={image},format=raw', irqchip=irqchip)
     for letter, check, *args in picture.STAGES:
         found = run.expect(vm, '^[a-g!]$')[0]
