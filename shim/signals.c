@@ -131,6 +131,9 @@ static void on_signal(int sig, siginfo_t *si, void *uc)
 	um_shim_in = in;
 }
 
+/* Takes out of a mask what must not be blocked: below. */
+static void strip(sigset_t *set);
+
 /* ---- sigaction() ---- */
 
 static bool is_function(const struct sigaction *sa)
@@ -170,8 +173,7 @@ static int change(int sig, const struct sigaction *act, struct sigaction *old)
 			k.sa_sigaction = on_signal;
 			k.sa_flags = SA_SIGINFO | SA_ONSTACK | SA_NODEFER;
 		}
-		if (cpuid_signal)
-			sigdelset(&k.sa_mask, cpuid_signal);
+		strip(&k.sa_mask);
 	}
 	r = umbra_sigaction(sig, act ? &k : NULL, old);
 	if (r < 0) {
@@ -245,13 +247,28 @@ __attribute__((constructor)) static void init(void)
 		sigaction(cpuid_signal, &dfl, NULL);
 }
 
-/* What is blocked ends the program when the CPU raises it. */
-static const sigset_t *without_cpuid(int how, const sigset_t *set, sigset_t *room)
+/* ---- masks ---- */
+
+/*
+ * A signal that the CPU raises while it is blocked ends the program.  What libumbra and CPUID count on is therefore never
+ * blocked; that also goes for programs that block all signals while a vCPU runs, as they may with KVM.
+ */
+static void strip(sigset_t *set)
 {
-	if (!cpuid_signal || !set || how == SIG_UNBLOCK || sigismember(set, cpuid_signal) != 1)
+	sigdelset(set, SIGSEGV);
+	sigdelset(set, SIGBUS);
+	sigdelset(set, SIGFPE);
+	if (cpuid_signal)
+		sigdelset(set, cpuid_signal);
+}
+
+/* What to give the kernel for @set; @room is for a copy. */
+static const sigset_t *stripped(int how, const sigset_t *set, sigset_t *room)
+{
+	if (!set || how == SIG_UNBLOCK)
 		return set;
 	*room = *set;
-	sigdelset(room, cpuid_signal);
+	strip(room);
 	return room;
 }
 
@@ -259,14 +276,14 @@ UM_SHIM int pthread_sigmask(int how, const sigset_t *set, sigset_t *old)
 {
 	sigset_t room;
 
-	return um_next()->pthread_sigmask(how, without_cpuid(how, set, &room), old);
+	return um_next()->pthread_sigmask(how, stripped(how, set, &room), old);
 }
 
 UM_SHIM int sigprocmask(int how, const sigset_t *set, sigset_t *old)
 {
 	sigset_t room;
 
-	return um_next()->sigprocmask(how, without_cpuid(how, set, &room), old);
+	return um_next()->sigprocmask(how, stripped(how, set, &room), old);
 }
 
 /* ---- the older relatives ---- */

@@ -26,7 +26,7 @@
 #define T_FSGSBASE 106 /* byte: the CPU and the kernel have RDFSBASE and its like */
 #define T_XSAVEC   107 /* byte: the CPU has XSAVEC */
 
-#define ALTSTACK_SIZE 0x20000
+#define ALTSTACK_SIZE 0x60000
 
 /* Values of the selector: <linux/prctl.h>. */
 #define SELECT_OURS    0 /* system calls go to the kernel */

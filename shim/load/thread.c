@@ -32,7 +32,7 @@
 #define HEAD	 0x8000ull /* the struct, and the extended state */
 #define GUARD	 0x1000ull
 #define ALTSTACK ((uint64_t)ALTSTACK_SIZE)
-#define PLACE	 0x80000ull
+#define PLACE	 0xc0000ull
 #define PLACES	 1024u
 #define XSAVE_AT 1024u
 #define OWN_SIZE 0x40000u /* the stack that our C library makes, hardly used */

@@ -147,6 +147,7 @@ static long xsave_size(void)
 	X(KVM_CAP_ENABLE_CAP, 1)                              \
 	X(KVM_CAP_SYS_ATTRIBUTES, 1)                          \
 	X(KVM_CAP_ENABLE_CAP_VM, 1)                           \
+	X(KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1)               \
 	X(KVM_CAP_BINARY_STATS_FD, 1)                         \
 	X(KVM_CAP_DISABLE_QUIRKS, 1)                          \
 	X(KVM_CAP_DISABLE_QUIRKS2, QUIRKS)
@@ -262,6 +263,8 @@ long um_vm_enable_cap(struct um_vm *vm, const struct kvm_enable_cap *cap)
 		return 0;
 	case KVM_CAP_X86_DISABLE_EXITS:
 		return disable_exits(vm, arg);
+	case KVM_CAP_EXIT_ON_EMULATION_FAILURE: /* as it is */
+		return arg > 1 ? -EINVAL : 0;
 	case KVM_CAP_MAX_VCPU_ID:
 		return set_max_vcpu_ids(vm, arg);
 	case KVM_CAP_EXCEPTION_PAYLOAD:

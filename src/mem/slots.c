@@ -164,11 +164,11 @@ struct um_slot *um_mem_slot(struct um_mem *m, unsigned as, gfn_t gfn)
 	return um_slots_find(um_mem_slots(m, as), gfn);
 }
 
-struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
+/* How many slots begin at or before @gfn: they come first. */
+static unsigned slots_up_to(const struct um_slots *t, gfn_t gfn)
 {
 	unsigned lo = 0, hi = t->n;
 
-	/* The last slot whose base is not above gfn. */
 	while (lo < hi) {
 		unsigned mid = (lo + hi) / 2;
 
@@ -177,46 +177,60 @@ struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
 		else
 			hi = mid;
 	}
-	if (!lo || gfn - t->slot[lo - 1]->base >= t->slot[lo - 1]->npages)
-		return NULL;
-	return t->slot[lo - 1];
+	return lo;
 }
 
-/* A table with @out taken out and @in put in; either may be NULL.  NULL on ENOMEM. */
+struct um_slot *um_slots_find(const struct um_slots *t, gfn_t gfn)
+{
+	unsigned n = slots_up_to(t, gfn);
+
+	if (!n || gfn - t->slot[n - 1]->base >= t->slot[n - 1]->npages)
+		return NULL;
+	return t->slot[n - 1];
+}
+
+static void append(struct um_slots *n, struct um_slot *const *from, unsigned count)
+{
+	memcpy(&n->slot[n->n], from, count * sizeof(*from));
+	n->n += count;
+}
+
+/*
+ * A table with @out taken out or replaced by @in, which has the same base then, or @in put in; either may be NULL.
+ * NULL on ENOMEM.
+ */
 static struct um_slots *make_table(const struct um_slots *t, u64 generation,
 				   const struct um_slot *out, struct um_slot *in)
 {
 	struct um_slots *n = malloc(sizeof(*n) + (t->n + 1) * sizeof(n->slot[0]));
+	unsigned before = slots_up_to(t, out ? out->base : in->base) - (out ? 1 : 0);
+	unsigned after = before + (out ? 1 : 0);
 
 	if (!n)
 		return NULL;
 	n->generation = generation;
 	n->npages = t->npages - (out ? out->npages : 0) + (in ? in->npages : 0);
 	n->n = 0;
-	for (unsigned i = 0; i < t->n; i++) {
-		if (t->slot[i] == out)
-			continue;
-		if (in && in->base < t->slot[i]->base) {
-			n->slot[n->n++] = in;
-			in = NULL;
-		}
-		n->slot[n->n++] = t->slot[i];
-	}
+	append(n, t->slot, before);
 	if (in)
-		n->slot[n->n++] = in;
+		append(n, &in, 1);
+	append(n, t->slot + after, t->n - after);
 	return n;
 }
 
+/* Slots of a table do not overlap: only the neighbours can overlap with @s. */
 static bool overlaps(const struct um_slots *t, const struct um_slot *s,
 		     const struct um_slot *except)
 {
-	for (unsigned i = 0; i < t->n; i++) {
-		const struct um_slot *o = t->slot[i];
+	unsigned next = slots_up_to(t, s->base), last = next;
 
-		if (o != except && s->base < o->base + o->npages && o->base < s->base + s->npages)
-			return true;
-	}
-	return false;
+	if (last && t->slot[last - 1] == except)
+		last--;
+	if (last && s->base - t->slot[last - 1]->base < t->slot[last - 1]->npages)
+		return true;
+	if (next < t->n && t->slot[next] == except)
+		next++;
+	return next < t->n && t->slot[next]->base - s->base < s->npages;
 }
 
 static int prepare(struct um_mem *m, struct um_slot *new, const struct um_slot *old)

@@ -106,17 +106,44 @@ static int do_host_fault(struct um_vcpu *v)
 	return -EFAULT;
 }
 
+/* The bytes at CS:RIP, up to the end of their page.  Returns how many. */
+static unsigned instruction_bytes(struct um_vcpu *v, u8 *bytes, unsigned max)
+{
+	const struct um_cpu *c = &v->x.cpu;
+	struct um_fault f = {
+		.gva = c->rip + (um_cpu_64bit(c) ? 0 : c->seg[UM_CS].base),
+		.acc = UM_READ,
+		.priv = UM_PRIV_KERNEL,
+		.implicit = true,
+		.probe = true,
+	};
+	unsigned n = (unsigned)um_min((u64)max, UM_PAGE_SIZE - (f.gva & ~UM_PAGE_MASK));
+
+	if (um_mmu_access(v->mmu, &f) == UM_ACCESS_FAULT ||
+	    um_mem_read(v->vm->mem, um_cpu_as(c), f.gpa, bytes, n))
+		return 0;
+	return n;
+}
+
+/* KVM_CAP_EXIT_ON_EMULATION_FAILURE or not: what the engine cannot do is always the VMM's to know. */
 static int do_internal(struct um_vcpu *v)
 {
 	struct kvm_run *run = v->run;
+	u8 size;
 
 	um_log("vcpu %u: %s (rip %#llx)", v->id, v->x.exit.why ? v->x.exit.why : "internal error",
 	       (unsigned long long)v->x.cpu.rip);
 	run->exit_reason = KVM_EXIT_INTERNAL_ERROR;
 	memset(&run->internal, 0, sizeof(run->internal));
 	run->internal.suberror = KVM_INTERNAL_ERROR_EMULATION;
-	run->internal.ndata = 1;
-	run->internal.data[0] = v->x.cpu.rip;
+	/* Behind the flags and the bytes there is room for what is no part of the ABI. */
+	run->internal.ndata = 4;
+	run->internal.data[3] = v->x.cpu.rip;
+	size = (u8)instruction_bytes(v, run->emulation_failure.insn_bytes,
+				     sizeof(run->emulation_failure.insn_bytes));
+	run->emulation_failure.insn_size = size;
+	if (size)
+		run->emulation_failure.flags = KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES;
 	report_death(v);
 	return 0;
 }

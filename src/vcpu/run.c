@@ -91,6 +91,10 @@ int um_vcpu_set_signal_mask(struct um_vcpu *v, const sigset_t *mask)
 		v->poll_timer_ready = true;
 	}
 	v->sigmask = *mask;
+	/* What the engine needs for itself (base/uaccess.h) stays as it is. */
+	sigdelset(&v->sigmask, SIGSEGV);
+	sigdelset(&v->sigmask, SIGBUS);
+	sigdelset(&v->sigmask, SIGFPE);
 	v->sigmask_set = true;
 	return 0;
 }

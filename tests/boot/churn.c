@@ -21,6 +21,7 @@
 #include <sched.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
 #include <stdint.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -176,8 +177,7 @@ static void check_clock(void)
 		fail("the clock went back by %lld ns", (long long)(seen - t));
 	if (seen && t - seen > 3600000000000ll)
 		fail("the clock went on by %lld s", (long long)((t - seen) / 1000000000));
-	while (t > seen && !__atomic_compare_exchange_n(&latest, &seen, t, 0, __ATOMIC_SEQ_CST,
-							__ATOMIC_SEQ_CST))
+	while (t > seen && !atomic_compare_exchange_strong(&latest, &seen, t))
 		;
 }
 

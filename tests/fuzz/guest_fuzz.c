@@ -44,6 +44,8 @@ struct vcpu {
 	int fd;
 	size_t run_size;
 	struct kvm_run *run;
+	struct kvm_dirty_gfn *ring; /* if the machine has rings */
+	unsigned harvested;
 	struct world w;
 	struct kvm_sregs reset;
 	unsigned rounds;
@@ -113,7 +115,10 @@ static void set_state(struct vcpu *v)
 	struct rng *r = &v->t.r;
 	struct kvm_sregs s = v->w.sregs;
 	struct kvm_mp_state mp = { .mp_state = KVM_MP_STATE_RUNNABLE };
-	struct kvm_vcpu_events events = { .flags = KVM_VCPUEVENT_VALID_SHADOW };
+	struct kvm_vcpu_events events = {
+		.flags = KVM_VCPUEVENT_VALID_SHADOW | KVM_VCPUEVENT_VALID_SMM,
+		.smi.smm = rng_one_in(r, 8),
+	};
 
 	vcpu_io(v, KVM_SET_VCPU_EVENTS, &events);
 	if (rng_one_in(r, 4))
@@ -168,7 +173,7 @@ static void disturb(struct vcpu *v)
 	} u;
 
 	memset(&u, 0, sizeof(u));
-	switch (rng_below(r, 16)) {
+	switch (rng_below(r, 17)) {
 	case 0:
 		vcpu_io(v, KVM_GET_REGS, &u.regs);
 		((uint64_t *)&u.regs)[rng_below(r, 18)] = fuzz_value(r);
@@ -246,6 +251,9 @@ static void disturb(struct vcpu *v)
 	case 14:
 		vcpu_io(v, KVM_NMI, NULL);
 		break;
+	case 15:
+		vcpu_io(v, KVM_SMI, NULL);
+		break;
 	default:
 		set_random_msr(v);
 		break;
@@ -263,6 +271,29 @@ static bool in_slot(uint64_t gpa, unsigned len, bool write)
 	return end <= RAM_SIZE || (gpa >= ALIAS_ADDR && end <= ALIAS_ADDR + ALIAS_SIZE) ||
 	       (gpa >= HIGH_ADDR && end <= HIGH_ADDR + HIGH_SIZE) ||
 	       (!write && gpa >= ROM_ADDR && end <= ROM_ADDR + ROM_SIZE);
+}
+
+/* Look at what is in the ring, and give it back; now and then with nonsense in it. */
+static void harvest(struct vcpu *v)
+{
+	struct rng *r = &v->t.r;
+
+	for (;;) {
+		struct kvm_dirty_gfn *e =
+			&v->ring[v->harvested % (RING_BYTES / sizeof(struct kvm_dirty_gfn))];
+
+		if (__atomic_load_n(&e->flags, __ATOMIC_ACQUIRE) != KVM_DIRTY_GFN_F_DIRTY)
+			return;
+		if ((e->slot & 0xffff) >= SLOTS || e->slot >> 16 > v->t.m->smm ||
+		    e->offset > RAM_SIZE >> 12)
+			report_fail("ring: slot %#x, page %#llx", e->slot, e->offset);
+		if (rng_one_in(r, 64)) {
+			e->slot = (uint32_t)fuzz_value(r);
+			e->offset = fuzz_value(r);
+		}
+		__atomic_store_n(&e->flags, KVM_DIRTY_GFN_F_RESET, __ATOMIC_RELEASE);
+		v->harvested++;
+	}
 }
 
 /* Check an exit, and answer it.  False if the guest cannot go on. */
@@ -288,6 +319,7 @@ static bool answer(struct vcpu *v)
 		if (!run->mmio.len || run->mmio.len > 8 || run->mmio.is_write > 1)
 			report_fail("exit MMIO: %u bytes", run->mmio.len);
 		if (v->t.m->quiet && !v->t.m->audited &&
+		    (v->t.m->smm || !(run->flags & KVM_RUN_X86_SMM)) &&
 		    in_slot(run->mmio.phys_addr, run->mmio.len, run->mmio.is_write))
 			report_fail("exit MMIO for memory at %#llx", run->mmio.phys_addr);
 		if (!run->mmio.is_write)
@@ -303,6 +335,13 @@ static bool answer(struct vcpu *v)
 		if (run->internal.suberror != KVM_INTERNAL_ERROR_EMULATION)
 			report_fail("exit INTERNAL_ERROR %u", run->internal.suberror);
 		return false;
+	case KVM_EXIT_DIRTY_RING_FULL:
+		if (!v->ring)
+			report_fail("exit DIRTY_RING_FULL without a ring");
+		harvest(v);
+		if (io(v->t.m->vm, KVM_RESET_DIRTY_RINGS, 0) < 0)
+			report_fail("KVM_RESET_DIRTY_RINGS: errno %d", errno);
+		return true;
 	case KVM_EXIT_IRQ_WINDOW_OPEN:
 	case KVM_EXIT_SET_TPR:
 	case KVM_EXIT_IOAPIC_EOI:
@@ -397,6 +436,11 @@ static void create_vcpu(struct machine *m, struct vcpu *v, unsigned id, uint64_t
 	v->fd = io(m->vm, KVM_CREATE_VCPU, id);
 	v->run_size = (size_t)io(m->sys, KVM_GET_VCPU_MMAP_SIZE, 0);
 	v->run = umbra_mmap(NULL, v->run_size, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd, 0);
+	if (m->rings)
+		v->ring = umbra_mmap(NULL, RING_BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, v->fd,
+				     KVM_DIRTY_LOG_PAGE_OFFSET * 4096l);
+	if (v->ring == MAP_FAILED)
+		report_fail("no ring: errno %d", errno);
 	v->w.image = malloc(WORLD_IMAGE);
 	if (v->fd < 0 || v->run == MAP_FAILED || !v->w.image)
 		report_fail("no vCPU: errno %d", errno);
@@ -408,6 +452,8 @@ static void create_vcpu(struct machine *m, struct vcpu *v, unsigned id, uint64_t
 static void destroy_vcpu(struct vcpu *v)
 {
 	munmap(v->run, v->run_size);
+	if (v->ring)
+		munmap(v->ring, RING_BYTES);
 	if (umbra_close(v->fd))
 		report_fail("close: errno %d", errno);
 	free(v->w.image);

@@ -109,6 +109,11 @@ static int set_region(struct machine *m, struct kvm_userspace_memory_region *r)
 {
 	int ret = io(m->vm, KVM_SET_USER_MEMORY_REGION, r);
 
+	if (!ret && m->smm) {
+		r->slot |= 1u << 16;
+		ret = io(m->vm, KVM_SET_USER_MEMORY_REGION, r);
+		r->slot &= 0xffff;
+	}
 	if (ret < 0 && errno != EINVAL && errno != EEXIST && errno != ENOMEM)
 		report_fail("KVM_SET_USER_MEMORY_REGION: errno %d", errno);
 	return ret;
@@ -117,6 +122,7 @@ static int set_region(struct machine *m, struct kvm_userspace_memory_region *r)
 void machine_create(struct machine *m, struct rng *r)
 {
 	struct kvm_enable_cap split = { .cap = KVM_CAP_SPLIT_IRQCHIP, .args = { 24 } };
+	struct kvm_enable_cap rings = { .cap = KVM_CAP_DIRTY_LOG_RING, .args = { RING_BYTES } };
 	struct kvm_pit_config pit = { .flags = rng_below(r, 2) };
 
 	m->sys = umbra_open();
@@ -127,6 +133,10 @@ void machine_create(struct machine *m, struct rng *r)
 	/* Between one vCPU's store to its tables and the MMU's hearing of it, another one's audit would object. */
 	m->nvcpus = m->audited ? 1 : 1 + rng_below(r, MAX_VCPUS);
 	m->shared = rng_one_in(r, 2);
+	m->smm = rng_one_in(r, 2);
+	m->rings = rng_one_in(r, 3);
+	if (m->rings && io(m->vm, KVM_ENABLE_CAP, &rings) < 0)
+		report_fail("no dirty rings: errno %d", errno);
 	m->ram_fd = -1;
 	create_memory(m);
 	for (unsigned id = 0; id < SLOTS; id++) {
@@ -308,9 +318,12 @@ static void event_memory(struct machine *m, struct rng *r)
 static void event_dirty(struct machine *m, struct rng *r)
 {
 	static uint64_t bitmap[(RAM_SIZE >> 12) / 64]; /* the one thread of events */
-	struct kvm_dirty_log log = { .slot = rng_below(r, SLOTS), .dirty_bitmap = bitmap };
+	struct kvm_dirty_log log = { .slot = rng_below(r, SLOTS) | rng_below(r, 2) << 16,
+				     .dirty_bitmap = bitmap };
 
-	if (io(m->vm, KVM_GET_DIRTY_LOG, &log) < 0 && errno != ENOENT)
+	if (m->rings && io(m->vm, KVM_RESET_DIRTY_RINGS, 0) < 0)
+		report_fail("KVM_RESET_DIRTY_RINGS: errno %d", errno);
+	if (io(m->vm, KVM_GET_DIRTY_LOG, &log) < 0 && errno != (m->rings ? ENXIO : ENOENT))
 		report_fail("KVM_GET_DIRTY_LOG: errno %d", errno);
 }
 

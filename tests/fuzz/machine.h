@@ -17,6 +17,8 @@
 
 #define MAX_VCPUS 2
 
+#define RING_BYTES 16384 /* the smallest that there is */
+
 enum chip { CHIP_NONE, CHIP_FULL, CHIP_SPLIT, CHIP_KINDS };
 
 enum slot_id { SLOT_RAM, SLOT_ROM, SLOT_ALIAS, SLOT_HIGH, SLOTS };
@@ -25,6 +27,8 @@ struct machine {
 	int sys, vm;
 	enum chip chip;
 	unsigned nvcpus;
+	bool smm;   /* what a vCPU in system-management mode sees: the same slots, or no memory */
+	bool rings; /* pages that are dirty go into rings, not into bitmaps */
 	bool quiet; /* the host leaves slots and memory alone */
 	/*
 	 * The auditor compares shadow pages with the guest's tables, and the MMU learns only of what the guest

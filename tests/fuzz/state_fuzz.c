@@ -131,6 +131,7 @@ static const struct request requests[] = {
 	{ KVM_SET_MP_STATE, VCPU, FIXED },
 	{ KVM_INTERRUPT, VCPU, FIXED },
 	{ KVM_NMI, VCPU, INTEGER },
+	{ KVM_SMI, VCPU, INTEGER },
 	{ KVM_GET_LAPIC, VCPU, FIXED },
 	{ KVM_SET_LAPIC, VCPU, FIXED },
 	{ KVM_X86_SETUP_MCE, VCPU, FIXED },
@@ -148,7 +149,7 @@ static const struct request requests[] = {
 	{ KVM_REGISTER_COALESCED_MMIO, VM, LIST },
 	{ KVM_CLEAR_DIRTY_LOG, VM, LIST },
 	{ KVM_X86_SET_MSR_FILTER, VM, LIST },
-	{ KVM_SMI, VCPU, INTEGER },
+	{ KVM_RESET_DIRTY_RINGS, VM, INTEGER },
 	{ KVM_GET_NESTED_STATE, VCPU, LIST },
 	{ KVM_SET_NESTED_STATE, VCPU, LIST },
 	{ KVM_GET_ONE_REG, VCPU, LIST },
@@ -404,6 +405,19 @@ static void spoil_run(struct fuzzer *f, struct kvm_run *run)
 		run->cr8 &= 15;
 }
 
+/*
+ * KVM doesn't take back the one combination that it can give: an SMI that came to a processor between INIT and
+ * SIPI.
+ */
+static bool smi_between_init_and_sipi(int vcpu)
+{
+	struct kvm_vcpu_events events;
+	struct kvm_mp_state mp;
+
+	return !io(vcpu, KVM_GET_MP_STATE, &mp) && mp.mp_state == KVM_MP_STATE_INIT_RECEIVED &&
+	       !io(vcpu, KVM_GET_VCPU_EVENTS, &events) && (events.smi.smm || events.smi.pending);
+}
+
 static void round_trip(struct fuzzer *f)
 {
 	unsigned i = rng_below(&f->r, sizeof(pairs) / sizeof(pairs[0]));
@@ -418,7 +432,8 @@ static void round_trip(struct fuzzer *f)
 		((struct kvm_irqchip *)p)->chip_id = rng_below(&f->r, 3);
 	if (umbra_ioctl(e->fd, pairs[i].get, p) < 0)
 		return;
-	if (umbra_ioctl(e->fd, pairs[i].set, p) < 0)
+	if (umbra_ioctl(e->fd, pairs[i].set, p) < 0 &&
+	    !(pairs[i].on == VCPU && errno == EINVAL && smi_between_init_and_sipi(e->fd)))
 		report_fail("request %#lx: errno %d for what %#lx gave", pairs[i].set, errno,
 			    pairs[i].get);
 }

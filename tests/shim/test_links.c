@@ -99,6 +99,25 @@ static void test_proc_links(void **state)
 	guest_close(&g);
 }
 
+/* Bad addresses are the kernel's to refuse. */
+static void test_no_name(void **state)
+{
+	const char *volatile none = NULL;
+	struct stat st;
+
+	(void)state;
+	assert_int_equal(open(none, O_RDWR), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(openat(AT_FDCWD, none, O_RDWR), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(access(none, F_OK), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(stat(none, &st), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(chmod(none, 0600), -1);
+	assert_int_equal(errno, EFAULT);
+}
+
 static void test_flags(void **state)
 {
 	struct guest g;
@@ -233,8 +252,8 @@ int main(int argc, char **argv)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_symbolic_links), cmocka_unit_test(test_proc_links),
-		cmocka_unit_test(test_flags),	       cmocka_unit_test(test_exec),
-		cmocka_unit_test(test_socket),
+		cmocka_unit_test(test_no_name),	       cmocka_unit_test(test_flags),
+		cmocka_unit_test(test_exec),	       cmocka_unit_test(test_socket),
 	};
 
 	if (argc == 4)

@@ -359,6 +359,35 @@ static void test_faults(void **state)
 	guest_close(&guest);
 }
 
+/* With all signals blocked, faults on the guest's memory end KVM_RUN as well. */
+static void test_all_blocked(void **state)
+{
+	struct {
+		struct kvm_signal_mask head;
+		uint64_t bits;
+	} __attribute__((packed)) mask = { .head.len = 8, .bits = ~0ull };
+	sigset_t all, own;
+
+	(void)state;
+	guest_open(&guest, code_count, sizeof(code_count));
+	sigfillset(&all);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &all, &own), 0);
+	assert_int_equal(mprotect(guest.mem + CODE, 4096, PROT_NONE), 0);
+	assert_int_equal(ioctl(guest.vcpu, KVM_RUN, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(mprotect(guest.mem + CODE, 4096, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(guest_out(&guest), 1);
+	assert_int_equal(pthread_sigmask(SIG_SETMASK, &own, NULL), 0);
+	/* The same with a mask that is for KVM_RUN alone. */
+	assert_int_equal(ioctl(guest.vcpu, KVM_SET_SIGNAL_MASK, &mask), 0);
+	assert_int_equal(mprotect(guest.mem + CODE, 4096, PROT_NONE), 0);
+	assert_int_equal(ioctl(guest.vcpu, KVM_RUN, 0), -1);
+	assert_int_equal(errno, EFAULT);
+	assert_int_equal(mprotect(guest.mem + CODE, 4096, PROT_READ | PROT_WRITE), 0);
+	assert_int_equal(guest_out(&guest), 2);
+	guest_close(&guest);
+}
+
 /* Handlers that the program asks for are told as it gave them. */
 static void test_told(void **state)
 {
@@ -427,6 +456,7 @@ int main(void)
 		cmocka_unit_test(test_mask_restored),
 		cmocka_unit_test(test_signal_mask),
 		cmocka_unit_test(test_faults),
+		cmocka_unit_test(test_all_blocked),
 		cmocka_unit_test(test_told),
 		cmocka_unit_test(test_cancel),
 	};

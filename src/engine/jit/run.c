@@ -187,6 +187,16 @@ static struct um_jump *jump_entry(struct um_jit *j, gva_t lin)
 	return &j->jump[(u32)((u32)lin * UM_JUMP_HASH) >> (32 - UM_JIT_JUMP_BITS)];
 }
 
+/* Others may have changed code, and this vCPU has to know. */
+static inline void take_doubt(struct um_exec *x)
+{
+	if (likely(!x->code_doubt))
+		return;
+	x->code_doubt = false;
+	x->translator->doubt++;
+	x->translator->gen++;
+}
+
 struct um_jit_block *um_jit_find(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
@@ -198,6 +208,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	x->jit_key = um_jit_key(x);
 	if (x->jit_key == UM_JIT_KEY_NONE)
 		return NULL;
+	take_doubt(x);
 	um_interp_sync_ctx(x);
 	hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
 	if (!hva)
@@ -454,11 +465,7 @@ void um_jit_begin(struct um_exec *x)
 	struct um_jit *j = x->translator;
 
 	x->jit.immediate_exit = x->immediate_exit ? x->immediate_exit : &never;
-	if (x->code_doubt) {
-		x->code_doubt = false;
-		j->doubt++;
-		j->gen++;
-	}
+	take_doubt(x);
 	if (unlikely(memcmp(j->features, x->cpu.features, sizeof(j->features)))) {
 		memcpy(j->features, x->cpu.features, sizeof(j->features));
 		um_jit_flush(x);

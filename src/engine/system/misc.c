@@ -170,6 +170,7 @@ const struct um_insn *um_sysop_cpuid(struct um_exec *x, const struct um_insn *i)
 	struct um_cpu *c = &x->cpu;
 	u32 r[4];
 
+	x->code_doubt = true; /* serializing */
 	um_cpuid(c, c->gpr[UM_RAX], c->gpr[UM_RCX], r);
 	c->gpr[UM_RAX] = r[UM_EAX];
 	c->gpr[UM_RBX] = r[UM_EBX];
@@ -272,7 +273,10 @@ const struct um_insn *um_sysop_cldemote(struct um_exec *x, const struct um_insn 
 
 const struct um_insn *um_sysop_serialize(struct um_exec *x, const struct um_insn *i)
 {
-	return um_cpu_has(&x->cpu, UM_F_SERIALIZE) ? um_end(x, i) : um_sys_stop_ud(x, i);
+	if (!um_cpu_has(&x->cpu, UM_F_SERIALIZE))
+		return um_sys_stop_ud(x, i);
+	x->code_doubt = true;
+	return um_end(x, i);
 }
 
 /* ---- hypervisors, SMM ---- */

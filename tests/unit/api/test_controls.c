@@ -420,6 +420,37 @@ static void test_quirks(void **state)
 	guest_stop(&g);
 }
 
+/* ---- what the engine does not do ---- */
+
+static void test_emulation_failure(void **state)
+{
+	static const uint8_t exception[] = {
+		0xb8, 0x00, 0x20, /* mov $0x2000, %ax */
+		0x8e, 0xd0,	  /* mov %ax, %ss: where there is no memory */
+		0x0f, 0x0b,	  /* ud2 */
+	};
+	static const uint8_t fetch[] = { 0xea, 0x00, 0x00, 0x00, 0x20 }; /* ljmp $0x2000, $0 */
+	struct guest g;
+
+	guest_start(&g, NO_CHIP, exception, sizeof(exception));
+	assert_int_equal(io(g.vm, KVM_CHECK_EXTENSION, KVM_CAP_EXIT_ON_EMULATION_FAILURE), 1);
+	assert_errno(EINVAL, enable(g.vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 2));
+	assert_int_equal(enable(g.vm, KVM_CAP_EXIT_ON_EMULATION_FAILURE, 1), 0);
+	assert_exit(&g, KVM_EXIT_INTERNAL_ERROR);
+	assert_int_equal(g.run->emulation_failure.suberror, KVM_INTERNAL_ERROR_EMULATION);
+	assert_true(g.run->emulation_failure.ndata >= 3);
+	assert_int_equal(g.run->emulation_failure.flags,
+			 KVM_INTERNAL_ERROR_EMULATION_FLAG_INSTRUCTION_BYTES);
+	assert_int_equal(g.run->emulation_failure.insn_size, 15);
+	assert_memory_equal(g.run->emulation_failure.insn_bytes, exception + 5, 2);
+	guest_stop(&g);
+
+	guest_start(&g, NO_CHIP, fetch, sizeof(fetch));
+	assert_exit(&g, KVM_EXIT_INTERNAL_ERROR);
+	assert_int_equal(g.run->emulation_failure.flags, 0);
+	guest_stop(&g);
+}
+
 /* ---- statistics ---- */
 
 static void read_at(int fd, uint64_t at, void *buf, size_t size)
@@ -500,10 +531,15 @@ static void test_statistics(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_manual_dirty_log), cmocka_unit_test(test_user_space_msrs),
-		cmocka_unit_test(test_msr_filter),	 cmocka_unit_test(test_hlt_without_exit),
-		cmocka_unit_test(test_attributes),	 cmocka_unit_test(test_vcpu_ids),
-		cmocka_unit_test(test_quirks),		 cmocka_unit_test(test_statistics),
+		cmocka_unit_test(test_manual_dirty_log),
+		cmocka_unit_test(test_user_space_msrs),
+		cmocka_unit_test(test_msr_filter),
+		cmocka_unit_test(test_hlt_without_exit),
+		cmocka_unit_test(test_attributes),
+		cmocka_unit_test(test_vcpu_ids),
+		cmocka_unit_test(test_quirks),
+		cmocka_unit_test(test_statistics),
+		cmocka_unit_test(test_emulation_failure),
 	};
 
 	guest_save_signals();
