@@ -213,7 +213,8 @@ static bool span_of(struct um_exec *x, struct who w, gva_t gva, unsigned len, en
 	um_interp_sync_ctx(x);
 	if (!w.implicit && unlikely((x->use_guest_dr ? x->guest_dr7 : x->cpu.dr7) & 0xff))
 		note_breakpoints(x, gva, len, acc);
-	if (acc == UM_WRITE && s->p && unlikely(um_tlb_guarded(x->tlb, (hva_t)s->p)) && x->translator)
+	if (acc == UM_WRITE && s->p && unlikely(um_tlb_guarded(x->tlb, (hva_t)s->p)) &&
+	    x->translator)
 		um_jit_written(x, s->p, len);
 memory:
 	if (acc == UM_WRITE && ((hva_t)s->p & UM_PAGE_MASK) == x->code_page)

@@ -169,7 +169,7 @@ struct um_jit_state {
 	u64 spare[2];			   /* scratch */
 	u64 operand; /* of the last shift or multiplication, for having its flags again */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
-	u32 want; /* enum um_vec_class: what entering translated code must bring there */
+	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
 };
 

@@ -34,6 +34,7 @@ static struct {
 	struct um_native *stubs;
 	unsigned nstubs;
 	struct um_native **buckets;
+	bool hooked; /* fixups and what a child of fork does are registered */
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 bool um_native_is_stub(u64 pc)
@@ -71,6 +72,29 @@ static void *map_anonymous(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
+/* In a child of fork(): the code is the parent's, whose VMs don't run here.  New ones get another arena. */
+static void forget_arena(void)
+{
+	pthread_mutex_init(&arena.lock, NULL);
+	if (!arena.rx)
+		return;
+	munmap(arena.rx, ARENA_CODE);
+	munmap(arena.rw, ARENA_CODE);
+	munmap(arena.stubs, ARENA_STUBS * sizeof(*arena.stubs));
+	munmap(arena.buckets, ARENA_BUCKETS * sizeof(*arena.buckets));
+	arena.rx = arena.rw = NULL;
+	arena.used = 0;
+	arena.nstubs = 0;
+}
+
+static bool hook(void)
+{
+	if (!arena.hooked && um_uaccess_init() == 0 && um_uaccess_add_fixup(native_fixup) == 0 &&
+	    pthread_atfork(NULL, NULL, forget_arena) == 0)
+		arena.hooked = true;
+	return arena.hooked;
+}
+
 /* Under the lock, once. */
 static bool arena_init(void)
 {
@@ -84,8 +108,7 @@ static bool arena_init(void)
 	}
 	arena.stubs = map_anonymous(ARENA_STUBS * sizeof(*arena.stubs));
 	arena.buckets = map_anonymous(ARENA_BUCKETS * sizeof(*arena.buckets));
-	if (rw == MAP_FAILED || rx == MAP_FAILED || !arena.stubs || !arena.buckets ||
-	    um_uaccess_init() < 0 || um_uaccess_add_fixup(native_fixup) < 0) {
+	if (rw == MAP_FAILED || rx == MAP_FAILED || !arena.stubs || !arena.buckets || !hook()) {
 		/* Whatever was mapped stays: this happens once, and there is no second try. */
 		arena.failed = true;
 		return false;

@@ -28,6 +28,8 @@ static struct {
 	u8 *rx;		      /* set last: read by the signal handler */
 	bool used[NR_CHUNKS]; /* [0]: the routines */
 	struct um_arena_code code;
+	bool hooked;	/* fixups and what a child of fork does are registered */
+	u32 generation; /* counts the areas that were left behind by fork() */
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 bool um_arena_has(u64 pc)
@@ -235,14 +237,42 @@ static bool map_arena(void)
 	return true;
 }
 
+u32 um_arena_generation(void)
+{
+	return arena.generation;
+}
+
+/*
+ * In a child of fork(): the memory is the parent's, who goes on writing to it.  VMs of the parent don't run here; new ones
+ * get another area.
+ */
+static void forget_arena(void)
+{
+	pthread_mutex_init(&arena.lock, NULL);
+	if (!arena.rx)
+		return;
+	munmap(arena.rx, UM_ARENA_DEFAULT);
+	munmap(arena.rw, UM_ARENA_DEFAULT);
+	arena.rx = arena.rw = NULL;
+	memset(arena.used, 0, sizeof(arena.used));
+	arena.generation++;
+}
+
+static bool hook(void)
+{
+	if (!arena.hooked && um_uaccess_init() == 0 && um_uaccess_add_fixup(arena_fixup) == 0 &&
+	    pthread_atfork(NULL, NULL, forget_arena) == 0)
+		arena.hooked = true;
+	return arena.hooked;
+}
+
 int um_arena_init(void)
 {
 	int err = 0;
 
 	pthread_mutex_lock(&arena.lock);
 	if (!arena.rx && !arena.failed) {
-		if (!map_arena() || um_uaccess_init() < 0 ||
-		    um_uaccess_add_fixup(arena_fixup) < 0) {
+		if (!hook() || !map_arena()) {
 			arena.failed = true;
 		} else {
 			arena.used[0] = true;

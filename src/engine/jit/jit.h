@@ -44,7 +44,7 @@
 #define UM_JIT_HASH_BITS  15
 #define UM_JIT_JUMP_BITS  12
 #define UM_JIT_MAX_INSNS  UM_BLOCK_MAX
-#define UM_JIT_MAX_BLOCKS (1u << 24)
+#define UM_JIT_MAX_BLOCKS (1u << 19)
 
 /* Scratch registers and the context. */
 enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
@@ -143,6 +143,7 @@ struct um_jit {
 	u8 *rw, *rw_end; /* where the next block goes */
 	u8 chunk[UM_ARENA_DEFAULT / UM_JIT_CHUNK];
 	unsigned nchunks;
+	u32 generation; /* um_arena_generation(), when it was made */
 
 	/* descriptions of blocks: given out from the start */
 	char *meta;
@@ -177,6 +178,8 @@ u8 *um_arena_rw(unsigned chunk);
 u8 *um_arena_rx_of(const u8 *rw);
 u8 *um_arena_rw_of(const u8 *rx);
 bool um_arena_has(u64 pc);
+/* Chunks of another generation than this are gone: they were a parent process's. */
+u32 um_arena_generation(void);
 /* Routines */
 struct um_arena_code {
 	/* Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags: enter_flags. */

@@ -94,6 +94,7 @@ int um_jit_init(struct um_exec *x)
 		return -ENOMEM;
 	}
 	j->gen = j->doubt = 1;
+	j->generation = um_arena_generation();
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
@@ -107,7 +108,7 @@ void um_jit_destroy(struct um_exec *x)
 
 	if (!j)
 		return;
-	while (j->nchunks)
+	while (j->nchunks && j->generation == um_arena_generation())
 		um_arena_put(j->chunk[--j->nchunks]);
 	munmap(j->meta, META_SIZE);
 	munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
