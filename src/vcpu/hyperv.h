@@ -140,7 +140,8 @@ bool um_hv_synic_set(struct um_vcpu *v, u32 msr, bool host, u64 val);
 enum um_hv_post {
 	UM_HV_POSTED,
 	UM_HV_POST_BUSY, /* the slot is taken: the guest will write EOM, or end the SINT's interrupt */
-	UM_HV_POST_NOWHERE, /* no message page */
+	UM_HV_POST_OFF,	    /* no message page: the guest will enable it */
+	UM_HV_POST_NOWHERE, /* no memory there, perhaps while the VMM rearranges it */
 };
 
 /* Put a message into the slot of @sint and interrupt.  @lose: don't ask for an EOM if the slot is taken. */

@@ -11,6 +11,8 @@
 
 #include "vcpu/hyperv.h"
 
+#define ALL_SINTS GENMASK(UM_NR_SINTS - 1, 0)
+
 int um_hv_enable_synic(struct um_vcpu *v, bool keep_pages)
 {
 	int err;
@@ -86,6 +88,7 @@ bool um_hv_synic_set(struct um_vcpu *v, u32 msr, bool host, u64 val)
 	switch (msr) {
 	case HV_MSR_SCONTROL:
 		hv->scontrol = val;
+		um_hv_retry_timers(v, ALL_SINTS);
 		tell(v, host, msr);
 		return true;
 	case HV_MSR_SVERSION:
@@ -94,11 +97,12 @@ bool um_hv_synic_set(struct um_vcpu *v, u32 msr, bool host, u64 val)
 	case HV_MSR_SIMP:
 		if (!set_page(v, host, msr == HV_MSR_SIMP ? &hv->simp : &hv->siefp, val))
 			return false;
+		um_hv_retry_timers(v, ALL_SINTS);
 		tell(v, host, msr);
 		return true;
 	case HV_MSR_EOM:
 		um_synic_end_of_message(v->lapic);
-		um_hv_retry_timers(v, GENMASK(UM_NR_SINTS - 1, 0));
+		um_hv_retry_timers(v, ALL_SINTS);
 		return true;
 	case HV_MSR_SINT0 ... HV_MSR_SINT15:
 		return um_synic_set_sint(v->lapic, msr - HV_MSR_SINT0, val, host);
@@ -115,8 +119,9 @@ enum um_hv_post um_hv_post_message(struct um_vcpu *v, unsigned sint, const struc
 	const size_t rest = offsetof(struct hv_message, payload_size);
 	struct hv_message now;
 
-	if (!(hv->scontrol & HV_SCONTROL_ENABLE) || !(hv->simp & HV_PAGE_ENABLE) ||
-	    um_mem_read(mem, 0, slot, &now, offsetof(struct hv_message, payload)))
+	if (!(hv->scontrol & HV_SCONTROL_ENABLE) || !(hv->simp & HV_PAGE_ENABLE))
+		return UM_HV_POST_OFF;
+	if (um_mem_read(mem, 0, slot, &now, offsetof(struct hv_message, payload)))
 		return UM_HV_POST_NOWHERE;
 	if (now.type != HV_MESSAGE_NONE) {
 		if (lose)

@@ -17,6 +17,8 @@
 /* No shorter period than other timers of the library have (200 µs), none that overflows. */
 #define MIN_PERIOD 2000ull
 #define MAX_PERIOD (1ull << 60)
+/* A message page that is not there may be in the middle of a change of slots: VMMs lay a page of theirs over it. */
+#define RETRY_NS 1000000ull
 
 static void look(struct um_hv_stimer *t)
 {
@@ -93,18 +95,18 @@ static void start(struct um_hv_stimer *t, u64 now)
 			     um_timer_now() + um_min(t->expiry - now, 1ull << 40) * NS_PER_UNIT);
 }
 
-static bool send(struct um_hv_stimer *t, u64 now)
+static enum um_hv_post send(struct um_hv_stimer *t, u64 now)
 {
 	struct hv_timer_payload payload = { t->index, 0, t->expiry, now };
 	struct hv_message msg = { .type = HV_MESSAGE_TIMER, .payload_size = sizeof(payload) };
 
 	if (t->config & HV_STIMER_DIRECT) {
 		um_lapic_fixed(t->v->lapic, HV_STIMER_VECTOR(t->config));
-		return true;
+		return UM_HV_POSTED;
 	}
 	memcpy(msg.payload, &payload, sizeof(payload));
 	return um_hv_post_message(t->v, HV_STIMER_SINT(t->config), &msg,
-				  t->config & HV_STIMER_PERIODIC) == UM_HV_POSTED;
+				  t->config & HV_STIMER_PERIODIC);
 }
 
 static void run(struct um_hv_stimer *t)
@@ -117,7 +119,11 @@ static void run(struct um_hv_stimer *t)
 	}
 	now = um_hv_reference_time(t->v);
 	if (t->expiry && t->expiry <= now) {
-		t->msg_pending = !send(t, now);
+		enum um_hv_post sent = send(t, now);
+
+		t->msg_pending = sent != UM_HV_POSTED;
+		if (sent == UM_HV_POST_NOWHERE)
+			um_timer_arm(&t->timer, um_timer_now() + RETRY_NS);
 		if (!t->msg_pending && !(t->config & HV_STIMER_PERIODIC)) {
 			t->config &= ~HV_STIMER_ENABLE;
 			stop(t);
