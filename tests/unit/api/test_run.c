@@ -4,6 +4,7 @@
 
 #include <pthread.h>
 #include <signal.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static void *pio(struct guest *g)
@@ -751,6 +752,64 @@ static void test_fault_behind_a_task_gate(void **state)
 	guest_stop(&g);
 }
 
+/* fninit; an instruction of two bytes; fistp word [0x3000]; hlt: by code generated for the host's processor. */
+static void x87_start(struct guest *g, uint8_t op0, uint8_t op1)
+{
+	const uint8_t code[] = { 0xdb, 0xe3, op0, op1, 0xdf, 0x1e, 0x00, 0x30, 0xf4 };
+
+	guest_start(g, NO_CHIP, code, sizeof(code));
+}
+
+static int x87_result(struct guest *g)
+{
+	struct kvm_regs regs = guest_regs(g);
+	int16_t v;
+
+	regs.rip = GUEST_CODE;
+	assert_int_equal(io(g->vcpu, KVM_SET_REGS, &regs), 0);
+	assert_exit(g, KVM_EXIT_HLT);
+	memcpy(&v, g->mem + 0x3000, sizeof(v));
+	return v;
+}
+
+/* Generated code of a process and of its child must not be the same memory. */
+static void test_child_has_code_of_its_own(void **state)
+{
+	int go[2], said[2], status;
+	struct guest g;
+	char c = 0;
+	pid_t pid;
+
+	x87_start(&g, 0xd9, 0xe8); /* fld1 */
+	assert_int_equal(x87_result(&g), 1);
+	guest_stop(&g);
+	assert_int_equal(pipe(go), 0);
+	assert_int_equal(pipe(said), 0);
+	pid = fork();
+	assert_true(pid >= 0);
+	if (!pid) {
+		int wrong;
+
+		x87_start(&g, 0xd9, 0xeb); /* fldpi */
+		wrong = x87_result(&g) != 3;
+		(void)!write(said[1], &c, 1);
+		(void)!read(go[0], &c, 1);
+		wrong |= x87_result(&g) != 3;
+		_exit(wrong);
+	}
+	assert_int_equal(read(said[0], &c, 1), 1);
+	x87_start(&g, 0xd9, 0xee); /* fldz: its code would be where the child's is */
+	assert_int_equal(x87_result(&g), 0);
+	guest_stop(&g);
+	assert_int_equal(write(go[1], &c, 1), 1);
+	assert_int_equal(waitpid(pid, &status, 0), pid);
+	assert_int_equal(status, 0);
+	for (int n = 0; n < 2; n++) {
+		close(go[n]);
+		close(said[n]);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -777,6 +836,7 @@ int main(void)
 		cmocka_unit_test(test_exception_and_rdmsr),
 		cmocka_unit_test(test_fault_behind_a_task_gate),
 		cmocka_unit_test(test_halt_in_handler),
+		cmocka_unit_test(test_child_has_code_of_its_own),
 	};
 
 	guest_save_signals();
