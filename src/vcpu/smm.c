@@ -344,6 +344,7 @@ void um_vcpu_enter_smm(struct um_vcpu *v)
 	/* Without memory there the state is lost, and the handler's first instruction is not to be had either. */
 	if (!um_mem_write(v->vm->mem, UM_AS_SMM, map_gpa(c), &map, sizeof(map)))
 		um_mmu_written(v->mmu, map_gpa(c), sizeof(map));
+	v->x.code_doubt = true; /* it may lie in code */
 }
 
 /* ---- RSM ---- */
@@ -402,6 +403,7 @@ static int leave(struct um_vcpu *v, const struct smm_state *s)
 	v->smm_inside_nmi = false;
 	load(v, s);
 	um_vcpu_state_changed(v);
+	v->x.code_doubt = true; /* serializing: SDM vol. 3 8.3 */
 	um_trace(&v->vm->cfg.trace, exceptions, "vcpu %u: RSM to %#llx, SMBASE %#llx", v->id,
 		 (unsigned long long)c->rip, (unsigned long long)c->msr.smbase);
 	if (s->halted)
