@@ -121,10 +121,24 @@ bool um_lockstep_turn(struct um_exec *x)
 
 /* ---- there and back ---- */
 
+static bool is_random(const struct um_insn *i)
+{
+	return i->op == ZYDIS_MNEMONIC_RDRAND || i->op == ZYDIS_MNEMONIC_RDSEED;
+}
+
 bool um_lockstep_repeatable(const struct um_insn *i)
 {
-	return !(i->flags & (UM_INSN_SYSTEM | UM_INSN_END)) && i->op != ZYDIS_MNEMONIC_RDRAND &&
-	       i->op != ZYDIS_MNEMONIC_RDSEED;
+	return !(i->flags & (UM_INSN_SYSTEM | UM_INSN_END)) && !is_random(i);
+}
+
+/* Can its translation be stopped where the interpreter is?  Not before what is no system instruction. */
+static bool comparable(const struct um_jit_block *b)
+{
+	for (unsigned n = 0; n < b->ninsns; n++) {
+		if (is_random(&b->insn[n]))
+			return false;
+	}
+	return um_lockstep_repeatable(&b->insn[0]);
 }
 
 void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
@@ -426,7 +440,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 
-	if (!um_lockstep_repeatable(&b->insn[0])) {
+	if (!comparable(b)) {
 		interpret(x, b);
 		return;
 	}
