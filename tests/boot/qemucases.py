@@ -1,7 +1,6 @@
 # SPDX-License-Identifier: MIT
 """The cases of tests/boot/run-qemu: what QEMU is asked to do, and what has to come of it."""
 
-import functools
 import hashlib
 import http.server
 import random
