@@ -96,7 +96,7 @@ static unsigned insn_at(const struct um_jit_block *b, u32 off)
 /* In a signal handler, in the thread of the vCPU: rbp is its context. */
 static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 {
-	const ucontext_t *uc = ucv;
+	ucontext_t *uc = ucv;
 	const struct um_exec *x;
 	const struct um_jit *j;
 
@@ -106,10 +106,16 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 	j = x->translator;
 	for (u32 n = j->nblocks; n-- > 0;) {
 		const struct um_jit_block *b = j->block[n];
+		unsigned k;
 
-		if (pc - (uintptr_t)b->code < b->code_len)
-			return (uintptr_t)b->code +
-			       b->map[insn_at(b, (u32)(pc - (uintptr_t)b->code))].slow;
+		if (pc - (uintptr_t)b->code >= b->code_len)
+			continue;
+		k = insn_at(b, (u32)(pc - (uintptr_t)b->code));
+		if (b->map[k].slow)
+			return (uintptr_t)b->code + b->map[k].slow;
+		/* An instruction that can't fault has: a broken invariant, which ends the VM. */
+		uc->uc_mcontext.gregs[REG_RSI] = (greg_t)UM_JIT_EXIT(b->id, k, UM_JIT_EXIT_STOP);
+		return (uintptr_t)arena.code.leave;
 	}
 	return 0;
 }

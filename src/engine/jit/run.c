@@ -392,7 +392,9 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
-			break;
+			x->cpu.rip = um_rip(x, &b->insn[k]);
+			um_internal(x, "a fault in translated code that no instruction explains");
+			goto out;
 		}
 		sync_state(x);
 	}
