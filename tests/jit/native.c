@@ -73,9 +73,8 @@ static bool on_fault(void *arg, struct host_fault *f)
 		t->status = OUTCOME_LOST;
 		return false;
 	}
-	/* As engines have it: the instruction.  INT n may raise these, too. */
 	if (f->vector == UM_VEC_BP || f->vector == UM_VEC_OF)
-		f->rip -= ((const u8 *)f->rip)[-2] == 0xcd ? 2 : 1;
+		f->rip--; /* as engines have it: the instruction, of one byte */
 	e = &o->ev[o->nevents++];
 	*e = (struct event){ .kind = UM_EXIT_EXCEPTION,
 			     .vector = (u16)f->vector,
