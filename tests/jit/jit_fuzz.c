@@ -491,7 +491,7 @@ static void report(struct fuzz *f, const struct program *found, enum way way, bo
 	bool again;
 
 	p = *found;
-	f->patience = 25 * TICKS;
+	f->patience = 200 * TICKS; /* what changes its own code is translated again and again */
 	again = still_differs(f, &p, way, o, &d);
 	f->patience = TICKS;
 	if (!again) {
