@@ -237,6 +237,24 @@ static const struct program *broken(struct fuzz *f, const struct program *p)
 	return &copy;
 }
 
+/* Has the program stored to its instructions where it was not meant to? */
+static bool code_overwritten(const struct machine *m, const struct program *p)
+{
+	const u8 *now = m->mem + (PROGRAM_CODE - MEM_BASE);
+
+	for (unsigned n = 0; n < p->ninsns; n++) {
+		for (unsigned off = p->insn[n].off, k = 0; k < p->insn[n].len; k++) {
+			bool meant = now[off + k] == p->code[off + k];
+
+			for (unsigned s = 0; !meant && s < p->npatched; s++)
+				meant = p->patched[s] == off + k;
+			if (!meant)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Does execution come to where no instruction of the program begins?  Then undefined flags may have been used. */
 static bool stray(struct fuzz *f, const struct program *p)
 {
@@ -257,7 +275,7 @@ static bool stray(struct fuzz *f, const struct program *p)
 		more = proceed(p, x, &run);
 	}
 	x->guest_step = false;
-	return astray;
+	return astray || code_overwritten(f->interp, p);
 }
 
 /* ---- comparing ---- */
@@ -473,7 +491,7 @@ static void report(struct fuzz *f, const struct program *found, enum way way, bo
 	bool again;
 
 	p = *found;
-	f->patience = 25 * TICKS;
+	f->patience = 200 * TICKS; /* what changes its own code is translated again and again */
 	again = still_differs(f, &p, way, o, &d);
 	f->patience = TICKS;
 	if (!again) {
@@ -610,9 +628,8 @@ static u64 blocks(const struct fuzz *f)
 int main(int argc, char **argv)
 {
 	const struct itimerval tick = { { 0, TICK_US }, { 0, TICK_US } };
-	const char *env = getenv("UMBRA_JIT_FUZZ_SECONDS");
 	struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
-	double seconds = env ? atof(env) : 5, start;
+	double seconds = 5, start;
 	unsigned long programs = 0, max_blocks = 0;
 	u64 seed = 1;
 	struct fuzz f = { .broken = -1, .patience = TICKS };

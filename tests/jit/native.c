@@ -74,7 +74,7 @@ static bool on_fault(void *arg, struct host_fault *f)
 		return false;
 	}
 	if (f->vector == UM_VEC_BP || f->vector == UM_VEC_OF)
-		f->rip--; /* as engines have it: the instruction */
+		f->rip--; /* as engines have it: the instruction, of one byte */
 	e = &o->ev[o->nevents++];
 	*e = (struct event){ .kind = UM_EXIT_EXCEPTION,
 			     .vector = (u16)f->vector,
@@ -257,8 +257,12 @@ static bool spawn(struct native *n)
 
 struct native *native_new(void)
 {
-	struct native *n = calloc(1, sizeof(*n));
+	struct native *n;
 
+#ifdef __SANITIZE_ADDRESS__
+	return NULL; /* its shadow is memory where programs expect none */
+#endif
+	n = calloc(1, sizeof(*n));
 	if (!n)
 		return NULL;
 	n->s = mmap(NULL, sizeof(*n->s), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);

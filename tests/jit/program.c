@@ -989,6 +989,7 @@ static void patch_stores(struct gen *g)
 			}
 		}
 		memcpy(p->code + g->smc[k], &to, 4);
+		p->patched[p->npatched++] = (u16)(to - PROGRAM_CODE);
 	}
 }
 
@@ -1002,7 +1003,7 @@ void program_make(struct program *p, u64 seed, bool code32, bool native, program
 	p->seed = seed;
 	p->native = native;
 	p->code32 = code32;
-	p->ninsns = p->nblocks = 0;
+	p->ninsns = p->nblocks = p->npatched = 0;
 	memset(p->undefined, 0, sizeof(p->undefined));
 	memset(p->code, 0xcc, sizeof(p->code));
 	um_zydis_init(&g.d, code32 ? UM_MODE_32 : UM_MODE_64);

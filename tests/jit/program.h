@@ -64,6 +64,7 @@ struct program {
 	u16 ninsns, nblocks;
 	struct program_insn insn[PROGRAM_INSNS];
 	u16 block[PROGRAM_BLOCKS]; /* offsets */
+	u16 patched[8], npatched;  /* offsets of bytes of the code that it stores to on purpose */
 	u16 undefined
 		[PROGRAM_CODE_SIZE]; /* flags undefined before the instruction there; PROGRAM_KNOWN */
 	u64 gpr[16], rflags;
