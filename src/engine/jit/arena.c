@@ -23,7 +23,7 @@
 
 static struct {
 	pthread_mutex_t lock;
-	bool failed;
+	int failed; /* -errno of the only try */
 	u8 *rw;
 	u8 *rx;		      /* set last: read by the signal handler */
 	bool used[NR_CHUNKS]; /* [0]: the routines */
@@ -223,24 +223,28 @@ static void make_routines(void)
 	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
 }
 
-static bool map_arena(void)
+static int map_arena(void)
 {
-	int fd = um_memfd_create("umbra-jit", UM_ARENA_DEFAULT);
-	void *rw = MAP_FAILED, *rx = MAP_FAILED;
+	int fd = um_memfd_create("umbra-jit", UM_ARENA_DEFAULT), err = 0;
+	void *rw, *rx;
 
-	if (fd >= 0) {
-		rw = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-		rx = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
-		close(fd);
-	}
+	if (fd < 0)
+		return fd;
+	rw = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	rx = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	if (rw == MAP_FAILED || rx == MAP_FAILED) {
+		err = -errno;
 		if (rw != MAP_FAILED)
 			munmap(rw, UM_ARENA_DEFAULT);
-		return false;
+		if (rx != MAP_FAILED)
+			munmap(rx, UM_ARENA_DEFAULT);
 	}
+	close(fd);
+	if (err)
+		return err;
 	arena.rw = rw;
 	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
-	return true;
+	return 0;
 }
 
 u32 um_arena_generation(void)
@@ -274,19 +278,17 @@ static bool hook(void)
 
 int um_arena_init(void)
 {
-	int err = 0;
+	int err;
 
 	pthread_mutex_lock(&arena.lock);
 	if (!arena.rx && !arena.failed) {
-		if (!hook() || !map_arena()) {
-			arena.failed = true;
-		} else {
+		arena.failed = hook() ? map_arena() : -ENOMEM;
+		if (!arena.failed) {
 			arena.used[0] = true;
 			make_routines();
 		}
 	}
-	if (arena.failed)
-		err = -ENOMEM;
+	err = arena.failed;
 	pthread_mutex_unlock(&arena.lock);
 	return err;
 }
