@@ -108,7 +108,7 @@ static bool deliver(struct um_vcpu *v, const struct um_event *ev)
 	if (ev->kind == UM_EVENT_EXTINT || ev->kind == UM_EVENT_NMI)
 		v->x.code_doubt = true;
 	done = um_engine_deliver(&v->x, ev);
-	um_mmu_leave(v->mmu);
+	um_vcpu_leave_mmu(v);
 	return done;
 }
 

@@ -136,7 +136,7 @@ static enum hv_status read_set(const struct call *c, unsigned offset, struct vp_
 
 static bool in_guest(const struct um_vcpu *v)
 {
-	return atomic_load(&um_mmu_tlb(v->mmu)->running);
+	return atomic_load(&v->in_guest);
 }
 
 static void wait_for_flush(struct um_vcpu *v)

@@ -234,14 +234,26 @@ static void act_on_requests(struct um_vcpu *v)
 int um_vcpu_enter_mmu(struct um_vcpu *v)
 {
 	for (;;) {
-		int err = um_mmu_enter(v->mmu);
+		int err;
 
-		if (err || likely(!(atomic_load(&v->requests) & UM_REQ_TLB_FLUSH)))
+		atomic_store(&v->in_guest, true);
+		err = um_mmu_enter(v->mmu);
+		if (likely(!err && !(atomic_load(&v->requests) & UM_REQ_TLB_FLUSH)))
+			return 0;
+		if (err) {
+			atomic_store(&v->in_guest, false);
 			return err;
-		um_mmu_leave(v->mmu);
+		}
+		um_vcpu_leave_mmu(v);
 		atomic_fetch_and(&v->requests, ~(unsigned)UM_REQ_TLB_FLUSH);
 		um_mmu_invpcid(v->mmu, 2, 0, 0);
 	}
+}
+
+void um_vcpu_leave_mmu(struct um_vcpu *v)
+{
+	um_mmu_leave(v->mmu);
+	atomic_store(&v->in_guest, false);
 }
 
 /* ---- the loop ---- */
@@ -283,7 +295,7 @@ int um_vcpu_finish_io(struct um_vcpu *v)
 	if (err)
 		return err;
 	kind = um_engine_complete_io(&v->x);
-	um_mmu_leave(v->mmu);
+	um_vcpu_leave_mmu(v);
 	return um_vcpu_handle_exit(v, kind);
 }
 
@@ -341,7 +353,7 @@ static int loop(struct um_vcpu *v)
 		x->exit_on_msr = atomic_load_explicit(&v->vm->msr_filter, memory_order_relaxed);
 		apply_quirks(v);
 		kind = run_engine(v);
-		um_mmu_leave(v->mmu);
+		um_vcpu_leave_mmu(v);
 		um_trace(&v->vm->cfg.trace, engine, "vcpu %u: %s at %#llx", v->id,
 			 um_exit_name(kind), (unsigned long long)x->cpu.rip);
 		r = um_vcpu_handle_exit(v, kind);

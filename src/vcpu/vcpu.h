@@ -282,6 +282,7 @@ int um_vcpu_run(struct um_vcpu *v);
  * other vCPUs asked for by hypercalls are done.  0 or -ENOMEM.
  */
 int um_vcpu_enter_mmu(struct um_vcpu *v);
+void um_vcpu_leave_mmu(struct um_vcpu *v);
 
 /* Is there something for a halted vCPU to wake up for? */
 bool um_vcpu_runnable(struct um_vcpu *v);
