@@ -156,8 +156,13 @@ struct um_vcpu {
 	atomic_uint requests; /* UM_REQ_... */
 	atomic_uint nmi_queued;
 	atomic_uint sipi_vector;
-	atomic_bool waiting;	   /* asleep, or about to: see um_vcpu_kick() */
-	atomic_bool running;	   /* in KVM_RUN */
+	atomic_bool waiting; /* asleep, or about to: see um_vcpu_kick() */
+	atomic_bool running; /* in KVM_RUN */
+	/*
+	 * Between um_vcpu_enter_mmu() and um_vcpu_leave_mmu(): may execute guest code without a look at requests, even if
+	 * the MMU's own `running` is clear for a while, in which it waits for a lock.
+	 */
+	atomic_bool in_guest;
 	atomic_bool interrupt_run; /* um_vcpu_interrupt_run() */
 
 	/* --- under lock --- */
