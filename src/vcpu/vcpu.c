@@ -19,8 +19,6 @@
 #include "vcpu/hyperv.h"
 #include "vcpu/vcpu.h"
 
-#define JIT_THRESHOLD 16 /* executions after which a block is translated */
-
 _Static_assert(offsetof(struct kvm_run, immediate_exit) < 4 &&
 		       offsetof(struct kvm_run, padding1) == 2,
 	       "immediate_exit and the count of kicks share a futex word");
@@ -160,7 +158,7 @@ static int init_parts(struct um_vcpu *v)
 	v->x.split_lock = &vm->split_lock;
 	v->x.engine = (u8)vm->cfg.engine;
 	/* In lockstep speed is no matter, and all that can be translated is to be compared. */
-	v->x.jit_threshold = v->x.engine == UM_ENGINE_LOCKSTEP ? 0 : JIT_THRESHOLD;
+	v->x.jit_threshold = v->x.engine == UM_ENGINE_LOCKSTEP ? 0 : UM_JIT_THRESHOLD;
 	v->x.lockstep_queue = &vm->lockstep_queue;
 	err = um_engine_init(&v->x);
 	if (err)

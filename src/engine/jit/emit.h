@@ -33,7 +33,7 @@ enum um_host_reg {
 };
 
 /* Condition codes of Jcc. */
-enum um_cc_code { CC_B = 2, CC_NB = 3, CC_Z = 4, CC_NZ = 5, CC_NBE = 7 };
+enum um_cc_code { CC_B = 2, CC_Z = 4, CC_NZ = 5 };
 
 struct um_emit {
 	u8 *p, *end;

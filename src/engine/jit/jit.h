@@ -55,12 +55,11 @@ enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
  */
 enum {
 	UM_JIT_KEY_64 = 1,
-	UM_JIT_KEY_USER = 2,
-	UM_JIT_KEY_VEC = 3 << 2, /* enum um_vec_class that may be used */
-	UM_JIT_KEY_FS = 1 << 4,	 /* FS, GS are flat but for their base */
-	UM_JIT_KEY_GS = 1 << 5,
+	UM_JIT_KEY_VEC = 3 << 1, /* enum um_vec_class that may be used */
+	UM_JIT_KEY_FS = 1 << 3,	 /* FS, GS are flat but for their base */
+	UM_JIT_KEY_GS = 1 << 4,
 };
-#define UM_JIT_KEY_VEC_SHIFT 2
+#define UM_JIT_KEY_VEC_SHIFT 1
 #define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
 
 /* Why translated code returns: in the low bits; the block's number above. */
@@ -68,7 +67,7 @@ enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
 	UM_JIT_EXIT_VEC,  /* the block needs the vector registers: load them, enter it again */
-	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone */
+	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
 };
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
 
@@ -97,7 +96,7 @@ struct um_jit_block {
 	u8 *code; /* executable mapping */
 	u32 key, id, code_len;
 	u16 len; /* guest bytes */
-	u8 ninsns, nlinks;
+	u8 ninsns;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
@@ -115,8 +114,8 @@ struct um_jit_page {
 	bool guarded; /* stores to it come to um_jit_written() */
 	u64 doubt;    /* compared when j->doubt was this */
 	u64 covered;  /* 64 pieces of 64 bytes: translated from */
-	u32 stores,
-		patience; /* stores since it was guarded, and how many it takes to give up its code */
+	u32 stores;   /* since it was guarded */
+	u32 patience; /* how many it takes to give up its code */
 	u8 copy[4096];
 };
 
@@ -151,9 +150,9 @@ struct um_jit {
 	struct um_jit_block **block; /* by number */
 	u32 nblocks;
 
-	u8 host_vec; /* enum um_vec_class */
-	u8 vec_missed,
-		vec_turns; /* class that was missing last, and for how many entries it is kept */
+	u8 host_vec;   /* enum um_vec_class */
+	u8 vec_missed; /* class that was missing last ... */
+	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
 	u64 gen;      /* of jump cache entries */
 	u32 code_seq; /* the TLB's, as of gen */
@@ -227,8 +226,6 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b);
  * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left to the interpreter.
  */
 void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next);
-/* The key of the present state. */
-u32 um_jit_key(const struct um_exec *x);
 /* At the start of um_engine_run(). */
 void um_jit_begin(struct um_exec *x);
 

@@ -3,7 +3,7 @@
  * Pages that translated code was made from, and what happens when they change (jit.h).
  *
  * A page keeps a copy of those of its 64 pieces that blocks were made from.  To compare the copy with memory is cheap enough
- * (some 50 ns a page) to be done after every event by which this vCPU may learn that others changed code.
+ * to be done after every event by which this vCPU may learn that others changed code.
  */
 #include "engine/jit/jit.h"
 
@@ -41,6 +41,8 @@ static void unguard(struct um_exec *x, struct um_jit_page *p)
 {
 	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
 
+	if (!p->guarded)
+		return;
 	p->guarded = false;
 	p->covered = 0;
 	if (*n < 255 && !--*n)
@@ -167,15 +169,18 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 	u8 now[UM_PAGE_SIZE];
 	u64 changed = 0;
 
-	if (um_copy_from(now, (void *)p->hva, UM_PAGE_SIZE))
-		changed = p->covered; /* the host has no page any more */
-	for (u64 left = p->covered & ~changed; left; left &= left - 1) {
+	p->doubt = x->translator->doubt;
+	if (um_copy_from(now, (void *)p->hva, UM_PAGE_SIZE)) { /* the host has no page any more */
+		drop_range(x, p, 0, UM_PAGE_SIZE);
+		unguard(x, p);
+		return;
+	}
+	for (u64 left = p->covered; left; left &= left - 1) {
 		unsigned n = (unsigned)__builtin_ctzll(left);
 
 		if (memcmp(p->copy + n * PIECE, now + n * PIECE, PIECE))
 			changed |= BIT(n);
 	}
-	p->doubt = x->translator->doubt;
 	if (likely(!changed))
 		return;
 	for (b = p->blocks; b; b = next) {

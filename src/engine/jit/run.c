@@ -17,11 +17,11 @@
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
-#define VEC_TURNS \
-	16 /* times that translated code is entered with vector registers that one block missed */
 #define META_SIZE (64ul << 20)
-#define HOST_IF \
-	(RFLAGS_IF | RFLAGS_FIXED1) /* what POPFQ must load besides the guest's status flags */
+/* Times that translated code is entered with vector registers that one block missed. */
+#define VEC_TURNS 16
+/* What POPFQ must load besides the guest's status flags. */
+#define HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
 /* ---- memory ---- */
 
@@ -140,9 +140,10 @@ static u32 vec_class(const struct um_exec *x)
 	return n;
 }
 
-u32 um_jit_key(const struct um_exec *x)
+/* The key of the present state. */
+static u32 key_of(const struct um_exec *x)
 {
-	u32 key = (x->cpu.cpl == 3 ? UM_JIT_KEY_USER : 0) | vec_class(x) << UM_JIT_KEY_VEC_SHIFT;
+	u32 key = vec_class(x) << UM_JIT_KEY_VEC_SHIFT;
 
 	if (x->mode == UM_MODE_64)
 		return key | UM_JIT_KEY_64;
@@ -153,20 +154,25 @@ u32 um_jit_key(const struct um_exec *x)
 	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
 }
 
-/* Bring what translated code reads up to date. */
-static void sync_state(struct um_exec *x)
+/* What entries of the jump cache must have to hold now.  Sees what became of those before. */
+static u64 stamp_now(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
 
-	um_interp_sync_ctx(x);
 	if (unlikely(x->tlb->code_seq != j->code_seq)) {
 		j->code_seq = x->tlb->code_seq;
 		j->gen++;
 	}
+	return j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+}
+
+/* Bring what translated code reads up to date. */
+static void sync_state(struct um_exec *x)
+{
+	um_interp_sync_ctx(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
-	__atomic_store_n(&x->jit.stamp, j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx,
-			 __ATOMIC_SEQ_CST);
+	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
@@ -206,7 +212,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	struct um_jump *e;
 	hva_t hva;
 
-	x->jit_key = um_jit_key(x);
+	x->jit_key = key_of(x);
 	if (x->jit_key == UM_JIT_KEY_NONE)
 		return NULL;
 	take_doubt(x);
@@ -217,13 +223,12 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	b = block_at(x, hva, x->jit_key);
 	if (!b)
 		return NULL;
-	sync_state(x);
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
 	e = jump_entry(j, lin);
 	um_tlb_note_code(x->tlb, lin);
 	um_count(x->counters, jit_enters);
 	e->lin = lin;
-	e->stamp = j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+	e->stamp = stamp_now(x);
 	e->code = b->code;
 	return b;
 }
@@ -234,7 +239,7 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	struct um_jit_block *jb;
 	bool full;
 
-	x->jit_key = um_jit_key(x);
+	x->jit_key = key_of(x);
 	if (x->jit_key == UM_JIT_KEY_NONE)
 		return true; /* it may be another time */
 	jb = um_jit_translate(x, b, x->jit_key, &full);
@@ -350,7 +355,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_IF;
+	x->jit.flags = um_status(x) | HOST_FLAGS;
 	sync_state(x);
 	while (!kicked(x)) {
 		unsigned k;
@@ -374,7 +379,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (execute_one(x, b, k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
-				x->jit.flags = um_status(x) | HOST_IF;
+				x->jit.flags = um_status(x) | HOST_FLAGS;
 				break;
 			}
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
@@ -383,7 +388,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (!b)
 				return;
 			code = b->code;
-			x->jit.flags = um_status(x) | HOST_IF;
+			x->jit.flags = um_status(x) | HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
@@ -422,7 +427,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_IF;
+	x->jit.flags = um_status(x) | HOST_FLAGS;
 	for (;;) {
 		u64 ret;
 		unsigned k;
@@ -453,7 +458,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				return;
 			code = b->code + b->map[k + 1].start;
 			flags = b->map[k + 1].host_flags;
-			x->jit.flags = um_status(x) | HOST_IF;
+			x->jit.flags = um_status(x) | HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			code = b->code;

@@ -284,6 +284,7 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 static void emit(struct um_trans *t)
 {
 	const struct um_insn *last = &t->b->insn[t->b->ninsns - 1];
+
 	t->flags.where = UM_FLAGS_SAVED;
 	if (t->vec) {
 		um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(jit.vec)); /* CMP dword, class */
@@ -352,7 +353,6 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.code_len = (u32)(t->e.p - t->start),
 		.len = t->b->len,
 		.ninsns = (u8)n,
-		.nlinks = (u8)t->nlinks,
 		.vec = t->vec,
 	};
 	jb->insn = memcpy(p, t->b->insn, insns);
