@@ -15,8 +15,8 @@
  * It looks at the TLBs of the vCPU that holds the lock and of those that don't run; entries of a vCPU that
  * has a flush pending don't count.
  *
- * With several vCPUs, rule 1 can be seen broken where it is not: a vCPU stores to a shadowed table and then tells
- * the MMU (um_mmu_written()), and an audit by another vCPU may come between the two.
+ * A vCPU stores to a shadowed table and then tells the MMU (um_mmu_written()), and an audit by another thread may
+ * come between the two: rule 1 does not count for tables that a vCPU is storing to.
  */
 #include "mmu/mmu_internal.h"
 
@@ -59,6 +59,18 @@ static bool on_list(const struct um_ptelist *l, const u64 *sptep)
 	return false;
 }
 
+/* May a vCPU have stored to the table that @sp shadows, and not have told yet? */
+static bool being_stored_to(struct um_mmu_vm *v, const struct um_shadow_page *sp)
+{
+	for (struct um_mmu *m = v->mmus; m; m = m->next) {
+		for (unsigned n = 0; n < ARRAY_SIZE(m->storing); n++) {
+			if (atomic_load(&m->storing[n]) == sp->gfn + 1)
+				return true;
+		}
+	}
+	return false;
+}
+
 /* Does the guest's entry for leaf @i of indirect @sp still say what the spte says? */
 static void check_gpte(struct audit *a, struct um_shadow_page *sp, unsigned i, u64 spte)
 {
@@ -68,7 +80,7 @@ static void check_gpte(struct audit *a, struct um_shadow_page *sp, unsigned i, u
 	gfn_t gfn;
 	u64 gpte;
 
-	if (sp->unsync)
+	if (sp->unsync || being_stored_to(a->v, sp))
 		return;
 	um_sp_format(a->v, sp, &f);
 	if (!um_sp_read_gpte(a->v, sp, i, &gpte)) {
@@ -169,7 +181,7 @@ static void check_nonleaf_gpte(struct audit *a, struct um_shadow_page *sp, unsig
 	u64 gpte, access;
 	gfn_t gfn;
 
-	if (sp->role.direct)
+	if (sp->role.direct || being_stored_to(a->v, sp))
 		return;
 	um_sp_format(a->v, sp, &f);
 	if (!um_sp_read_gpte(a->v, sp, i, &gpte) || !(gpte & GPTE_PRESENT) ||

@@ -298,6 +298,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 
 		r->f->hva = (void *)(um_slot_hva(s, gfn) + (r->f->gpa & ~UM_PAGE_MASK));
 		r->f->write_protected = true;
+		um_mmu_storing(m, gfn << UM_PAGE_SHIFT);
 		return UM_ACCESS_TRACKED;
 	}
 	return finish(m, r, sp->spt[i], level, leaf.gfn, leaf_allows(m, r, sp->spt[i]));

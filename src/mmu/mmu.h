@@ -136,6 +136,11 @@ enum um_access_result um_mmu_access(struct um_mmu *m, struct um_fault *f);
  * write-flooding and misaligned-write heuristics applied, dirty bits set.
  */
 void um_mmu_written(struct um_mmu *m, gpa_t gpa, unsigned len);
+/*
+ * A store to @gpa's page by other means than um_mmu_access() is about to happen; um_mmu_written() will follow.  Until
+ * then the auditor doesn't hold the page's contents against the sptes.
+ */
+void um_mmu_storing(struct um_mmu *m, gpa_t gpa);
 
 /* Is a data breakpoint enabled on this page?  (Then its accesses always come to um_mmu_access.) */
 bool um_mmu_watched(const struct um_cpu *cpu, gva_t gva);

@@ -223,6 +223,11 @@ struct um_mmu {
 	u64 dr7, dr[4];
 	/* tdp: bounds of what was filled from large guest pages, which INVLPG must drop as a whole. */
 	gva_t large_lo, large_hi;
+	/*
+	 * Frames of tables that the vCPU may have stored to without having told, plus 1; 0 if none.  Two: an access may
+	 * cross a page.  For the auditor.
+	 */
+	_Atomic(gfn_t) storing[2];
 
 	struct um_tlb *tlb;
 };

@@ -95,6 +95,22 @@ static void page_written(struct um_mmu_vm *v, unsigned as, gpa_t gpa, unsigned l
 	}
 }
 
+void um_mmu_storing(struct um_mmu *m, gpa_t gpa)
+{
+	gfn_t was = atomic_load_explicit(&m->storing[0], memory_order_relaxed);
+
+	atomic_store(&m->storing[1], was);
+	atomic_store(&m->storing[0], (gpa >> UM_PAGE_SHIFT) + 1);
+}
+
+static void stored(struct um_mmu *m, gfn_t gfn)
+{
+	for (unsigned n = 0; n < ARRAY_SIZE(m->storing); n++) {
+		if (atomic_load_explicit(&m->storing[n], memory_order_relaxed) == gfn + 1)
+			atomic_store(&m->storing[n], 0);
+	}
+}
+
 void um_mmu_written(struct um_mmu *m, gpa_t gpa, unsigned len)
 {
 	struct um_mmu_vm *v = m->vm;
@@ -104,6 +120,7 @@ void um_mmu_written(struct um_mmu *m, gpa_t gpa, unsigned len)
 		unsigned n = um_min(len, (unsigned)(UM_PAGE_SIZE - (gpa & ~UM_PAGE_MASK)));
 
 		page_written(v, um_cpu_as(m->cpu), gpa, n);
+		stored(m, gpa >> UM_PAGE_SHIFT);
 		gpa += n;
 		len -= n;
 	}

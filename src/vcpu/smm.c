@@ -341,6 +341,7 @@ void um_vcpu_enter_smm(struct um_vcpu *v)
 	c->smm = true;
 	enter_handler(c);
 	um_vcpu_state_changed(v);
+	um_mmu_storing(v->mmu, map_gpa(c));
 	/* Without memory there the state is lost, and the handler's first instruction is not to be had either. */
 	if (!um_mem_write(v->vm->mem, UM_AS_SMM, map_gpa(c), &map, sizeof(map)))
 		um_mmu_written(v->mmu, map_gpa(c), sizeof(map));

@@ -130,8 +130,7 @@ void machine_create(struct machine *m, struct rng *r)
 	if (m->vm < 0)
 		report_fail("no VM: errno %d", errno);
 	m->chip = rng_below(r, CHIP_KINDS);
-	/* Between one vCPU's store to its tables and the MMU's hearing of it, another one's audit would object. */
-	m->nvcpus = m->audited ? 1 : 1 + rng_below(r, MAX_VCPUS);
+	m->nvcpus = 1 + rng_below(r, MAX_VCPUS);
 	m->shared = rng_one_in(r, 2);
 	m->smm = rng_one_in(r, 2);
 	m->rings = rng_one_in(r, 3);
