@@ -16,6 +16,7 @@
 #include <unistd.h>
 
 #include "base/memfd.h"
+#include "engine/jit/dump.h"
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
@@ -204,18 +205,26 @@ static void emit_leave(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
+static void name_routine(const char *name, const void *rx, const u8 *end)
+{
+	um_perf_code(name, rx, (size_t)(um_arena_rx_of(end) - (const u8 *)rx));
+}
+
 static void make_routines(void)
 {
 	struct um_emit e = { .p = arena.rw, .end = arena.rw + UM_JIT_CHUNK };
 
 	arena.code.enter = (void *)um_arena_rx_of(e.p);
 	emit_enter(&e, false);
+	name_routine("umbra.enter", (void *)arena.code.enter, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.enter_flags = (void *)um_arena_rx_of(e.p);
 	emit_enter(&e, true);
+	name_routine("umbra.enter_flags", (void *)arena.code.enter_flags, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.leave = um_arena_rx_of(e.p);
 	emit_leave(&e);
+	name_routine("umbra.leave", arena.code.leave, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.stop = um_arena_rx_of(e.p);
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
@@ -265,6 +274,7 @@ static void forget_arena(void)
 	munmap(arena.rw, UM_ARENA_DEFAULT);
 	arena.rx = arena.rw = NULL;
 	memset(arena.used, 0, sizeof(arena.used));
+	um_perf_leave();
 	arena.generation++;
 }
 
@@ -276,17 +286,28 @@ static bool hook(void)
 	return arena.hooked;
 }
 
-int um_arena_init(void)
+static int make_arena(const struct um_jit_options *o)
+{
+	int err = hook() ? map_arena() : -ENOMEM;
+
+	if (err)
+		return err;
+	arena.used[0] = true;
+	make_routines();
+	return 0;
+}
+
+int um_arena_init(const struct um_jit_options *o)
 {
 	int err;
 
 	pthread_mutex_lock(&arena.lock);
 	if (!arena.rx && !arena.failed) {
-		arena.failed = hook() ? map_arena() : -ENOMEM;
-		if (!arena.failed) {
-			arena.used[0] = true;
-			make_routines();
-		}
+		arena.failed = um_perf_open((enum um_perf)o->perf);
+		if (!arena.failed)
+			arena.failed = um_dump_open(o);
+		if (!arena.failed)
+			arena.failed = make_arena(o);
 	}
 	err = arena.failed;
 	pthread_mutex_unlock(&arena.lock);

@@ -34,6 +34,7 @@
 #ifndef UM_ENGINE_JIT_JIT_H
 #define UM_ENGINE_JIT_JIT_H
 
+#include "base/jit_options.h"
 #include "engine/interp/block.h"
 #include "engine/jit/copy.h"
 #include "engine/jit/emit.h"
@@ -167,8 +168,11 @@ static inline unsigned um_jit_bucket(hva_t hva)
 }
 
 /* ---- arena.c ---- */
-/* Make the process's code area and the routines that every vCPU enters by.  Idempotent.  0 or -errno. */
-int um_arena_init(void);
+/*
+ * Make the process's code area, as @o says, and the routines that every vCPU enters by.  Idempotent: later options have no
+ * effect.  0 or -errno.
+ */
+int um_arena_init(const struct um_jit_options *o);
 /* A free chunk: its number; -1: none. */
 int um_arena_get(void);
 void um_arena_put(unsigned chunk);

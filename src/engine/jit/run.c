@@ -73,9 +73,12 @@ void um_jit_flush(struct um_exec *x)
 
 int um_jit_init(struct um_exec *x)
 {
+	struct um_jit_options none;
 	struct um_jit *j;
-	int err = um_arena_init();
+	int err;
 
+	um_jit_options_init(&none);
+	err = um_arena_init(x->jit_options ? x->jit_options : &none);
 	if (err)
 		return err;
 	j = calloc(1, sizeof(*j));

@@ -12,6 +12,7 @@
  * executes; guest registers that live in memory are written last.
  */
 #include "cpu/cpuid.h"
+#include "engine/jit/dump.h"
 #include "engine/jit/trans.h"
 
 #define ROOM 16384 /* bytes of code that a block may take */
@@ -276,6 +277,7 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 	case UM_HOW_NOTHING:
 		return;
 	case UM_HOW_OUT:
+	case UM_HOW_MAX:
 		break;
 	}
 	emit_out(t);
@@ -388,8 +390,10 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));
-	if (!classify(&t))
+	if (!classify(&t)) {
+		um_dump_block(&t, NULL);
 		return NULL;
+	}
 	um_flags_liveness(&t);
 	emit(&t);
 	emit_cold(&t);
@@ -401,5 +405,7 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 		return NULL;
 	j->rw = (u8 *)ALIGN_UP((u64)t.e.p, 16);
 	j->block[j->nblocks++] = jb;
+	um_dump_block(&t, jb);
+	um_perf_block(x, jb);
 	return jb;
 }
