@@ -160,11 +160,16 @@ struct um_lockstep_queue {
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
-	u64 ctx;		  /* = um_exec.ctx */
-	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; 0: kicked */
-	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
+	u64 ctx;			/* = um_exec.ctx */
+	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
+	void *jump;			/* the jump cache */
+	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
+	u64 *code_pages;		/* the TLB's notes of code pages */
+	u64 *checked;			/* um_jit.checked */
+	u64 doubt;			/* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
 	u64 spare[2];			   /* scratch */
 	u64 operand; /* of the last shift or multiplication, for having its flags again */

@@ -119,7 +119,7 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 	}
 	b->in = NULL;
 	b->dead = true;
-	j->gen++;
+	um_emit_dead(b);
 	um_count(x->counters, jit_dropped);
 }
 
@@ -160,7 +160,7 @@ void um_jit_mapped(struct um_exec *x, hva_t hva)
 	struct um_jit_page *p = um_jit_page_find(x->translator, hva);
 
 	if (p)
-		p->doubt = 0;
+		um_jit_page_check(x, p);
 }
 
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)

@@ -51,6 +51,14 @@ bool um_jit_room(struct um_jit *j, size_t size)
 	return true;
 }
 
+void um_jit_forget_jumps(struct um_jit *j)
+{
+	if (unlikely(++j->gen >> (64 - UM_STAMP_GEN_SHIFT))) {
+		memset(j->jump, 0, sizeof(j->jump));
+		j->gen = 1;
+	}
+}
+
 void um_jit_flush(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
@@ -66,7 +74,7 @@ void um_jit_flush(struct um_exec *x)
 	memset(j->guards, 0, sizeof(j->guards));
 	j->meta_used = 0;
 	j->nblocks = 0;
-	j->gen++;
+	um_jit_forget_jumps(j);
 	um_tlb_unguard_all(x->tlb);
 	um_count(x->counters, jit_flushes);
 }
@@ -98,6 +106,9 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	x->jit.code_pages = x->tlb->code;
+	x->jit.checked = j->checked;
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
 	x->translator = j;
 	return 0;
 }
@@ -154,6 +165,14 @@ static u32 key_of(const struct um_exec *x)
 	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
 }
 
+static void next_map_seq(struct um_jit *j)
+{
+	if (++j->map_seq >> UM_STAMP_SEQ_BITS) {
+		j->map_seq = 0;
+		um_jit_forget_jumps(j);
+	}
+}
+
 /* What entries of the jump cache must have to hold now.  Sees what became of those before. */
 static u64 stamp_now(struct um_exec *x)
 {
@@ -161,9 +180,10 @@ static u64 stamp_now(struct um_exec *x)
 
 	if (unlikely(x->tlb->code_seq != j->code_seq)) {
 		j->code_seq = x->tlb->code_seq;
-		j->gen++;
+		next_map_seq(j);
 	}
-	return j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+	return j->gen << UM_STAMP_GEN_SHIFT | (u64)x->jit_key << UM_STAMP_KEY_SHIFT |
+	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
 /* Bring what translated code reads up to date. */
@@ -172,20 +192,25 @@ static void sync_state(struct um_exec *x)
 	um_interp_sync_ctx(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
+	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
+	x->jit.fetch_ctx = x->fetch_ctx;
 	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 {
-	struct um_jit_block *b = x->translator->hash[um_jit_bucket(hva)];
+	struct um_jit *j = x->translator;
+	struct um_jit_block *b = j->hash[um_jit_bucket(hva)];
 
 	while (b && (b->hva != hva || b->key != key))
 		b = b->next;
-	if (b && unlikely(b->page->doubt != x->translator->doubt)) {
+	if (b && unlikely(b->page->doubt != j->doubt)) {
 		um_jit_page_check(x, b->page);
 		if (b->dead)
 			return NULL;
 	}
+	if (b)
+		*um_jit_checked_slot(j, hva) = (hva & UM_PAGE_MASK) | um_jit_doubt_tag(j->doubt);
 	return b;
 }
 
@@ -197,11 +222,15 @@ static struct um_jump *jump_entry(struct um_jit *j, gva_t lin)
 /* Others may have changed code, and this vCPU has to know. */
 static inline void take_doubt(struct um_exec *x)
 {
+	struct um_jit *j = x->translator;
+
 	if (likely(!x->code_doubt))
 		return;
 	x->code_doubt = false;
-	x->translator->doubt++;
-	x->translator->gen++;
+	if (unlikely(!(++j->doubt << (64 - UM_JIT_DOUBT_BITS))))
+		memset(j->checked, 0, sizeof(j->checked));
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
+	next_map_seq(j);
 }
 
 struct um_jit_block *um_jit_find(struct um_exec *x)
@@ -230,6 +259,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	e->lin = lin;
 	e->stamp = stamp_now(x);
 	e->code = b->code;
+	e->hva = hva;
 	return b;
 }
 
@@ -392,8 +422,14 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			break;
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
-			missed_vec(j, b);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+			if (b->dead) {
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+			} else {
+				missed_vec(j, b);
+			}
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:

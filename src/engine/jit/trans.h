@@ -44,6 +44,13 @@ struct um_cold {
 	struct um_flag_state flags;
 };
 
+/* A look-up in the jump cache that found an entry with another stamp. */
+struct um_renewal {
+	unsigned
+		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
+	u8 *site, *back, *miss;
+};
+
 #define UM_MAX_SITES (UM_JIT_MAX_INSNS * 6)
 #define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
 
@@ -75,6 +82,8 @@ struct um_trans {
 	unsigned nsites;
 	struct um_cold cold[UM_BLOCK_JCC];
 	unsigned ncold;
+	struct um_renewal renewal[UM_MAX_LINKS];
+	unsigned nrenewals;
 	bool has_slow[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
@@ -128,6 +137,8 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of a look-up. */
+void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */
 void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c);
 bool um_branch_ok(const struct um_trans *t, const struct um_insn *i);

@@ -319,6 +319,8 @@ static void emit_cold(struct um_trans *t)
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned n = 0; n < t->nrenewals; n++)
+		um_emit_renewal(t, &t->renewal[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
@@ -384,7 +386,7 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->rw, .end = j->rw_end };
 	t.start = j->rw;
-	t.nsites = t.ncold = t.nlinks = 0;
+	t.nsites = t.ncold = t.nlinks = t.nrenewals = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));
