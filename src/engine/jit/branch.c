@@ -74,14 +74,14 @@ static void emit_link(struct um_trans *t, unsigned off)
 static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 {
 	struct um_emit *e = &t->e;
-	struct um_renewal *r = &t->renewal[t->nrenewals];
+	struct um_renewal *r;
 	u8 *site;
 
 	if (t->nrenewals == UM_MAX_LINKS) {
 		t->failed = true;
-		t->nrenewals--;
+		t->nrenewals = 0;
 	}
-	t->nrenewals++;
+	r = &t->renewal[t->nrenewals++];
 
 	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
 	um_emit8(e, 0x69);

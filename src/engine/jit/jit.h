@@ -48,6 +48,9 @@
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
 #define UM_JIT_MAX_BLOCKS   (1u << 19)
 
+/* What POPFQ must load besides the guest's status flags. */
+#define UM_JIT_HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
+
 /* Scratch registers and the context. */
 enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
 #define UM_JIT_IN_MEMORY 0xff

@@ -114,6 +114,8 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 	for (struct um_jit_link *l = b->in; l; l = l->next) {
 		u8 *code = um_arena_rw_of(l->from->code);
 
+		if (l->from->dead)
+			continue; /* its start is not what it was: um_emit_dead() */
 		um_emit_patch(code + l->site, code + l->stub);
 		l->linked = false;
 	}

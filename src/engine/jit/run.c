@@ -20,8 +20,6 @@
 #define META_SIZE (64ul << 20)
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/* What POPFQ must load besides the guest's status flags. */
-#define HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
 /* ---- memory ---- */
 
@@ -192,6 +190,13 @@ static void sync_state(struct um_exec *x)
 	um_interp_sync_ctx(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
+	for (unsigned ac = 0; ac < 2; ac++) {
+		u32 priv = ac && (x->cpu.cr4 & CR4_SMAP) ? UM_PRIV_KERNEL_AC : UM_PRIV_KERNEL;
+		u32 ctx = x->tlb->ctx[priv] & x->ctx_mask;
+
+		x->jit.kernel[ac] =
+			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
+	}
 	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
 	x->jit.fetch_ctx = x->fetch_ctx;
 	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
@@ -378,14 +383,17 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
-void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+/* No guest has code there. */
+#define NO_RIP (~0ull)
+
+static void run(struct um_exec *x, struct um_jit_block *b)
 {
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	sync_state(x);
 	while (!kicked(x)) {
 		unsigned k;
@@ -409,7 +417,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (execute_one(x, b, k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
-				x->jit.flags = um_status(x) | HOST_FLAGS;
+				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 				break;
 			}
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
@@ -418,7 +426,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (!b)
 				return;
 			code = b->code;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
@@ -444,6 +452,17 @@ out:
 	um_set_status(x, x->jit.flags);
 }
 
+void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+{
+	x->jit.shadow_rip = NO_RIP;
+	run(x, b);
+	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
+	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
+		x->cpu.int_shadow |= UM_SHADOW_STI;
+		um_sync_special(x);
+	}
+}
+
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */
 #define STAMP_ALONE (~0ull)
 
@@ -463,7 +482,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	for (;;) {
 		u64 ret;
 		unsigned k;
@@ -494,7 +513,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				return;
 			code = b->code + b->map[k + 1].start;
 			flags = b->map[k + 1].host_flags;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			code = b->code;

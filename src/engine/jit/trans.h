@@ -30,6 +30,7 @@ enum um_how {
 	UM_HOW_OUT,    /* by the interpreter */
 	UM_HOW_COPY,   /* copied */
 	UM_HOW_BRANCH, /* branch.c */
+	UM_HOW_SYSTEM, /* system.c */
 	UM_HOW_LEA,
 	UM_HOW_PUSH,
 	UM_HOW_POP,
@@ -129,6 +130,11 @@ void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
 bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
 void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
+
+/* ---- system.c ---- */
+/* Is it a system instruction that is translated?  Then @f is filled in. */
+bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_system(struct um_trans *t, const struct um_insn *i);
 
 /* ---- branch.c ---- */
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
