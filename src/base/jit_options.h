@@ -52,7 +52,7 @@ enum um_perf {
 /* Bytes of translated code in the process; the tables beside it take as much again, at most. */
 #define UM_CODE_CACHE_DEFAULT (64ull << 20)
 #define UM_CODE_CACHE_MIN     (1ull << 20)
-#define UM_CODE_CACHE_MAX     (1ull << 30)
+#define UM_CODE_CACHE_MAX     (512ull << 20)
 
 struct um_jit_options {
 	u64 code_cache;

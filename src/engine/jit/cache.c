@@ -54,6 +54,7 @@ static struct um_jit_chunk *evict(struct um_exec *x)
 		j->newest = NULL;
 	j->nchunks--;
 	um_jit_forget_jumps(j);
+	um_jit_forget_insns(j);
 	um_count(x->counters, jit_evictions);
 	return c;
 }
@@ -192,6 +193,7 @@ void um_jit_flush(struct um_exec *x)
 	memset(j->hash, 0, sizeof(j->hash));
 	memset(j->guards, 0, sizeof(j->guards));
 	um_jit_forget_jumps(j);
+	um_jit_forget_insns(j);
 	um_tlb_unguard_all(x->tlb);
 	um_count(x->counters, jit_flushes);
 }

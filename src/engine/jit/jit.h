@@ -44,8 +44,8 @@
 #define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
 
 #define UM_JIT_CHUNK	    (128ul << 10) /* code */
-#define UM_JIT_CHUNK_META   (80ul << 10)  /* descriptions of blocks */
-#define UM_JIT_ALIGN	    64		  /* of descriptions */
+#define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		  /* of descriptions */
 #define UM_JIT_HASH_BITS    15
 #define UM_JIT_JUMP_BITS    15
 #define UM_JIT_CHECKED_BITS 12
@@ -93,18 +93,19 @@ struct um_jit_chunk {
 
 /* A way out of a block to a place of the same page. */
 struct um_jit_link {
-	u32 site;			/* of the jump's displacement, from the block's code */
-	u32 stub;			/* where it goes when not linked */
-	u16 off;			/* target's offset in the page */
 	struct um_jit_block *from, *to; /* to: if linked */
+	struct um_jit_link *next;	/* of the links into a block */
+	u16 site;			/* of the jump's displacement, from the block's code */
+	u16 stub;			/* where it goes when not linked */
+	u16 off;			/* target's offset in the page */
 	bool linked;
-	struct um_jit_link *next; /* of the links into a block */
 };
 
 struct um_jit_insn {
-	u32 start;	 /* host code, from the block's code */
-	u32 slow;	 /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	bool host_flags; /* it expects flags in the host's RFLAGS */
+	u16 start;	    /* host code, from the block's code */
+	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 off : 15;	    /* guest bytes, from the block's first */
+	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 
 struct um_jit_block {
@@ -118,7 +119,6 @@ struct um_jit_block {
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
-	struct um_insn *insn;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
@@ -179,7 +179,12 @@ struct um_jit {
 	u32 code_seq; /* ... which was this */
 	u64 features[4];
 	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
-	struct um_insn one[2];	      /* for executing one instruction */
+	/* um_jit_insn() */
+	struct um_jit_decoded {
+		const struct um_jit_block *block; /* NULL: none */
+		u32 k;
+		struct um_insn insn[2]; /* the second one stops */
+	} decoded[2048];
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)
@@ -236,6 +241,12 @@ struct um_arena_code {
 	const u8 *renew;
 };
 const struct um_arena_code *um_arena_code(void);
+
+/* ---- insn.c ---- */
+/* Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call. */
+const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
+/* Blocks are gone. */
+void um_jit_forget_insns(struct um_jit *j);
 
 /* ---- translate.c ---- */
 /* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room now (*@full). */

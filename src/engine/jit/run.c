@@ -232,25 +232,15 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 
 /* ---- exits ---- */
 
-static const struct um_insn *op_stop(struct um_exec *x, const struct um_insn *i)
-{
-	return i;
-}
-
 /*
  * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
  * true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
-	struct um_insn *one = x->translator->one;
-	const struct um_insn *r;
+	const struct um_insn *one = um_jit_insn(x, b, k), *r;
 	bool again;
 
-	one[0] = b->insn[k];
-	one[1].fn = op_stop;
-	one[1].off = (u16)(one[0].off + one[0].len);
-	one[1].len = 0;
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
@@ -387,7 +377,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
-			x->cpu.rip = um_rip(x, &b->insn[k]);
+			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
@@ -450,8 +440,8 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
-			if (k && !um_lockstep_repeatable(&b->insn[k])) {
-				x->cpu.rip = um_rip(x, &b->insn[k]);
+			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
+				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 				um_set_status(x, x->jit.flags);
 				return;
 			}

@@ -304,11 +304,12 @@ static void emit(struct um_trans *t)
 		const struct um_insn *i = &t->b->insn[k];
 
 		t->k = k;
-		t->map[k].start = (u32)(t->e.p - t->start);
+		t->map[k].start = (u16)(t->e.p - t->start);
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x7fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
-	t->map[t->b->ninsns].start = (u32)(t->e.p - t->start);
+	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
 	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
 	    !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
@@ -335,7 +336,7 @@ static void emit_cold(struct um_trans *t)
 		if (!t->has_slow[k])
 			continue;
 		all[k] = t->e.p;
-		t->map[k].slow = (u32)(t->e.p - t->start);
+		t->map[k].slow = (u16)(t->e.p - t->start);
 		um_flags_emit_save(t, &t->slow_flags[k]);
 		saved[k] = t->e.p;
 		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
@@ -349,16 +350,14 @@ static void emit_cold(struct um_trans *t)
 
 static size_t meta_size(const struct um_block *b, unsigned nlinks)
 {
-	return sizeof(struct um_jit_block) + b->ninsns * sizeof(struct um_insn) +
-	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) + nlinks * sizeof(struct um_jit_link) +
-	       b->len;
+	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
+	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) + b->len;
 }
 
 static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
-	size_t insns = n * sizeof(struct um_insn), map = (n + 1) * sizeof(t->map[0]),
-	       links = t->nlinks * sizeof(t->link[0]);
+	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]);
 	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
 
@@ -373,10 +372,9 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.nlinks = (u8)t->nlinks,
 		.vec = t->vec,
 	};
-	jb->insn = memcpy(p, t->b->insn, insns);
-	jb->link = memcpy(p + insns, t->link, links);
-	jb->map = memcpy(p + insns + links, t->map, map);
-	jb->bytes = memcpy(p + insns + links + map, t->bytes, t->b->len);
+	jb->link = memcpy(p, t->link, links);
+	jb->map = memcpy(p + links, t->map, map);
+	jb->bytes = memcpy(p + links + map, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
 	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks));
