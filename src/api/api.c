@@ -25,6 +25,18 @@ static int bad_value(const char *name, const char *value)
 	return -EINVAL;
 }
 
+static int read_jit_options(struct um_jit_options *o)
+{
+	um_jit_options_init(o);
+	for (unsigned n = 0; n < UM_JIT_OPT_MAX; n++) {
+		const char *name = um_jit_option_env((enum um_jit_option)n), *value = getenv(name);
+
+		if (value && um_jit_option_set(o, (enum um_jit_option)n, value))
+			return bad_value(name, value);
+	}
+	return 0;
+}
+
 static int read_environment(struct um_vm_config *cfg)
 {
 	const char *engine = getenv("UMBRA_ENGINE"), *trace = getenv("UMBRA_TRACE");
@@ -47,7 +59,7 @@ static int read_environment(struct um_vm_config *cfg)
 	if (audit && strcmp(audit, "0") && strcmp(audit, "1"))
 		return bad_value("UMBRA_AUDIT", audit);
 	cfg->audit = audit && !strcmp(audit, "1");
-	return 0;
+	return read_jit_options(&cfg->jit);
 }
 
 /* ---- making descriptors ---- */

@@ -146,6 +146,7 @@ enum um_engine_kind {
 
 struct um_interp;
 struct um_jit;
+struct um_jit_options;
 struct um_lockstep;
 
 /* The vCPUs of a VM take turns, in the order of asking: engine/jit/lockstep.c. */
@@ -179,6 +180,7 @@ struct um_exec {
 	atomic_uint kick;
 	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
 	u32 jit_threshold; /* executions after which a block is translated */
+	const struct um_jit_options *jit_options; /* read by um_engine_init(); NULL: the usual */
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */

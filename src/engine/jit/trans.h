@@ -25,16 +25,22 @@ struct um_flag_state {
 	struct um_recipe recipe;
 };
 
-/* How an instruction is translated. */
+/* How an instruction is translated.  X(name, text for dumps) */
+#define UM_HOWS(X)            \
+	X(OUT, "interpreted") \
+	X(COPY, "copied")     \
+	X(BRANCH, "a branch") \
+	X(LEA, "lea")         \
+	X(PUSH, "push")       \
+	X(POP, "pop")         \
+	X(LEAVE, "leave")     \
+	X(NOTHING, "nothing that can be seen")
+
 enum um_how {
-	UM_HOW_OUT,    /* by the interpreter */
-	UM_HOW_COPY,   /* copied */
-	UM_HOW_BRANCH, /* branch.c */
-	UM_HOW_LEA,
-	UM_HOW_PUSH,
-	UM_HOW_POP,
-	UM_HOW_LEAVE,
-	UM_HOW_NOTHING, /* it does nothing that can be seen */
+#define X(name, text) UM_HOW_##name,
+	UM_HOWS(X)
+#undef X
+		UM_HOW_MAX
 };
 
 /* Something to be written behind the block's straight path. */
