@@ -106,6 +106,9 @@ static void check_gpte(struct audit *a, struct um_shadow_page *sp, unsigned i, u
 	if (f.lma && spte_pkey(gpte) != spte_pkey(spte))
 		violation(a, PAGE_FMT "[%u]: key of spte %#lx, gpte %#lx", PAGE_ARG(sp), i, spte,
 			  gpte);
+	if (!(gpte & GPTE_GLOBAL) != !(spte & SPTE_GLOBAL))
+		violation(a, PAGE_FMT "[%u]: global bit of spte %#lx, gpte %#lx", PAGE_ARG(sp), i,
+			  spte, gpte);
 	if ((spte & SPTE_MMU_WRITABLE) && !(gpte & GPTE_DIRTY) &&
 	    !(table->flags & KVM_MEM_READONLY))
 		violation(a, PAGE_FMT "[%u]: writable spte %#lx, clean gpte %#lx", PAGE_ARG(sp), i,
@@ -165,7 +168,7 @@ static void check_leaf(struct audit *a, struct um_shadow_page *sp, unsigned i)
 	if (!sp->role.direct) {
 		check_gpte(a, sp, i, spte);
 	} else if ((spte & SPTE_RIGHTS) != role_access(sp->role) ||
-		   spte_pkey(spte) != sp->role.pkey ||
+		   spte_pkey(spte) != sp->role.pkey || !!(spte & SPTE_GLOBAL) != sp->role.global ||
 		   ((spte & SPTE_MMU_WRITABLE) && !sp->role.dirty)) {
 		violation(a, PAGE_FMT "[%u]: rights of %#lx in a direct page", PAGE_ARG(sp), i,
 			  spte);
@@ -363,12 +366,40 @@ static bool any_leaf_to(struct um_mmu_vm *v, const struct um_root *root, hva_t p
 	return false;
 }
 
+/* Does the leaf @spte of @level, or 0, imply a TLB entry for @gva with host page @page? */
+static bool implies(u64 spte, unsigned level, gva_t gva, hva_t page)
+{
+	return (spte & SPTE_ACCESSED) &&
+	       page == spte_hva(spte) + (gva & ((level_pages(level) << UM_PAGE_SHIFT) - 1));
+}
+
+/* The same of any root: what an entry of the shared context needs.  0: none. */
+static u64 leaf_anywhere(struct um_mmu_vm *v, unsigned smm, gva_t gva, hva_t page)
+{
+	struct um_shadow_page *sp;
+
+	cds_list_for_each_entry(sp, &v->active, lru) {
+		unsigned level = sp->role.level;
+		u64 spte = sp->spt[spt_index(gva, level)], span = level_span(level)
+								  << UM_PAGE_SHIFT;
+		bool there = sp->gva_multi || !sp->gva_known ||
+			     !((sp->gva ^ gva) & GENMASK(47, 12) & ~(span - 1));
+
+		if (there && sp->role.smm == smm && spte_leaf(spte, level) &&
+		    implies(spte, level, gva, page))
+			return spte;
+	}
+	return 0;
+}
+
 static void check_entry(struct audit *a, struct um_mmu *m, const struct um_root *root,
 			const struct um_tlb_entry *e, enum um_access acc, enum um_tlb_priv priv)
 {
 	gva_t gva = e->tag[acc] & UM_PAGE_MASK;
 	hva_t page = gva + e->addend;
-	unsigned level, ok;
+	bool shared =
+		(e->tag[acc] & ~UM_PAGE_MASK) == m->shared_ctx && m->tlb->epoch == m->shared_epoch;
+	unsigned level = 1, ok;
 	u64 spte;
 
 	if (acc != UM_FETCH && um_mmu_watched(m->cpu, gva))
@@ -379,11 +410,16 @@ static void check_entry(struct audit *a, struct um_mmu *m, const struct um_root 
 		return;
 	}
 	spte = leaf_at(root, gva, &level);
-	if (!spte || !(spte & SPTE_ACCESSED) ||
-	    page != spte_hva(spte) + (gva & ((level_pages(level) << UM_PAGE_SHIFT) - 1))) {
-		violation(a, "TLB: %#lx -> %#lx, spte %#lx", gva, page, spte);
+	if (!implies(spte, level, gva, page) && shared)
+		spte = leaf_anywhere(a->v, root->mode.smm, gva, page);
+	else if (!implies(spte, level, gva, page))
+		spte = 0;
+	if (!spte) {
+		violation(a, "TLB: %#lx -> %#lx, spte %#lx", gva, page, leaf_at(root, gva, &level));
 		return;
 	}
+	if (shared && !(spte & SPTE_GLOBAL))
+		violation(a, "TLB: %#lx is shared, spte %#lx isn't global", gva, spte);
 	ok = um_allowed(&m->paging, priv, spte & SPTE_RIGHTS, spte_pkey(spte), m->cpu->fpu.pkru);
 	if (!(ok & (1u << acc)) || (acc == UM_WRITE && !spte_store_ok(spte)))
 		violation(a, "TLB: %#lx allows access %d priv %d, spte %#lx", gva, acc, priv, spte);

@@ -13,6 +13,12 @@
  *
  * Flushes of address spaces that aren't current (other PCIDs, all of them on MOV CR4) are only noted: need_sync.
  *
+ * The kernel is the same in all address spaces, and says so: its pages are global (CR4.PGE).  So roots share one TLB context for
+ * UM_PRIV_KERNEL, which survives switches between them; with SMAP that context has no user pages.  Only global
+ * translations may get into it: a root that needs another kind there gets a context of its own, until its next one.  An
+ * entry of the shared context may not have an spte in the current root, but it has one in some: dropping that one drops it (all
+ * contexts forget the address).
+ *
  * In two-dimensional mode nobody watches the guest's tables, so flushing means fresh context numbers.
  */
 #include "mmu/mmu_internal.h"
@@ -107,18 +113,54 @@ static void unset_root(struct um_mmu *m)
 	m->root = NULL;
 }
 
+/* Kept by the TLB while @r is the root. */
+static void note_contexts(struct um_mmu *m, struct um_root *r)
+{
+	memcpy(r->ctx, m->tlb->ctx, sizeof(r->ctx));
+	r->epoch = m->tlb->epoch;
+}
+
+/* Use the shared context for @r's kernel, if that may be. */
+static void share(struct um_mmu *m, struct um_root *r)
+{
+	struct um_tlb *t = m->tlb;
+
+	if (r->own_kernel || !m->paging.enabled || m->direct || !(m->cpu->cr4 & CR4_PGE))
+		return;
+	if (m->shared_epoch != t->epoch || m->shared_mode.word != r->mode.word) {
+		um_tlb_new_context(t); /* nothing else is in it */
+		m->shared_ctx = t->ctx[UM_PRIV_KERNEL];
+		m->shared_epoch = t->epoch;
+		m->shared_mode = r->mode;
+	}
+	t->ctx[UM_PRIV_KERNEL] = m->shared_ctx;
+}
+
+bool um_root_shared(const struct um_mmu *m)
+{
+	return m->tlb->ctx[UM_PRIV_KERNEL] == m->shared_ctx && m->tlb->epoch == m->shared_epoch;
+}
+
+void um_root_unshare(struct um_mmu *m)
+{
+	m->root->own_kernel = true;
+	um_tlb_new_context(m->tlb);
+	note_contexts(m, m->root);
+}
+
 static void set_root(struct um_mmu *m, struct um_root *r)
 {
 	unset_root(m);
 	m->root = r;
 	r->used = ++m->clock;
-	if (r->epoch == m->tlb->epoch && r->ctx[0])
+	if (r->epoch == m->tlb->epoch && r->ctx[0]) {
 		memcpy(m->tlb->ctx, r->ctx, sizeof(r->ctx));
-	else
+	} else {
 		um_tlb_new_context(m->tlb);
-	/* Kept by the TLB while this is the root. */
-	memcpy(r->ctx, m->tlb->ctx, sizeof(r->ctx));
-	r->epoch = m->tlb->epoch;
+		r->own_kernel = false;
+	}
+	share(m, r);
+	note_contexts(m, r);
 }
 
 static void drop_root(struct um_mmu *m, struct um_root *r)

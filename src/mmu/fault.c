@@ -91,6 +91,8 @@ static enum um_access_result finish(struct um_mmu *m, const struct request *r, u
 	f->write_protected = false;
 	if (unlikely(um_mmu_watched(m->cpu, f->gva)))
 		allowed &= 1u << UM_FETCH;
+	if (f->priv == UM_PRIV_KERNEL && !(spte & SPTE_GLOBAL) && um_root_shared(m))
+		um_root_unshare(m);
 	if (allowed)
 		um_tlb_fill(m->tlb, f->gva, m->tlb->ctx[f->priv], page, allowed);
 	return UM_ACCESS_OK;
@@ -199,6 +201,7 @@ static union um_role child_role(const struct um_mmu *m, const struct um_walk *w,
 		role.access = (w ? w->access[w->leaf] : ACC_ALL) >> ACC_ROLE_SHIFT;
 		role.dirty = w ? w->dirty : 1;
 		role.pkey = w ? w->pkey : 0;
+		role.global = w && (w->gpte[w->leaf] & GPTE_GLOBAL);
 	}
 	return role;
 }
@@ -243,6 +246,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 		.access = w ? w->access[w->leaf] : ACC_ALL,
 		.pkey = w ? w->pkey : 0,
 		.dirty = w ? w->dirty : true,
+		.global = w && (w->gpte[w->leaf] & GPTE_GLOBAL),
 		.write = r->acc == UM_WRITE,
 	};
 	enum um_map_result res;

@@ -91,6 +91,8 @@ enum um_map_result um_map_leaf(struct um_mmu_vm *v, struct um_shadow_page *sp, u
 	new = hva | SPTE_PRESENT | leaf->access | ((u64)leaf->pkey << SPTE_PKEY_SHIFT);
 	if (level > 1)
 		new |= SPTE_LARGE;
+	if (leaf->global)
+		new |= SPTE_GLOBAL;
 	if (!(s->flags & KVM_MEM_READONLY))
 		new |= SPTE_HOST_WRITABLE;
 	new |= leaf->prefetch ? old &SPTE_ACCESSED : SPTE_ACCESSED;

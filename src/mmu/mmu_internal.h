@@ -194,6 +194,7 @@ struct um_root {
 	u64 pdptr[4];
 	struct um_shadow_page *sp[4]; /* PAE and 2-level: one for each GiB; else the first */
 	u64 used;		      /* for LRU */
+	bool own_kernel;	      /* its kernel's context is not the shared one (context.c) */
 	/* Context numbers, good while the TLB's epoch is the same. */
 	u16 ctx[UM_NR_PRIVS];
 	u32 epoch;
@@ -217,6 +218,10 @@ struct um_mmu {
 	struct um_root *root; /* the current one; NULL: to be loaded */
 	struct um_root roots[MMU_ROOTS];
 	u64 clock; /* for LRU */
+	/* The context that roots in the mode `shared_mode` share for UM_PRIV_KERNEL, good while the TLB's epoch is this. */
+	u16 shared_ctx;
+	u32 shared_epoch;
+	union um_role shared_mode;
 
 	/* What the fills of the TLB depended on, to see whether changes matter. */
 	u32 pkru;
@@ -231,6 +236,12 @@ struct um_mmu {
 
 	struct um_tlb *tlb;
 };
+
+/* context.c */
+/* Is the kernel's context that of all roots?  Then it has global translations only. */
+bool um_root_shared(const struct um_mmu *m);
+/* Give the current root one of its own. */
+void um_root_unshare(struct um_mmu *m);
 
 /* lock.c: the lock and the flush protocol */
 void um_vm_lock(struct um_mmu_vm *v); /* by a thread that isn't a vCPU's */
@@ -299,6 +310,7 @@ struct um_leaf {
 	u64 access; /* ACC_... */
 	unsigned pkey;
 	bool dirty;    /* the guest's entry is dirty (or there is none) */
+	bool global;   /* the guest's entry is */
 	bool write;    /* made for a write: may unsynchronize, marks dirty */
 	bool prefetch; /* made on suspicion: not accessed, never unsynchronizes */
 };

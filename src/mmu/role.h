@@ -29,6 +29,7 @@ union um_role {
 		/* Direct pages behind a large guest page: what its entry says and sptes must know. */
 		u32 dirty : 1; /* D is set */
 		u32 pkey : 4;
+		u32 global : 1;
 		u32 smm : 1; /* the address space that gfns are in: of system-management mode */
 	};
 };

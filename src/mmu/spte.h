@@ -7,12 +7,13 @@
  *
  * leaf          level 1, or LARGE
  *	63   62      59 58 56 55                    12 11 10 9 8 7 6 5 4 3 2 1 0
- *	[ 0 ][  pkey   ][ 0  ][ host page (hva)       ][0][0][M][S][L][D][A][H][X][U][G][P]
+ *	[ 0 ][  pkey   ][ 0  ][ host page (hva)       ][0][E][M][S][L][D][A][H][X][U][G][P]
  *	  P present      G guest-writable: the product of the guest's W bits      U user
  *	  X executable (positive)      H host-writable: the slot isn't read-only
  *	  A accessed   D dirty   L large
  *	  S storable: stores may go through this spte now
  *	  M may become storable without a look at the guest's tables
+ *	  E everywhere: the guest's entry is global (CR4.PGE decides what that means)
  *
  * nonleaf       level > 1, not LARGE: P, and bits 12..55 are the address of the child's spt
  *
@@ -48,6 +49,7 @@
 #define SPTE_LARGE	   BIT(7)
 #define SPTE_STORABLE	   BIT(8)
 #define SPTE_MMU_WRITABLE  BIT(9)
+#define SPTE_GLOBAL	   BIT(10)
 #define SPTE_MMIO	   BIT(11)
 #define SPTE_HVA_MASK	   GENMASK(55, 12)
 #define SPTE_PKEY_SHIFT	   59
@@ -152,7 +154,7 @@ static inline bool spte_leaf_valid(u64 spte)
 		return false;
 	if ((spte & SPTE_MMU_WRITABLE) && !(spte & SPTE_HOST_WRITABLE))
 		return false;
-	return !(spte & (SPTE_MMIO | BIT(10) | GENMASK(58, 56) | BIT(63)));
+	return !(spte & (SPTE_MMIO | GENMASK(58, 56) | BIT(63)));
 }
 
 #endif

@@ -139,6 +139,7 @@ static void sync_one(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i,
 		.access = um_gpte_access(f, gpte) & role_access(sp->role),
 		.pkey = f->lma ? spte_pkey(gpte) : 0,
 		.dirty = gpte & GPTE_DIRTY,
+		.global = gpte & GPTE_GLOBAL,
 		.prefetch = true,
 	};
 	if (spte_present(spte) && um_sp_gfn(sp, i) == leaf.gfn) {

@@ -22,6 +22,7 @@
 #define GPTE_ACCESSED BIT(5)
 #define GPTE_DIRTY    BIT(6)
 #define GPTE_PS	      BIT(7)
+#define GPTE_GLOBAL   BIT(8)
 #define GPTE_NX	      BIT(63)
 #define GPTE_ADDR     GENMASK(51, 12)
 

@@ -209,6 +209,20 @@ static bool special(struct um_exec *x)
 
 /* ---- the loop ---- */
 
+/* Run translated code, if there is some for the place where the vCPU is.  False: none. */
+static bool run_translated(struct um_exec *x)
+{
+	struct um_jit_block *jb = x->translator ? um_jit_find(x) : NULL;
+
+	if (!jb)
+		return false;
+	if (x->lockstep)
+		um_lockstep_run(x, jb);
+	else
+		um_jit_run(x, jb);
+	return true;
+}
+
 static void loop(struct um_exec *x)
 {
 	struct um_block *prev = NULL, *b;
@@ -224,21 +238,11 @@ static void loop(struct um_exec *x)
 			prev = NULL;
 			continue;
 		}
-		if (x->translator) {
-			struct um_jit_block *jb = um_jit_find(x);
-
-			if (jb && x->lockstep) {
-				um_lockstep_run(x, jb);
-				prev = NULL;
+		if (run_translated(x)) {
+			prev = NULL;
+			if (x->lockstep || x->exit.kind != UM_EXIT_NONE || unlikely(x->special) ||
+			    unlikely(um_interp_kicked(x)))
 				continue;
-			}
-			if (jb) {
-				um_jit_run(x, jb);
-				prev = NULL;
-				if (x->exit.kind != UM_EXIT_NONE || unlikely(x->special) ||
-				    unlikely(um_interp_kicked(x)))
-					continue;
-			}
 		}
 		um_interp_sync_ctx(x);
 		b = um_block_find(x, x->mode, prev);
@@ -246,6 +250,11 @@ static void loop(struct um_exec *x)
 			u64 flushes = x->interp->flushes;
 
 			b = um_block_enter(x, x->mode);
+			/* Now its page is in the TLB. */
+			if (b && run_translated(x)) {
+				prev = NULL;
+				continue;
+			}
 			if (b && prev && x->interp->flushes == flushes)
 				um_block_link(prev, b);
 		}

@@ -216,8 +216,12 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	bool full;
 
 	x->jit_key = key_of(x);
-	if (x->jit_key == UM_JIT_KEY_NONE || !um_jit_page_reserve(x, b->hva))
+	if (x->jit_key == UM_JIT_KEY_NONE)
 		return true; /* it may be another time */
+	if (block_at(x, b->hva, x->jit_key))
+		return true; /* it was executed by the interpreter since the TLB did not have its page */
+	if (!um_jit_page_reserve(x, b->hva))
+		return true;
 	jb = um_jit_translate(x, b, x->jit_key, &full);
 	if (!jb)
 		return full;
