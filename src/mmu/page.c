@@ -278,9 +278,24 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 	sp->nr_present--;
 }
 
+/*
+ * Is @sp the top of an address space that the vCPU which has the lock is not in?  Then nothing of its TLB depends on it: the contexts
+ * of that space won't be used again, and the shared one needs leaf sptes, not the way to them.
+ */
+static bool idle_top(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
+{
+	const struct um_mmu *m = v->owner;
+
+	if (!m || sp->role.direct || sp->role.level < 4 || sp->parents.val)
+		return false;
+	return !m->root || m->root->sp[0] != sp;
+}
+
 /* Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded root. */
 void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
+	struct um_flush before = v->flush;
+	bool idle = idle_top(v, sp);
 	u64 *parent;
 
 	if (sp->zapped)
@@ -293,6 +308,8 @@ void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 		um_sp_drop_spte(v, um_sptep_page(parent), um_sptep_index(parent));
 	for (unsigned i = 0; sp->nr_present && i < SPTES_PER_PAGE; i++)
 		um_sp_drop_spte(v, sp, i);
+	if (idle)
+		v->flush = before;
 	if (sp->unsync)
 		um_clear_unsync(sp);
 	hash_del(v, sp);
