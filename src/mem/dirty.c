@@ -43,6 +43,11 @@ static void protect(struct um_mem *m, struct um_slot *s, u64 first, const u64 *m
 	}
 }
 
+bool um_mem_clearing(const struct um_mem *m)
+{
+	return atomic_load(&m->clearing);
+}
+
 static int get_log(struct um_mem *m, struct um_slot *s, void *bitmap)
 {
 	bool clear = !(m->manual_dirty & KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE);
@@ -112,8 +117,10 @@ int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap)
 
 	pthread_mutex_lock(&m->slots_mutex);
 	err = find_logged(m, slot, &s);
+	atomic_fetch_add(&m->clearing, 1);
 	if (!err)
 		err = get_log(m, s, bitmap);
+	atomic_fetch_sub(&m->clearing, 1);
 	pthread_mutex_unlock(&m->slots_mutex);
 	return err;
 }
@@ -127,8 +134,10 @@ int um_mem_clear_dirty_log(struct um_mem *m, const struct kvm_clear_dirty_log *l
 	err = find_logged(m, log->slot, &s);
 	if (!err && log->first_page % 64)
 		err = -EINVAL;
+	atomic_fetch_add(&m->clearing, 1);
 	if (!err)
 		err = clear_log(m, s, log);
+	atomic_fetch_sub(&m->clearing, 1);
 	pthread_mutex_unlock(&m->slots_mutex);
 	return err;
 }

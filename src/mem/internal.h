@@ -14,6 +14,8 @@ struct um_mem {
 	pthread_mutex_t slots_mutex;
 	struct um_slot **by_id[UM_NR_AS]; /* UM_NR_SLOTS pointers each; under slots_mutex */
 	u64 manual_dirty;		  /* KVM_DIRTY_LOG_...; under slots_mutex */
+	atomic_uint
+		clearing; /* logs are being cleared: bits are gone that the MMU has not heard of */
 
 	atomic_bool use_rings;
 	_Atomic(struct um_dirty_ring *) rings; /* grows only, under slots_mutex */

@@ -114,6 +114,9 @@ int um_mem_set_region(struct um_mem *m, const struct kvm_userspace_memory_region
  */
 int um_mem_get_dirty_log(struct um_mem *m, u32 slot, void *bitmap);
 
+/* Is a log being cleared, so that pages may be writable that it doesn't have any more?  For the auditor. */
+bool um_mem_clearing(const struct um_mem *m);
+
 /*
  * KVM_CAP_MANUAL_DIRTY_LOG_PROTECT2, flags KVM_DIRTY_LOG_MANUAL_PROTECT_ENABLE (KVM_GET_DIRTY_LOG does not
  * clear) and KVM_DIRTY_LOG_INITIALLY_SET (a log begins with all pages dirty).

@@ -219,11 +219,13 @@ long um_mem_reset_rings(struct um_mem *m)
 	if (!atomic_load(&m->use_rings))
 		return -EINVAL;
 	pthread_mutex_lock(&m->slots_mutex);
+	atomic_fetch_add(&m->clearing, 1);
 	for (struct um_dirty_ring *r = atomic_load(&m->rings); r && n >= 0; r = r->next) {
 		n = reset_ring(m, r, &b);
 		all += um_max(n, 0l);
 	}
 	flush_batch(m, &b);
+	atomic_fetch_sub(&m->clearing, 1);
 	pthread_mutex_unlock(&m->slots_mutex);
 	return n < 0 && !all ? n : all;
 }

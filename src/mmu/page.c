@@ -279,13 +279,17 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 }
 
 /*
- * Is @sp the top of an address space that the vCPU which has the lock is not in?  Then nothing of its TLB depends on it: the contexts
- * of that space won't be used again, and the shared one needs leaf sptes, not the way to them.
+ * Does nothing of the TLB of the vCPU that has the lock depend on @sp?  Not if it is
+ *   - the top of an address space that the vCPU is not in: the contexts of that space won't be used again, and the shared one
+ *     needs leaf sptes, not the way to them;
+ *   - a last table without parents: when it lost them, what it maps was noted (note_subtree()).
  */
-static bool idle_top(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
+static bool unused(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
 {
 	const struct um_mmu *m = v->owner;
 
+	if (sp->role.level == 1 && !sp->parents.val && !sp->root_count)
+		return true;
 	if (!m || sp->role.direct || sp->role.level < 4 || sp->parents.val)
 		return false;
 	return !m->root || m->root->sp[0] != sp;
@@ -295,7 +299,7 @@ static bool idle_top(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
 void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
 	struct um_flush before = v->flush;
-	bool idle = idle_top(v, sp);
+	bool quiet = unused(v, sp);
 	u64 *parent;
 
 	if (sp->zapped)
@@ -308,7 +312,7 @@ void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 		um_sp_drop_spte(v, um_sptep_page(parent), um_sptep_index(parent));
 	for (unsigned i = 0; sp->nr_present && i < SPTES_PER_PAGE; i++)
 		um_sp_drop_spte(v, sp, i);
-	if (idle)
+	if (quiet)
 		v->flush = before;
 	if (sp->unsync)
 		um_clear_unsync(sp);
