@@ -154,8 +154,9 @@ static void check_leaf(struct audit *a, struct um_shadow_page *sp, unsigned i)
 	if ((spte & SPTE_DIRTY) && s->dirty && level > 1)
 		violation(a, PAGE_FMT "[%u]: writable large spte in a logged slot", PAGE_ARG(sp),
 			  i);
-	if ((spte & SPTE_DIRTY) && s->dirty && !um_mem_clearing(a->v->mem) &&
-	    !(s->dirty[(gfn - s->base) / 64] & BIT((gfn - s->base) % 64)))
+	if ((spte & SPTE_DIRTY) && s->dirty &&
+	    !(s->dirty[(gfn - s->base) / 64] & BIT((gfn - s->base) % 64)) &&
+	    !um_mem_clearing(a->v->mem))
 		violation(a, PAGE_FMT "[%u]: dirty spte, clean log for gfn %#lx", PAGE_ARG(sp), i,
 			  gfn);
 	if (spte & SPTE_MMU_WRITABLE) {
