@@ -157,8 +157,7 @@ struct um_jit {
 	u64 gen;      /* of jump cache entries */
 	u32 code_seq; /* the TLB's, as of gen */
 	u64 features[4];
-	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
-	struct um_insn one[2];	      /* for executing one instruction */
+	struct um_insn one[2]; /* for executing one instruction */
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)

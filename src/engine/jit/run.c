@@ -63,7 +63,6 @@ void um_jit_flush(struct um_exec *x)
 	}
 	memset(j->hash, 0, sizeof(j->hash));
 	memset(j->pages, 0, sizeof(j->pages));
-	memset(j->guards, 0, sizeof(j->guards));
 	j->meta_used = 0;
 	j->nblocks = 0;
 	j->gen++;
