@@ -78,7 +78,8 @@ struct um_tlb {
 	u32 epoch;
 	/*
 	 * Counts flushes of anything.  As long as it is the same, no host address that was got since has been
-	 * taken back: an access that crosses a page translates both halves, and again if this changed.
+	 * taken back, nor its right to be written: an access that crosses a page translates both halves, and again if this
+	 * changed; translated code forgets what it remembers of entries (engine/exec.h, struct um_jit_window).
 	 */
 	u32 seq;
 	/*
@@ -191,6 +192,7 @@ static inline bool um_tlb_guard(struct um_tlb *t, hva_t host_page)
 	if (!place)
 		return false;
 	*place = host_page;
+	t->seq++;
 	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
 		struct um_tlb_entry *e = &t->e[n];
 

@@ -58,6 +58,7 @@ enum {
 	UM_JIT_KEY_VEC = 3 << 1, /* enum um_vec_class that may be used */
 	UM_JIT_KEY_FS = 1 << 3,	 /* FS, GS are flat but for their base */
 	UM_JIT_KEY_GS = 1 << 4,
+	UM_JIT_KEY_USER = 1 << 5, /* CPL 3: which windows are used */
 };
 #define UM_JIT_KEY_VEC_SHIFT 1
 #define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
@@ -83,6 +84,13 @@ struct um_jit_link {
 	struct um_jit_link *next; /* of the links into a block */
 };
 
+/* An access by a window (memory.c). */
+struct um_jit_windowed {
+	u32 site, plain; /* its start; how it is done without: from the block's code */
+	u8 insn, window;
+	u8 strikes; /* times it was seen to miss when many did */
+};
+
 struct um_jit_insn {
 	u32 start;	 /* host code, from the block's code */
 	u32 slow;	 /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
@@ -99,11 +107,13 @@ struct um_jit_block {
 	u8 ninsns;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
+	u8 nwindowed;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	struct um_insn *insn;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
+	struct um_jit_windowed *windowed;
 	struct um_jit_link *in; /* jumps to this block */
 };
 
@@ -154,8 +164,11 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u64 gen;      /* of jump cache entries */
-	u32 code_seq; /* the TLB's, as of gen */
+	u64 gen;		      /* of jump cache entries */
+	u32 code_seq;		      /* the TLB's, as of gen */
+	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
+	u16 window_ctx[2];	      /* contexts that windows are of: of kernel, user */
+	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
 	u64 features[4];
 	struct um_insn one[2]; /* for executing one instruction */
 };
@@ -187,6 +200,12 @@ struct um_arena_code {
 	const u8 *leave;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
+	/*
+	 * By enum um_access, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host address;
+	 * else it is undefined.  Clobber rsi, r11.  miss: by window, which is filled; it may be in vain so that C can look into it
+	 * (x->jit.patience).
+	 */
+	const u8 *lookup[2], *miss[2][UM_JIT_WINDOWS];
 };
 const struct um_arena_code *um_arena_code(void);
 

@@ -134,18 +134,20 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	unsigned n = 0, avail = f->mem_size ? 2 : 3, len;
 	u8 copy[16];
 
-	um_flags_registers(t, f->writes);
 	if (f->mem_size) {
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
 		um_emit_linear(t, i);
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
-		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
+		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ,
+			      um_window_of(t, i));
 		um_flags_before(t, i, f);
+		um_flags_registers(t);
 	} else {
 		um_flags_before(t, i, f);
 		t->slow_flags[t->k] = t->flags;
+		um_flags_registers(t);
 	}
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
 
@@ -175,7 +177,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 {
 	unsigned g = i->reg[0] / 8, h = um_jit_host(g);
 
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_emit_offset(t, i, h == UM_JIT_IN_MEMORY ? H_T1 : h, i->osz == 8 && i->asz == 8);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T1);
@@ -184,7 +186,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 /* What all stack instructions begin with. */
 static void begin_stack(struct um_trans *t)
 {
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
 }
@@ -197,7 +199,7 @@ static void emit_push(struct um_trans *t, const struct um_insn *i)
 	begin_stack(t);
 	if (i->kind[0] == UM_OPD_MEM) {
 		um_emit_linear(t, i);
-		um_emit_check(t, size, UM_READ);
+		um_emit_check(t, size, UM_READ, um_window_of(t, i));
 		um_emit_load(e, t->m64, H_T1, H_T1, 0);
 		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
 	}
@@ -235,7 +237,7 @@ static void emit_leave(struct um_trans *t)
 
 	begin_stack(t);
 	um_emit_get(t, H_T1, UM_RBP);
-	um_emit_check(t, size, UM_READ);
+	um_emit_check(t, size, UM_READ, t->key & UM_JIT_KEY_USER ? UM_RBP : UM_NO_WINDOW);
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 	um_emit_get(t, H_T0, UM_RBP);
 	um_emit_lea(&t->e, t->m64, H_T0, H_T0, H_RSP, 0, (s32)size);
@@ -319,6 +321,8 @@ static void emit_cold(struct um_trans *t)
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned n = 0; n < t->nmisses; n++)
+		um_emit_miss(t, &t->miss[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
@@ -339,8 +343,10 @@ static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
 	size_t insns = n * sizeof(struct um_insn), map = (n + 1) * sizeof(t->map[0]),
-	       links = t->nlinks * sizeof(t->link[0]);
-	struct um_jit_block *jb = um_jit_meta(t->j, sizeof(*jb) + insns + map + links + t->b->len);
+	       links = t->nlinks * sizeof(t->link[0]),
+	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
+	struct um_jit_block *jb =
+		um_jit_meta(t->j, sizeof(*jb) + insns + map + links + windowed + t->b->len);
 	char *p = (char *)(jb + 1);
 
 	if (!jb)
@@ -358,7 +364,16 @@ static struct um_jit_block *finish(struct um_trans *t)
 	jb->insn = memcpy(p, t->b->insn, insns);
 	jb->link = memcpy(p + insns, t->link, links);
 	jb->map = memcpy(p + insns + links, t->map, map);
-	jb->bytes = memcpy(p + insns + links + map, t->bytes, t->b->len);
+	jb->windowed = (void *)(p + insns + links + map);
+	jb->nwindowed = (u8)t->nmisses;
+	for (unsigned m = 0; m < t->nmisses; m++)
+		jb->windowed[m] = (struct um_jit_windowed){
+			.site = (u32)(t->miss[m].site - t->start),
+			.plain = (u32)(t->miss[m].plain - t->start),
+			.insn = t->miss[m].insn,
+			.window = t->miss[m].window,
+		};
+	jb->bytes = memcpy(p + insns + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
 	return jb;
@@ -384,7 +399,7 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->rw, .end = j->rw_end };
 	t.start = j->rw;
-	t.nsites = t.ncold = t.nlinks = 0;
+	t.nsites = t.ncold = t.nlinks = t.nmisses = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));
