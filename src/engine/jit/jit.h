@@ -17,6 +17,10 @@
  * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from registers: translate.c keeps track.
  * Between blocks they are in x->jit.flags.
  *
+ * Accesses to guest memory look the TLB up inline, or by a "window" (memory.c): the translation that accesses by the same base register
+ * used last.  Windows hold for one context and as long as the TLB forgets nothing; whoever changes x->jit.ctx goes through
+ * sync_state() (run.c).  CPL 3 has windows of its own, so that system calls leave them alone: UM_JIT_KEY_USER.
+ *
  * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
  * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
  * in the jump cache, whose entries hold for one stamp: a fetch context, a mode, and a generation of translations.
