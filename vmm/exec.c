@@ -40,6 +40,9 @@ static const char help[] =
 	"  --supervise      for a program with system call instructions of its own: catch them\n"
 	"                   (static executables and Go programs need no option)\n"
 	"  --trace LIST     trace events to standard error; see `umbra run --help`\n"
+	"  --dump-code[=FILE], --dump-passes LIST, --dump-range FIRST-LAST, --perf KIND,\n"
+	"  --code-cache SIZE, --jit-threshold N\n"
+	"                   about translated code; see `umbra run --help`\n"
 	"  -v, --verbose    say what is picked\n"
 	"  -h, --help       this text\n"
 	"\n"
@@ -55,7 +58,7 @@ static const struct option longopts[] = {
 	{ "accel", required_argument, NULL, OPT_ACCEL },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "supervise", no_argument, NULL, OPT_SUPERVISE },
-	{ "trace", required_argument, NULL, OPT_TRACE },
+	{ "trace", required_argument, NULL, OPT_TRACE } OPTIONS_JIT,
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },
@@ -64,6 +67,7 @@ static const struct option longopts[] = {
 struct exec_options {
 	enum accel_choice accel;
 	const char *engine, *trace;
+	const char *jit[UM_JIT_OPT_MAX];
 	bool verbose, supervise;
 };
 
@@ -204,6 +208,8 @@ static int set_environment(const char *preload, const char *loader, bool supervi
 		r = setenv("UMBRA_ENGINE", o->engine, 1);
 	if (!r && o->trace)
 		r = setenv("UMBRA_TRACE", o->trace, 1);
+	if (!r)
+		r = options_set_jit(o->jit);
 	if (r < 0)
 		msg("environment: %s", strerror(errno));
 	return r;
@@ -265,9 +271,13 @@ static int parse(struct exec_options *o, int argc, char **argv, int *status)
 		case ':':
 			msg("%s: an argument is missing", argv[optind - 1]);
 			return 0;
-		default:
+		case '?':
 			msg("%s: no such option; see `umbra exec --help`", argv[optind - 1]);
 			return 0;
+		default:
+			if (!options_check_jit(c, optarg, o->jit))
+				return 0;
+			break;
 		}
 	}
 	if (optind == argc) {

@@ -8,6 +8,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
 #include "base/trace.h"
 #include "memory.h"
 #include "msg.h"
@@ -39,7 +40,7 @@ static const struct option longopts[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "accel", required_argument, NULL, OPT_ACCEL },
-	{ "trace", required_argument, NULL, OPT_TRACE },
+	{ "trace", required_argument, NULL, OPT_TRACE } OPTIONS_JIT,
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "smm", no_argument, NULL, OPT_SMM },
 	{ "debug-exit", no_argument, NULL, OPT_DEBUG_EXIT },
@@ -63,6 +64,13 @@ static const char help[] =
 	"  --accel ACCEL        soft: the engine; host: /dev/kvm; auto (default): host if it "
 	"works\n"
 	"  --trace LIST         trace events to standard error, see below\n"
+	"  --dump-code[=FILE]   write what is translated to FILE, or to standard error\n"
+	"  --dump-passes LIST   of that: guest, facts, liveness, host (default: all)\n"
+	"  --dump-range RANGE   only blocks there: FIRST-LAST, hexadecimal\n"
+	"  --perf KIND          name translated code for perf: map (/tmp/perf-PID.map) or jitdump\n"
+	"                       (jit-PID.dump)\n"
+	"  --code-cache SIZE    bound of translated code, from 1M to 512M (64M)\n"
+	"  --jit-threshold N    translate what was executed N times (16); 0: all\n"
 	"  --smm                system-management mode has the memory, too\n"
 	"  --debug-exit         writing V to port 0xf4 ends the run with exit status V * 2 + 1\n"
 	"  -v, --verbose        say what is picked and loaded\n"
@@ -86,47 +94,6 @@ static void print_help(void)
 #define X(name, text) printf("  %-11s %s\n", #name, text);
 	UM_TRACE_CLASSES(X)
 #undef X
-}
-
-bool parse_size(const char *s, u64 *bytes)
-{
-	unsigned long long v;
-	unsigned shift = 20;
-	char *end;
-
-	if (*s < '0' || *s > '9')
-		return false;
-	errno = 0;
-	v = strtoull(s, &end, 10);
-	if (errno)
-		return false;
-	switch (*end) {
-	case 'k':
-	case 'K':
-		shift = 10;
-		end++;
-		break;
-	case 'm':
-	case 'M':
-		end++;
-		break;
-	case 'g':
-	case 'G':
-		shift = 30;
-		end++;
-		break;
-	case 't':
-	case 'T':
-		shift = 40;
-		end++;
-		break;
-	default:
-		break;
-	}
-	if (*end || v > ~0ull >> shift)
-		return false;
-	*bytes = v << shift;
-	return true;
 }
 
 static bool parse_cpus(const char *s, unsigned *cpus)
@@ -206,6 +173,31 @@ bool options_check_trace(const char *list)
 	return true;
 }
 
+bool options_check_jit(int c, const char *arg, const char *values[UM_JIT_OPT_MAX])
+{
+	struct um_jit_options o;
+	enum um_jit_option n = (enum um_jit_option)(c - OPT_JIT);
+
+	if (!arg) /* --dump-code */
+		arg = "-";
+	um_jit_options_init(&o);
+	if (um_jit_option_set(&o, n, arg)) {
+		msg("--%s: '%s' is not understood", um_jit_option_name(n), arg);
+		return false;
+	}
+	values[n] = arg;
+	return true;
+}
+
+int options_set_jit(const char *const values[UM_JIT_OPT_MAX])
+{
+	for (unsigned n = 0; n < UM_JIT_OPT_MAX; n++) {
+		if (values[n] && setenv(um_jit_option_env((enum um_jit_option)n), values[n], 1) < 0)
+			return -1;
+	}
+	return 0;
+}
+
 static bool set_option(struct run_options *o, int c, char *arg)
 {
 	static const char *const accels[] = { "auto", "soft", "host", NULL };
@@ -224,7 +216,7 @@ static bool set_option(struct run_options *o, int c, char *arg)
 		o->append = arg;
 		return true;
 	case OPT_MEM:
-		if (parse_size(arg, &o->mem) && o->mem >= MEM_MIN && o->mem % UM_PAGE_SIZE == 0)
+		if (um_parse_size(arg, &o->mem) && o->mem >= MEM_MIN && o->mem % UM_PAGE_SIZE == 0)
 			return true;
 		msg("--mem: '%s' is not a size of at least 2M and in whole pages, like 512M or 2G",
 		    arg);
@@ -260,7 +252,7 @@ static bool set_option(struct run_options *o, int c, char *arg)
 		o->verbose = true;
 		return true;
 	default:
-		return false;
+		return options_check_jit(c, arg, o->jit);
 	}
 }
 

@@ -4,6 +4,7 @@
 #define VMM_OPTIONS_H
 
 #include "accel.h"
+#include "base/jit_options.h"
 #include "base/types.h"
 
 #define MAX_DISKS 24
@@ -22,9 +23,10 @@ struct run_options {
 	struct disk_option disk[MAX_DISKS];
 	unsigned ndisks;
 	enum accel_choice accel;
-	const char *engine, *trace; /* NULL: as the environment says */
-	bool virtio_console;	    /* input goes to virtio-console, not to the serial port */
-	bool smm;		    /* memory in the address space of system-management mode */
+	const char *engine, *trace;	 /* NULL: as the environment says */
+	const char *jit[UM_JIT_OPT_MAX]; /* likewise */
+	bool virtio_console;		 /* input goes to virtio-console, not to the serial port */
+	bool smm;			 /* memory in the address space of system-management mode */
 	bool debug_exit;
 	bool verbose;
 };
@@ -38,13 +40,25 @@ enum options_result { OPTIONS_OK, OPTIONS_HELP, OPTIONS_BAD };
 enum options_result options_parse(struct run_options *o, int argc, char **argv);
 void options_free(struct run_options *o);
 
-/* A size: a number with K, M, G or T behind it, or of MiB.  False if it is none. */
-bool parse_size(const char *s, u64 *bytes);
-
 /*
  * Are these classes of base/trace.h?  A message and false if not.  The library parses them again, from the
  * environment.
  */
 bool options_check_trace(const char *list);
+
+/*
+ * The options of base/jit_options.h: for getopt_long(), behind another option, by numbers from OPT_JIT.
+ * options_check_jit() has a message and false for what is no value; options_set_jit() puts them into the environment, 0 or -1
+ * and errno.
+ */
+enum { OPT_JIT = 512 };
+#define OPTION_JIT(name, env, option, argument)                                \
+	,                                                                      \
+	{                                                                      \
+		option, argument##_argument, NULL, OPT_JIT + UM_JIT_OPT_##name \
+	}
+#define OPTIONS_JIT UM_JIT_OPTIONS(OPTION_JIT)
+bool options_check_jit(int c, const char *arg, const char *values[UM_JIT_OPT_MAX]);
+int options_set_jit(const char *const values[UM_JIT_OPT_MAX]);
 
 #endif

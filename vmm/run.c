@@ -118,7 +118,7 @@ static int set_environment(const struct run_options *o)
 	if (o->trace && snprintf(trace, sizeof(trace), "death,%s", o->trace) >= (int)sizeof(trace))
 		return msg_err(EINVAL, "--trace: the list is too long");
 	if ((o->engine && setenv("UMBRA_ENGINE", o->engine, 1) < 0) ||
-	    setenv("UMBRA_TRACE", trace, o->trace != NULL) < 0)
+	    setenv("UMBRA_TRACE", trace, o->trace != NULL) < 0 || options_set_jit(o->jit) < 0)
 		return msg_err(errno, "setenv: %s", strerror(errno));
 	return 0;
 }

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/memfd.h"
 #include "base/uaccess.h"
+#include "cpu/hostid.h"
 #include "umbra.h"
 
 /* ---- the environment ---- */
@@ -25,10 +26,23 @@ static int bad_value(const char *name, const char *value)
 	return -EINVAL;
 }
 
+static int read_jit_options(struct um_jit_options *o)
+{
+	um_jit_options_init(o);
+	for (unsigned n = 0; n < UM_JIT_OPT_MAX; n++) {
+		const char *name = um_jit_option_env((enum um_jit_option)n), *value = getenv(name);
+
+		if (value && um_jit_option_set(o, (enum um_jit_option)n, value))
+			return bad_value(name, value);
+	}
+	return 0;
+}
+
 static int read_environment(struct um_vm_config *cfg)
 {
 	const char *engine = getenv("UMBRA_ENGINE"), *trace = getenv("UMBRA_TRACE");
-	const char *mmu = getenv("UMBRA_MMU"), *audit = getenv("UMBRA_AUDIT"), *bad;
+	const char *mmu = getenv("UMBRA_MMU"), *audit = getenv("UMBRA_AUDIT");
+	const char *mask = getenv("UMBRA_HOST_MASK"), *bad;
 
 	memset(cfg, 0, sizeof(*cfg));
 	cfg->trace.fd = STDERR_FILENO;
@@ -46,8 +60,10 @@ static int read_environment(struct um_vm_config *cfg)
 	cfg->tdp = mmu && !strcmp(mmu, "tdp");
 	if (audit && strcmp(audit, "0") && strcmp(audit, "1"))
 		return bad_value("UMBRA_AUDIT", audit);
+	if (mask && um_host_mask_check(mask, &bad))
+		return bad_value("UMBRA_HOST_MASK", bad);
 	cfg->audit = audit && !strcmp(audit, "1");
-	return 0;
+	return read_jit_options(&cfg->jit);
 }
 
 /* ---- making descriptors ---- */

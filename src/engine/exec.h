@@ -146,6 +146,7 @@ enum um_engine_kind {
 
 struct um_interp;
 struct um_jit;
+struct um_jit_options;
 struct um_lockstep;
 
 /* The vCPUs of a VM take turns, in the order of asking: engine/jit/lockstep.c. */
@@ -153,6 +154,12 @@ struct um_lockstep_queue {
 	pthread_mutex_t lock;
 	pthread_cond_t changed;
 	u64 next, serving;
+};
+
+/* Data accesses at CPL 0. */
+struct um_jit_context {
+	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
+	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
 };
 
 /*
@@ -163,22 +170,29 @@ struct um_jit_window {
 	gva_t page;
 	hva_t host;
 };
-#define UM_JIT_WINDOWS	     26
-#define UM_JIT_KERNEL_WINDOW 24 /* the last are CPL 0's */
+#define UM_JIT_WINDOWS	     25
+#define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
 /*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
-	u64 ctx;		  /* = um_exec.ctx */
-	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; 0: kicked */
-	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
+	u64 ctx;			/* = um_exec.ctx */
+	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
+	void *jump;			/* the jump cache */
+	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
+	u64 *code_pages;		/* the TLB's notes of code pages */
+	u64 *checked;			/* um_jit.checked */
+	u64 doubt;			/* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
-	u64 spare[2];			   /* scratch */
-	u64 operand; /* of the last shift or multiplication, for having its flags again */
+	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
+	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
+	u64 spare[2];	/* scratch */
+	u64 operand;	/* of the last shift or multiplication, for having its flags again */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
 	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
@@ -191,6 +205,7 @@ struct um_exec {
 	atomic_uint kick;
 	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
 	u32 jit_threshold; /* executions after which a block is translated */
+	const struct um_jit_options *jit_options; /* read by um_engine_init(); NULL: the usual */
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */

@@ -29,6 +29,7 @@
 #include <signal.h>
 #include <stdatomic.h>
 
+#include "base/jit_options.h"
 #include "base/counters.h"
 #include "base/trace.h"
 #include "engine/engine.h"
@@ -52,6 +53,7 @@ struct um_vm_config {
 	struct um_trace trace;
 	bool tdp, audit;
 	enum um_engine_kind engine;
+	struct um_jit_options jit;
 	u32 tsc_khz; /* of the host's TSC */
 };
 

@@ -23,32 +23,40 @@
  *
  * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
  * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
- * in the jump cache, whose entries hold for one stamp: a fetch context, a mode, and a generation of translations.
+ * in the jump cache, whose entries hold for one stamp: a generation of translations, a mode, and a version of address translation.  If only
+ * the last differs, as after a switch of address spaces, one look into the TLB makes the entry good again.
  *
  * When guest code changes:
  *   - stores of this vCPU: a page with translated code has no write tag in its TLB (um_tlb_protect()), so they come to
  *     um_jit_written(), which drops the blocks that they overlap.
  *   - stores of others (processors, devices): a page is compared with a copy, as far as it was translated, before the first use after
- *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE,
- *     a new translation of the page in the TLB.  `doubt` counts those events.
+ *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets
+ *     a new translation in the TLB.  `doubt` counts those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
- * it, and starts over when it can't have another.
+ * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once: whatever keeps
+ * pointers to code or blocks has to look at um_jit.gen.
  */
 #ifndef UM_ENGINE_JIT_JIT_H
 #define UM_ENGINE_JIT_JIT_H
 
+#include "base/jit_options.h"
 #include "engine/interp/block.h"
 #include "engine/jit/copy.h"
 #include "engine/jit/emit.h"
 
 #define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
 
-#define UM_JIT_CHUNK	  (1ul << 20)
-#define UM_JIT_HASH_BITS  15
-#define UM_JIT_JUMP_BITS  12
-#define UM_JIT_MAX_INSNS  UM_BLOCK_MAX
-#define UM_JIT_MAX_BLOCKS (1u << 19)
+#define UM_JIT_CHUNK	    (128ul << 10) /* code */
+#define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		  /* of descriptions */
+#define UM_JIT_HASH_BITS    15
+#define UM_JIT_JUMP_BITS    15
+#define UM_JIT_CHECKED_BITS 12
+#define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
+
+/* What POPFQ must load besides the guest's status flags. */
+#define UM_JIT_HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
 /* Scratch registers and the context. */
 enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
@@ -71,49 +79,59 @@ enum {
 enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
-	UM_JIT_EXIT_VEC,  /* the block needs the vector registers: load them, enter it again */
+	UM_JIT_EXIT_VEC, /* the block needs the vector registers: load them, enter it again; or it was dropped */
 	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
 };
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
+#define UM_JIT_MAX_ID		 (1u << 24)
 
 struct um_jit_page;
+struct um_jit_block;
+
+/* Room for code and the descriptions of blocks: what is evicted at a time. */
+struct um_jit_chunk {
+	u8 *code, *code_end; /* writable mapping: the rest of it */
+	char *meta, *meta_end;
+	struct um_jit_block *blocks;
+	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
+};
 
 /* A way out of a block to a place of the same page. */
 struct um_jit_link {
-	u32 site; /* of the jump's displacement, from the block's code */
-	u32 stub; /* where it goes when not linked */
-	u16 off;  /* target's offset in the page */
-	struct um_jit_block *from;
+	struct um_jit_block *from, *to; /* to: if linked */
+	struct um_jit_link *next;	/* of the links into a block */
+	u16 site;			/* of the jump's displacement, from the block's code */
+	u16 stub;			/* where it goes when not linked */
+	u16 off;			/* target's offset in the page */
 	bool linked;
-	struct um_jit_link *next; /* of the links into a block */
 };
 
 /* An access by a window (memory.c). */
 struct um_jit_windowed {
-	u32 site, plain; /* its start; how it is done without: from the block's code */
+	u16 site, plain; /* its start; how it is done without: from the block's code */
 	u8 insn, window;
 	u8 strikes; /* times it was seen to miss when many did */
 };
 
 struct um_jit_insn {
-	u32 start;	 /* host code, from the block's code */
-	u32 slow;	 /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	bool host_flags; /* it expects flags in the host's RFLAGS */
+	u16 start;	    /* host code, from the block's code */
+	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 off : 15;	    /* guest bytes, from the block's first */
+	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 
 struct um_jit_block {
 	hva_t hva;
-	struct um_jit_block *next, *page_next;
+	struct um_jit_block *next, *page_next, *chunk_next;
 	struct um_jit_page *page;
 	u8 *code; /* executable mapping */
 	u32 key, id, code_len;
 	u16 len; /* guest bytes */
-	u8 ninsns;
+	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
 	u8 nwindowed;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
-	struct um_insn *insn;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
@@ -140,11 +158,17 @@ struct um_jump {
 	gva_t lin;
 	u64 stamp;
 	void *code;
-	u64 pad;
+	hva_t hva; /* where lin was mapped to */
 };
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
 
-#define UM_ARENA_DEFAULT (64ul << 20)
+/*
+ * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch context.  0 is no stamp.
+ */
+#define UM_STAMP_GEN_SHIFT 32
+#define UM_STAMP_KEY_SHIFT 24
+#define UM_STAMP_SEQ_SHIFT 12
+#define UM_STAMP_SEQ_BITS  12
 
 struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
@@ -152,29 +176,31 @@ struct um_jit {
 	struct um_jump jump[1 << UM_JIT_JUMP_BITS];
 	struct um_fact_cache facts;
 
-	/* code: a chunk in use, and those before it */
-	u8 *rw, *rw_end; /* where the next block goes */
-	u8 chunk[UM_ARENA_DEFAULT / UM_JIT_CHUNK];
-	unsigned nchunks;
+	/* code and descriptions: the chunk in use is the newest */
+	struct um_jit_chunk *oldest, *newest;
+	unsigned nchunks, npages;
+	char *meta;	/* um_arena_meta() */
 	u32 generation; /* um_arena_generation(), when it was made */
-
-	/* descriptions of blocks: given out from the start */
-	char *meta;
-	size_t meta_used;
-	struct um_jit_block **block; /* by number */
-	u32 nblocks;
 
 	u8 host_vec;   /* enum um_vec_class */
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u64 gen;		      /* of jump cache entries */
-	u32 code_seq;		      /* the TLB's, as of gen */
 	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
-	u16 window_ctx[2];	      /* contexts that windows are of: of kernel, user */
+	u16 window_ctx;		      /* the context that CPL 3's are of */
 	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
+	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
+	u64 checked[1 << UM_JIT_CHECKED_BITS];
+	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
+	u32 map_seq;  /* counts doubts, and changes of the TLB's code_seq ... */
+	u32 code_seq; /* ... which was this */
 	u64 features[4];
-	struct um_insn one[2]; /* for executing one instruction */
+	/* um_jit_insn() */
+	struct um_jit_decoded {
+		const struct um_jit_block *block; /* NULL: none */
+		u32 k;
+		struct um_insn insn[2]; /* the second one stops */
+	} decoded[2048];
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)
@@ -182,13 +208,36 @@ static inline unsigned um_jit_bucket(hva_t hva)
 	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_HASH_BITS));
 }
 
+/* In the bits that a page's address doesn't have: 28 bits of @doubt. */
+static inline u64 um_jit_doubt_tag(u64 doubt)
+{
+	return (doubt & ~UM_PAGE_MASK) | (doubt >> UM_PAGE_SHIFT) << 48;
+}
+#define UM_JIT_DOUBT_BITS 28
+
+static inline u64 *um_jit_checked_slot(struct um_jit *j, hva_t hva)
+{
+	return &j->checked[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->checked)];
+}
+
 /* ---- arena.c ---- */
-/* Make the process's code area and the routines that every vCPU enters by.  Idempotent.  0 or -errno. */
-int um_arena_init(void);
-/* A free chunk: its number; -1: none. */
-int um_arena_get(void);
-void um_arena_put(unsigned chunk);
-u8 *um_arena_rw(unsigned chunk);
+/*
+ * Make the process's code area, as @o says, and the routines that every vCPU enters by.  Idempotent: later options have no
+ * effect.  0 or -errno.
+ */
+int um_arena_init(const struct um_jit_options *o);
+/* An empty chunk for who has @own already; NULL: it may have none, or there is none. */
+struct um_jit_chunk *um_arena_get(unsigned own);
+void um_arena_put(struct um_jit_chunk *c);
+/* Should who has @own chunks give one back? */
+bool um_arena_crowded(unsigned own);
+/* Make it empty. */
+void um_arena_clear(struct um_jit_chunk *c);
+/* The same for pages. */
+struct um_jit_page *um_arena_page_get(unsigned own);
+void um_arena_page_put(struct um_jit_page *p);
+/* Where descriptions start: a block's number is its distance from there in units of UM_JIT_ALIGN. */
+char *um_arena_meta(void);
 /* Between the two mappings. */
 u8 *um_arena_rx_of(const u8 *rw);
 u8 *um_arena_rw_of(const u8 *rx);
@@ -210,34 +259,61 @@ struct um_arena_code {
 	 * (x->jit.patience).
 	 */
 	const u8 *lookup[2], *miss[2][UM_JIT_WINDOWS];
+	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
+	const u8 *renew;
 };
 const struct um_arena_code *um_arena_code(void);
 
+/* ---- insn.c ---- */
+/* Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call. */
+const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
+/* Blocks are gone. */
+void um_jit_forget_insns(struct um_jit *j);
+
 /* ---- translate.c ---- */
-/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room (*@full). */
+/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room now (*@full). */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
 				      bool *full);
 
+/* ---- branch.c ---- */
+/* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
+void um_emit_dead(struct um_jit_block *b);
+
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
+/* Have a description of the page of @hva, before a block of it is translated. */
+bool um_jit_page_reserve(struct um_exec *x, hva_t hva);
 /* @b was translated: note its page. */
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b);
 /* Compare what was translated of the page with memory; drop what changed. */
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
 /* The host bytes [hva, hva + len) of one page are about to be, or were, stored to by this vCPU. */
 void um_jit_written(struct um_exec *x, const void *hva, unsigned len);
-/* The page of @hva was mapped anew for execution: compare it before its code is used. */
+/* The page of @hva was mapped anew for execution: compare it now. */
 void um_jit_mapped(struct um_exec *x, hva_t hva);
+/* @b is to be executed no more: take it out of the tables, and jumps to it back. */
+void um_jit_unlink(struct um_exec *x, struct um_jit_block *b);
+/* The same since its code changed. */
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b);
+/* Blocks of @p were unlinked. */
+void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);
+
+/* ---- cache.c ---- */
+/* Forget all translations. */
+void um_jit_flush(struct um_exec *x);
+void um_jit_cache_destroy(struct um_jit *j);
+/* See that there is room for @code bytes of code and @meta of descriptions in the newest chunk.  May evict others. */
+bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
+/* @b has taken up the newest chunk's code up to @code_end, and @meta bytes. */
+void um_jit_commit(struct um_exec *x, struct um_jit_block *b, const u8 *code_end, size_t meta);
+/* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
+struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
 /* ---- run.c ---- */
 int um_jit_init(struct um_exec *x);
 void um_jit_destroy(struct um_exec *x);
-void um_jit_flush(struct um_exec *x);
-/* See that there is room for @size bytes of code at j->rw. */
-bool um_jit_room(struct um_jit *j, size_t size);
-/* Memory for descriptions; NULL: full. */
-void *um_jit_meta(struct um_jit *j, size_t size);
+/* No entry of the jump cache holds any more. */
+void um_jit_forget_jumps(struct um_jit *j);
 /* Translate @b, which the state of @x is about to execute.  False: it can't be. */
 bool um_jit_add(struct um_exec *x, const struct um_block *b);
 /* The block translated for the state of @x; NULL: none yet. */

@@ -47,6 +47,27 @@ static u64 pieces(unsigned off, unsigned len)
 	return GENMASK((off + len - 1) / PIECE, off / PIECE);
 }
 
+bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_page **head = bucket(j, hva), *p = um_jit_page_find(j, hva);
+
+	if (p)
+		return true;
+	p = um_jit_page_new(x);
+	if (!p)
+		return false;
+	p->hva = hva & UM_PAGE_MASK;
+	p->next = *head;
+	p->blocks = NULL;
+	p->covered = 0;
+	p->doubt = j->doubt;
+	p->guarded = false;
+	p->patience = PATIENCE;
+	*head = p;
+	return true;
+}
+
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_jit *j = x->translator;
@@ -54,21 +75,8 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	unsigned off = b->hva & ~UM_PAGE_MASK;
 	u64 need = pieces(off, b->len);
 
-	if (!p) {
-		struct um_jit_page **head = bucket(j, b->hva);
-
-		p = um_jit_meta(j, sizeof(*p));
-		if (!p)
-			return false;
-		p->hva = b->hva & UM_PAGE_MASK;
-		p->next = *head;
-		p->blocks = NULL;
-		p->covered = 0;
-		p->doubt = j->doubt;
-		p->guarded = false;
-		p->patience = PATIENCE;
-		*head = p;
-	}
+	if (!p)
+		return false;
 	for (bool checked = false;; checked = true) {
 		if (!p->guarded && !guard(x, p)) {
 			um_jit_flush(x); /* @b and @p, too */
@@ -93,7 +101,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	return true;
 }
 
-void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
+void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block **h = &j->hash[um_jit_bucket(b->hva)], **q = &b->page->blocks;
@@ -109,13 +117,26 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 	for (struct um_jit_link *l = b->in; l; l = l->next) {
 		u8 *code = um_arena_rw_of(l->from->code);
 
-		um_emit_patch(code + l->site, code + l->stub);
 		l->linked = false;
+		/* The start of a dropped block is not what it was: um_emit_dead(). */
+		if (!l->from->dead)
+			um_emit_patch(code + l->site, code + l->stub);
 	}
 	b->in = NULL;
 	b->dead = true;
-	j->gen++;
+}
+
+void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
+{
+	um_jit_unlink(x, b);
+	um_emit_dead(b);
 	um_count(x->counters, jit_dropped);
+}
+
+void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p)
+{
+	if (!p->blocks)
+		unguard(x, p);
 }
 
 /* Drop the blocks with bytes in [off, off + len). */
@@ -146,8 +167,7 @@ void um_jit_written(struct um_exec *x, const void *hva, unsigned len)
 		drop_range(x, p, 0, UM_PAGE_SIZE);
 		p->patience *= 2;
 	}
-	if (!p->blocks)
-		unguard(x, p);
+	um_jit_page_settle(x, p);
 }
 
 void um_jit_mapped(struct um_exec *x, hva_t hva)
@@ -155,7 +175,7 @@ void um_jit_mapped(struct um_exec *x, hva_t hva)
 	struct um_jit_page *p = um_jit_page_find(x->translator, hva);
 
 	if (p)
-		p->doubt = 0;
+		um_jit_page_check(x, p);
 }
 
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
@@ -190,6 +210,5 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 
 		memcpy(p->copy + n * PIECE, now + n * PIECE, PIECE);
 	}
-	if (!p->blocks)
-		unguard(x, p);
+	um_jit_page_settle(x, p);
 }

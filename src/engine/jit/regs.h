@@ -43,6 +43,12 @@ _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
 
+/*
+ * Windows that no access hits: their page is no canonical address; to which an access, if there is one, becomes an access to a host
+ * address that is none either, and so a fault that the interpreter looks into.
+ */
+#define UM_JIT_NOWHERE BIT(63)
+
 static inline s32 um_jit_window_page(unsigned acc, unsigned window)
 {
 	return UM_JIT_OFF(window) +

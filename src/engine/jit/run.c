@@ -11,74 +11,27 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "engine/flags.h"
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
-#define META_SIZE (64ul << 20)
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
 /* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
 #define WINDOW_MISSES  256
 #define WINDOW_CYCLES  100
 #define WINDOW_STRIKES 6 /* times that it is, until it does without */
-/* What POPFQ must load besides the guest's status flags. */
-#define HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
-/* ---- memory ---- */
+/* ---- life ---- */
 
-void *um_jit_meta(struct um_jit *j, size_t size)
+void um_jit_forget_jumps(struct um_jit *j)
 {
-	void *p = j->meta + j->meta_used;
-
-	size = ALIGN_UP(size, 64ul);
-	if (j->meta_used + size > META_SIZE)
-		return NULL;
-	j->meta_used += size;
-	return p;
-}
-
-bool um_jit_room(struct um_jit *j, size_t size)
-{
-	int chunk;
-
-	if ((size_t)(j->rw_end - j->rw) >= size)
-		return true;
-	chunk = um_arena_get();
-	if (chunk < 0)
-		return false;
-	j->chunk[j->nchunks++] = (u8)chunk;
-	j->rw = um_arena_rw((unsigned)chunk);
-	j->rw_end = j->rw + UM_JIT_CHUNK;
-	return true;
-}
-
-void um_jit_flush(struct um_exec *x)
-{
-	struct um_jit *j = x->translator;
-
-	while (j->nchunks > 1)
-		um_arena_put(j->chunk[--j->nchunks]);
-	if (j->nchunks) {
-		j->rw = um_arena_rw(j->chunk[0]);
-		j->rw_end = j->rw + UM_JIT_CHUNK;
+	if (unlikely(++j->gen >> (64 - UM_STAMP_GEN_SHIFT))) {
+		memset(j->jump, 0, sizeof(j->jump));
+		j->gen = 1;
 	}
-	memset(j->hash, 0, sizeof(j->hash));
-	memset(j->pages, 0, sizeof(j->pages));
-	j->meta_used = 0;
-	j->nblocks = 0;
-	j->gen++;
-	um_tlb_unguard_all(x->tlb);
-	um_count(x->counters, jit_flushes);
 }
-
-/*
- * Windows that no access hits: their page is no canonical address; to which an access, if there is one, is an access to a host
- * address that is none either, and so a fault that the interpreter looks into.
- */
-#define NOWHERE BIT(63)
 
 static void forget_windows(struct um_exec *x, bool user)
 {
@@ -88,48 +41,42 @@ static void forget_windows(struct um_exec *x, bool user)
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned n = first; n < last; n++)
 			x->window[acc][n] =
-				(struct um_jit_window){ .page = NOWHERE, .host = NOWHERE };
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
 	}
 }
 
-/* Windows hold for one context and as long as the TLB forgets nothing. */
+/*
+ * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
+ * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ */
 static void check_windows(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
-	bool user = x->priv == UM_PRIV_USER, all;
+	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
 
-	all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
 	j->window_seq = x->tlb->seq;
 	j->window_epoch = x->tlb->epoch;
-	if (all || j->window_ctx[user] != x->ctx)
-		forget_windows(x, user);
-	if (all)
-		forget_windows(x, !user);
-	j->window_ctx[user] = x->ctx;
+	if (all || j->window_ctx != user)
+		forget_windows(x, true);
+	forget_windows(x, false);
+	j->window_ctx = user;
 }
 
 int um_jit_init(struct um_exec *x)
 {
+	struct um_jit_options none;
 	struct um_jit *j;
-	int err = um_arena_init();
+	int err;
 
+	um_jit_options_init(&none);
+	err = um_arena_init(x->jit_options ? x->jit_options : &none);
 	if (err)
 		return err;
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
-	j->meta = mmap(NULL, META_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	j->block = mmap(NULL, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (j->meta == MAP_FAILED || j->block == MAP_FAILED) {
-		if (j->meta != MAP_FAILED)
-			munmap(j->meta, META_SIZE);
-		if (j->block != MAP_FAILED)
-			munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
-		free(j);
-		return -ENOMEM;
-	}
+	j->meta = um_arena_meta();
 	j->gen = j->doubt = 1;
 	j->generation = um_arena_generation();
 	j->host_vec = um_vec_host_class(um_host());
@@ -137,6 +84,9 @@ int um_jit_init(struct um_exec *x)
 	x->jit.jump = j->jump;
 	forget_windows(x, false);
 	forget_windows(x, true);
+	x->jit.code_pages = x->tlb->code;
+	x->jit.checked = j->checked;
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
 	x->translator = j;
 	return 0;
 }
@@ -147,10 +97,7 @@ void um_jit_destroy(struct um_exec *x)
 
 	if (!j)
 		return;
-	while (j->nchunks && j->generation == um_arena_generation())
-		um_arena_put(j->chunk[--j->nchunks]);
-	munmap(j->meta, META_SIZE);
-	munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
+	um_jit_cache_destroy(j);
 	free(j);
 	x->translator = NULL;
 }
@@ -195,6 +142,14 @@ static u32 key_of(const struct um_exec *x)
 	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
 }
 
+static void next_map_seq(struct um_jit *j)
+{
+	if (++j->map_seq >> UM_STAMP_SEQ_BITS) {
+		j->map_seq = 0;
+		um_jit_forget_jumps(j);
+	}
+}
+
 /* What entries of the jump cache must have to hold now.  Sees what became of those before. */
 static u64 stamp_now(struct um_exec *x)
 {
@@ -202,9 +157,10 @@ static u64 stamp_now(struct um_exec *x)
 
 	if (unlikely(x->tlb->code_seq != j->code_seq)) {
 		j->code_seq = x->tlb->code_seq;
-		j->gen++;
+		next_map_seq(j);
 	}
-	return j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+	return j->gen << UM_STAMP_GEN_SHIFT | (u64)x->jit_key << UM_STAMP_KEY_SHIFT |
+	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
 /* Bring what translated code reads up to date. */
@@ -214,20 +170,32 @@ static void sync_state(struct um_exec *x)
 	check_windows(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
+	for (unsigned ac = 0; ac < 2; ac++) {
+		u32 priv = ac && (x->cpu.cr4 & CR4_SMAP) ? UM_PRIV_KERNEL_AC : UM_PRIV_KERNEL;
+		u32 ctx = x->tlb->ctx[priv] & x->ctx_mask;
+
+		x->jit.kernel[ac] =
+			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
+	}
+	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
+	x->jit.fetch_ctx = x->fetch_ctx;
 	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 {
-	struct um_jit_block *b = x->translator->hash[um_jit_bucket(hva)];
+	struct um_jit *j = x->translator;
+	struct um_jit_block *b = j->hash[um_jit_bucket(hva)];
 
 	while (b && (b->hva != hva || b->key != key))
 		b = b->next;
-	if (b && unlikely(b->page->doubt != x->translator->doubt)) {
+	if (b && unlikely(b->page->doubt != j->doubt)) {
 		um_jit_page_check(x, b->page);
 		if (b->dead)
 			return NULL;
 	}
+	if (b)
+		*um_jit_checked_slot(j, hva) = (hva & UM_PAGE_MASK) | um_jit_doubt_tag(j->doubt);
 	return b;
 }
 
@@ -239,11 +207,15 @@ static struct um_jump *jump_entry(struct um_jit *j, gva_t lin)
 /* Others may have changed code, and this vCPU has to know. */
 static inline void take_doubt(struct um_exec *x)
 {
+	struct um_jit *j = x->translator;
+
 	if (likely(!x->code_doubt))
 		return;
 	x->code_doubt = false;
-	x->translator->doubt++;
-	x->translator->gen++;
+	if (unlikely(!(++j->doubt << (64 - UM_JIT_DOUBT_BITS))))
+		memset(j->checked, 0, sizeof(j->checked));
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
+	next_map_seq(j);
 }
 
 struct um_jit_block *um_jit_find(struct um_exec *x)
@@ -272,6 +244,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	e->lin = lin;
 	e->stamp = stamp_now(x);
 	e->code = b->code;
+	e->hva = hva;
 	return b;
 }
 
@@ -282,15 +255,11 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	bool full;
 
 	x->jit_key = key_of(x);
-	if (x->jit_key == UM_JIT_KEY_NONE)
+	if (x->jit_key == UM_JIT_KEY_NONE || !um_jit_page_reserve(x, b->hva))
 		return true; /* it may be another time */
 	jb = um_jit_translate(x, b, x->jit_key, &full);
-	if (full) {
-		um_jit_flush(x);
-		return true;
-	}
 	if (!jb)
-		return false;
+		return full;
 	if (!um_jit_page_add(x, jb))
 		return true;
 	jb->next = j->hash[um_jit_bucket(jb->hva)];
@@ -302,28 +271,20 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 
 /* ---- exits ---- */
 
-static const struct um_insn *op_stop(struct um_exec *x, const struct um_insn *i)
-{
-	return i;
-}
-
 /*
  * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
  * true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
-	struct um_insn *one = x->translator->one;
-	const struct um_insn *r;
+	const struct um_insn *one = um_jit_insn(x, b, k), *r;
 	bool again;
 
-	one[0] = b->insn[k];
-	one[1].fn = op_stop;
-	one[1].off = (u16)(one[0].off + one[0].len);
-	one[1].len = 0;
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
+	if (one[0].flags & UM_INSN_BRANCH)
+		um_count(x->counters, jit_jump_misses);
 	r = one[0].fn(x, &one[0]);
 	again = !x->brk && !b->dead && !x->special &&
 		!(one[0].flags & (UM_INSN_END | UM_INSN_BRANCH));
@@ -354,8 +315,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 		return to;
 	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
 	l->linked = true;
+	l->to = to;
 	l->next = to->in;
 	to->in = l;
+	um_count(x->counters, jit_links);
 	return to;
 }
 
@@ -414,14 +377,22 @@ static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	}
 }
 
-void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
+{
+	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
+}
+
+/* No guest has code there. */
+#define NO_RIP (~0ull)
+
+static void run(struct um_exec *x, struct um_jit_block *b)
 {
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	sync_state(x);
 	while (!kicked(x)) {
 		unsigned k;
@@ -431,7 +402,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 		ret = (flags ? a->enter_flags : a->enter)(x, code);
 		k = (ret >> 2) & 63;
 
-		b = j->block[ret >> 8];
+		b = block_of(j, ret);
 		flags = false;
 		switch ((enum um_jit_exit)(ret & 3)) {
 		case UM_JIT_EXIT_LINK:
@@ -447,7 +418,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (execute_one(x, b, k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
-				x->jit.flags = um_status(x) | HOST_FLAGS;
+				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 				break;
 			}
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
@@ -456,16 +427,22 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (!b)
 				return;
 			code = b->code;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
-			missed_vec(j, b);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+			if (b->dead) {
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+			} else {
+				missed_vec(j, b);
+			}
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
-			x->cpu.rip = um_rip(x, &b->insn[k]);
+			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
@@ -474,6 +451,17 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 	x->exit.kind = UM_EXIT_KICK;
 out:
 	um_set_status(x, x->jit.flags);
+}
+
+void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+{
+	x->jit.shadow_rip = NO_RIP;
+	run(x, b);
+	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
+	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
+		x->cpu.int_shadow |= UM_SHADOW_STI;
+		um_sync_special(x);
+	}
 }
 
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */
@@ -495,7 +483,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	for (;;) {
 		u64 ret;
 		unsigned k;
@@ -518,8 +506,8 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			return;
 		case UM_JIT_EXIT_SLOW:
 			x->jit.patience = WINDOW_MISSES;
-			if (k && !um_lockstep_repeatable(&b->insn[k])) {
-				x->cpu.rip = um_rip(x, &b->insn[k]);
+			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
+				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 				um_set_status(x, x->jit.flags);
 				return;
 			}
@@ -527,7 +515,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				return;
 			code = b->code + b->map[k + 1].start;
 			flags = b->map[k + 1].host_flags;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			code = b->code;

@@ -25,16 +25,23 @@ struct um_flag_state {
 	struct um_recipe recipe;
 };
 
-/* How an instruction is translated. */
+/* How an instruction is translated.  X(name, text for dumps) */
+#define UM_HOWS(X)                        \
+	X(OUT, "interpreted")             \
+	X(COPY, "copied")                 \
+	X(BRANCH, "a branch")             \
+	X(SYSTEM, "a system instruction") \
+	X(LEA, "lea")                     \
+	X(PUSH, "push")                   \
+	X(POP, "pop")                     \
+	X(LEAVE, "leave")                 \
+	X(NOTHING, "nothing that can be seen")
+
 enum um_how {
-	UM_HOW_OUT,    /* by the interpreter */
-	UM_HOW_COPY,   /* copied */
-	UM_HOW_BRANCH, /* branch.c */
-	UM_HOW_LEA,
-	UM_HOW_PUSH,
-	UM_HOW_POP,
-	UM_HOW_LEAVE,
-	UM_HOW_NOTHING, /* it does nothing that can be seen */
+#define X(name, text) UM_HOW_##name,
+	UM_HOWS(X)
+#undef X
+		UM_HOW_MAX
 };
 
 /* Something to be written behind the block's straight path. */
@@ -53,6 +60,13 @@ struct um_miss {
 };
 #define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
 #define UM_NO_WINDOW  0xffu
+
+/* A look-up in the jump cache that found an entry with another stamp. */
+struct um_renewal {
+	unsigned
+		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
+	u8 *site, *back, *miss;
+};
 
 #define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
 #define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
@@ -87,6 +101,8 @@ struct um_trans {
 	unsigned ncold;
 	struct um_miss miss[UM_MAX_MISSES];
 	unsigned nmisses;
+	struct um_renewal renewal[UM_MAX_LINKS];
+	unsigned nrenewals;
 	bool has_slow[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
@@ -140,6 +156,11 @@ bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
 void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 
+/* ---- system.c ---- */
+/* Is it a system instruction that is translated?  Then @f is filled in. */
+bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_system(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
@@ -147,6 +168,8 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of a look-up. */
+void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */
 void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c);
 bool um_branch_ok(const struct um_trans *t, const struct um_insn *i);

@@ -12,9 +12,11 @@
  * executes; guest registers that live in memory are written last.
  */
 #include "cpu/cpuid.h"
+#include "engine/jit/dump.h"
 #include "engine/jit/trans.h"
 
-#define ROOM 16384 /* bytes of code that a block may take */
+#define ROOM_USUAL 2048	 /* bytes of code that a block takes at most, as a rule */
+#define ROOM	   16384 /* ... without exception */
 
 /* ---- classify ---- */
 
@@ -31,7 +33,7 @@ static enum um_how classify_stack(const struct um_trans *t, const struct um_insn
 			return UM_HOW_PUSH;
 		break;
 	case ZYDIS_MNEMONIC_POP:
-		if (i->kind[0] != UM_OPD_GPR || i->reg[0] == UM_RSP * 8)
+		if (i->kind[0] != UM_OPD_GPR)
 			break;
 		f->writes |= (u16)BIT(i->reg[0] / 8);
 		return UM_HOW_POP;
@@ -51,6 +53,8 @@ static bool has_feature(const struct um_trans *t, const struct um_facts *f)
 static enum um_how classify_one(const struct um_trans *t, const struct um_insn *i, const u8 *bytes,
 				struct um_facts *f)
 {
+	if (um_system_ok(t, i, f))
+		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
@@ -228,7 +232,8 @@ static void emit_pop(struct um_trans *t, const struct um_insn *i)
 	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T0);
-	um_emit_add(t, UM_RSP, (s32)size);
+	if (g != UM_RSP)
+		um_emit_add(t, UM_RSP, (s32)size);
 }
 
 static void emit_leave(struct um_trans *t)
@@ -263,6 +268,9 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
 		um_emit_branch(t, i);
 		return;
+	case UM_HOW_SYSTEM:
+		um_emit_system(t, i);
+		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
 		return;
@@ -278,6 +286,7 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 	case UM_HOW_NOTHING:
 		return;
 	case UM_HOW_OUT:
+	case UM_HOW_MAX:
 		break;
 	}
 	emit_out(t);
@@ -297,13 +306,15 @@ static void emit(struct um_trans *t)
 		const struct um_insn *i = &t->b->insn[k];
 
 		t->k = k;
-		t->map[k].start = (u32)(t->e.p - t->start);
+		t->map[k].start = (u16)(t->e.p - t->start);
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x7fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
-	t->map[t->b->ninsns].start = (u32)(t->e.p - t->start);
+	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
-	if (um_is_jcc(last) || !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
+	    !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 		um_emit_goto(t, last->off + last->len);
 }
 
@@ -323,11 +334,13 @@ static void emit_cold(struct um_trans *t)
 		um_emit_cold_jump(t, &t->cold[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
+	for (unsigned n = 0; n < t->nrenewals; n++)
+		um_emit_renewal(t, &t->renewal[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
 		all[k] = t->e.p;
-		t->map[k].slow = (u32)(t->e.p - t->start);
+		t->map[k].slow = (u16)(t->e.p - t->start);
 		um_flags_emit_save(t, &t->slow_flags[k]);
 		saved[k] = t->e.p;
 		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
@@ -339,18 +352,21 @@ static void emit_cold(struct um_trans *t)
 
 /* ---- finish ---- */
 
+static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmisses)
+{
+	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
+	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) +
+	       nmisses * sizeof(struct um_jit_windowed) + b->len;
+}
+
 static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
-	size_t insns = n * sizeof(struct um_insn), map = (n + 1) * sizeof(t->map[0]),
-	       links = t->nlinks * sizeof(t->link[0]),
+	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
 	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
-	struct um_jit_block *jb =
-		um_jit_meta(t->j, sizeof(*jb) + insns + map + links + windowed + t->b->len);
+	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
 
-	if (!jb)
-		return NULL;
 	*jb = (struct um_jit_block){
 		.hva = t->b->hva,
 		.key = t->key,
@@ -359,35 +375,36 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.code_len = (u32)(t->e.p - t->start),
 		.len = t->b->len,
 		.ninsns = (u8)n,
+		.nlinks = (u8)t->nlinks,
+		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
 	};
-	jb->insn = memcpy(p, t->b->insn, insns);
-	jb->link = memcpy(p + insns, t->link, links);
-	jb->map = memcpy(p + insns + links, t->map, map);
-	jb->windowed = (void *)(p + insns + links + map);
-	jb->nwindowed = (u8)t->nmisses;
+	jb->link = memcpy(p, t->link, links);
+	jb->map = memcpy(p + links, t->map, map);
+	jb->windowed = (void *)(p + links + map);
 	for (unsigned m = 0; m < t->nmisses; m++)
 		jb->windowed[m] = (struct um_jit_windowed){
-			.site = (u32)(t->miss[m].site - t->start),
-			.plain = (u32)(t->miss[m].plain - t->start),
+			.site = (u16)(t->miss[m].site - t->start),
+			.plain = (u16)(t->miss[m].plain - t->start),
 			.insn = t->miss[m].insn,
 			.window = t->miss[m].window,
 		};
-	jb->bytes = memcpy(p + insns + links + map + windowed, t->bytes, t->b->len);
+	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
+	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
-struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
-				      bool *full)
+static struct um_jit_block *translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      size_t room, bool *full)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
 	struct um_trans t;
 
-	*full = j->nblocks == UM_JIT_MAX_BLOCKS || !um_jit_room(j, ROOM);
-	if (*full || !b->nwords)
+	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
+	if (*full)
 		return NULL;
 	memset(&t, 0, offsetof(struct um_trans, site));
 	t.x = x;
@@ -395,26 +412,39 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	t.b = b;
 	t.bytes = (const u8 *)b->words + (b->hva & 7);
 	t.key = key;
-	t.id = j->nblocks;
+	t.id = (u32)((j->newest->meta - j->meta) / UM_JIT_ALIGN);
 	t.m64 = key & UM_JIT_KEY_64;
-	t.e = (struct um_emit){ .p = j->rw, .end = j->rw_end };
-	t.start = j->rw;
-	t.nsites = t.ncold = t.nlinks = t.nmisses = 0;
+	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
+	t.start = t.e.p;
+	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));
-	if (!classify(&t))
+	if (!classify(&t)) {
+		um_dump_block(&t, NULL);
 		return NULL;
+	}
 	um_flags_liveness(&t);
 	emit(&t);
 	emit_cold(&t);
+	*full = t.e.full;
 	if (t.failed || t.e.full)
 		return NULL;
 	jb = finish(&t);
-	*full = !jb;
-	if (!jb)
-		return NULL;
-	j->rw = (u8 *)ALIGN_UP((u64)t.e.p, 16);
-	j->block[j->nblocks++] = jb;
+	um_dump_block(&t, jb);
+	um_perf_block(x, jb);
+	return jb;
+}
+
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      bool *full)
+{
+	struct um_jit_block *jb = NULL;
+
+	*full = false;
+	if (b->nwords)
+		jb = translate(x, b, key, ROOM_USUAL, full);
+	if (*full) /* the chunk's rest was too small for it; or there is none */
+		jb = translate(x, b, key, ROOM, full);
 	return jb;
 }

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: MIT
 #include "fixture.h"
+#include "base/jit_options.h"
 #include "engine/interp/interp.h"
 
 #include <stdlib.h>
@@ -178,8 +179,21 @@ struct machine *machine_new(void)
 	return machine_new_engine(UM_ENGINE_INTERP);
 }
 
+static const struct um_jit_options *read_options(struct um_jit_options *o)
+{
+	um_jit_options_init(o);
+	for (unsigned n = 0; n < UM_JIT_OPT_MAX; n++) {
+		const char *value = getenv(um_jit_option_env((enum um_jit_option)n));
+
+		if (value)
+			assert_int_equal(um_jit_option_set(o, (enum um_jit_option)n, value), 0);
+	}
+	return o;
+}
+
 struct machine *machine_new_engine(enum um_engine_kind engine)
 {
+	struct um_jit_options options;
 	struct machine *m = aligned_alloc(64, ALIGN_UP(sizeof(*m), 64));
 	int fd = memfd_create("guest", 0);
 
@@ -199,6 +213,7 @@ struct machine *machine_new_engine(enum um_engine_kind engine)
 	m->x.counters = &m->counters;
 	m->x.trace = &m->trace;
 	m->x.engine = (u8)engine;
+	m->x.jit_options = read_options(&options);
 	memset(m->prop, P_PRESENT | P_WRITE | P_USER, sizeof(m->prop));
 	m->x.cpu.rflags = RFLAGS_FIXED1;
 	m->x.cpu.gpr[UM_RSP] = STACK;

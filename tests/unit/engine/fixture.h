@@ -64,7 +64,8 @@ struct machine {
 
 /*
  * A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable.  machine_new() takes the engine
- * from the environment: UMBRA_ENGINE, as libumbra does, but translates code that is executed for the second time.
+ * from the environment: UMBRA_ENGINE, as libumbra does, but translates code that is executed for the second time.  The options of
+ * base/jit_options.h come from there in any case.
  */
 struct machine *machine_new(void);
 struct machine *machine_new_engine(enum um_engine_kind engine);

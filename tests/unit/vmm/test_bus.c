@@ -4,6 +4,7 @@
 
 #include <errno.h>
 
+#include "base/size.h"
 #include "vmm/memory.h"
 #include "vmm/options.h"
 
@@ -113,17 +114,17 @@ static void test_sizes(void **state)
 	u64 v;
 
 	(void)state;
-	assert_true(parse_size("512", &v) && v == 512ull << 20);
-	assert_true(parse_size("512M", &v) && v == 512ull << 20);
-	assert_true(parse_size("2g", &v) && v == 2ull << 30);
-	assert_true(parse_size("4096k", &v) && v == 4096ull << 10);
-	assert_true(parse_size("1T", &v) && v == 1ull << 40);
-	assert_false(parse_size("", &v));
-	assert_false(parse_size("M", &v));
-	assert_false(parse_size("-1", &v));
-	assert_false(parse_size("12MB", &v));
-	assert_false(parse_size("99999999999999999999", &v));
-	assert_false(parse_size("17592186044416M", &v));
+	assert_true(um_parse_size("512", &v) && v == 512ull << 20);
+	assert_true(um_parse_size("512M", &v) && v == 512ull << 20);
+	assert_true(um_parse_size("2g", &v) && v == 2ull << 30);
+	assert_true(um_parse_size("4096k", &v) && v == 4096ull << 10);
+	assert_true(um_parse_size("1T", &v) && v == 1ull << 40);
+	assert_false(um_parse_size("", &v));
+	assert_false(um_parse_size("M", &v));
+	assert_false(um_parse_size("-1", &v));
+	assert_false(um_parse_size("12MB", &v));
+	assert_false(um_parse_size("99999999999999999999", &v));
+	assert_false(um_parse_size("17592186044416M", &v));
 }
 
 static enum options_result parse(struct run_options *o, const char *line)
