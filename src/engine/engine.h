@@ -7,9 +7,6 @@
 
 #include "engine/exec.h"
 
-/* The usual um_exec.jit_threshold. */
-#define UM_JIT_THRESHOLD 16
-
 /*
  * Prepare @x (zeroed by the caller; tlb, mmu, counters, trace set) for running: allocates the block
  * cache.  Process-wide things (signal handlers, native stubs' memory) are set up the first time.
