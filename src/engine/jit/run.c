@@ -283,6 +283,7 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
+	um_ring_note(x, b, b->hva, k);
 	if (one[0].flags & UM_INSN_BRANCH)
 		um_count(x->counters, jit_jump_misses);
 	r = one[0].fn(x, &one[0]);
@@ -443,6 +444,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			break;
 		case UM_JIT_EXIT_STOP:
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
