@@ -70,6 +70,7 @@ static const char help[] =
 	"  --dump-range RANGE   only blocks there: FIRST-LAST, hexadecimal\n"
 	"  --perf KIND          name translated code for perf: map (/tmp/perf-PID.map) or jitdump\n"
 	"                       (jit-PID.dump)\n"
+	"  --code-cache SIZE    bound of translated code, from 1M to 512M (64M)\n"
 	"  --smm                system-management mode has the memory, too\n"
 	"  --debug-exit         writing V to port 0xf4 ends the run with exit status V * 2 + 1\n"
 	"  -v, --verbose        say what is picked and loaded\n"

@@ -28,9 +28,13 @@
 	X(jit_unlinked, "times that translated code left for a place not linked to it")   \
 	X(jit_vec, "times that translated code needed the vector registers loaded")       \
 	X(jit_enters, "times that a block was looked up to enter translated code")        \
+	X(jit_links, "jumps in translated code linked to their target")                   \
+	X(jit_jump_misses, "branches whose target the jump cache did not have")           \
 	X(jit_dropped, "translated blocks dropped because code changed")                  \
+	X(jit_evicted, "translated blocks dropped to make room")                          \
+	X(jit_evictions, "chunks of the code cache emptied to make room")                 \
 	X(lockstep_blocks, "blocks that two engines executed alike")                      \
-	X(jit_flushes, "times the code cache was full and started over")                  \
+	X(jit_flushes, "times that all translations were thrown away")                    \
 	X(native_stubs, "native stubs generated")                                         \
 	X(exits, "returns of KVM_RUN to the VMM")                                         \
 	X(io_exits, "port I/O exits to the VMM")                                          \

@@ -5,6 +5,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/size.h"
+
 static const struct {
 	const char *env, *option;
 } names[UM_JIT_OPT_MAX] = {
@@ -28,6 +30,7 @@ void um_jit_options_init(struct um_jit_options *o)
 	memset(o, 0, sizeof(*o));
 	o->dump_passes = BIT(UM_DUMP_MAX) - 1;
 	o->dump_last = ~0ull;
+	o->code_cache = UM_CODE_CACHE_DEFAULT;
 }
 
 static int set_dump(struct um_jit_options *o, const char *value)
@@ -92,6 +95,16 @@ static int set_perf(struct um_jit_options *o, const char *value)
 	return 0;
 }
 
+static int set_code_cache(struct um_jit_options *o, const char *value)
+{
+	u64 size;
+
+	if (!um_parse_size(value, &size) || size < UM_CODE_CACHE_MIN || size > UM_CODE_CACHE_MAX)
+		return -EINVAL;
+	o->code_cache = size;
+	return 0;
+}
+
 int um_jit_option_set(struct um_jit_options *o, enum um_jit_option n, const char *value)
 {
 	switch (n) {
@@ -103,6 +116,8 @@ int um_jit_option_set(struct um_jit_options *o, enum um_jit_option n, const char
 		return set_range(o, value);
 	case UM_JIT_OPT_PERF:
 		return set_perf(o, value);
+	case UM_JIT_OPT_CODE_CACHE:
+		return set_code_cache(o, value);
 	case UM_JIT_OPT_MAX:
 		break;
 	}

@@ -18,7 +18,8 @@
 	X(DUMP_CODE, "UMBRA_DUMP_CODE", "dump-code")       \
 	X(DUMP_PASSES, "UMBRA_DUMP_PASSES", "dump-passes") \
 	X(DUMP_RANGE, "UMBRA_DUMP_RANGE", "dump-range")    \
-	X(PERF, "UMBRA_PERF", "perf")
+	X(PERF, "UMBRA_PERF", "perf")                      \
+	X(CODE_CACHE, "UMBRA_CODE_CACHE", "code-cache")
 
 enum um_jit_option {
 #define X(name, env, option) UM_JIT_OPT_##name,
@@ -48,7 +49,13 @@ enum um_perf {
 	UM_PERF_JITDUMP, /* jit-PID.dump in the working directory: code, too, with times */
 };
 
+/* Bytes of translated code in the process; the tables beside it take as much again, at most. */
+#define UM_CODE_CACHE_DEFAULT (64ull << 20)
+#define UM_CODE_CACHE_MIN     (1ull << 20)
+#define UM_CODE_CACHE_MAX     (512ull << 20)
+
 struct um_jit_options {
+	u64 code_cache;
 	u8 dump_passes; /* BIT(UM_DUMP_...); only with a name in `dump` */
 	u8 perf;	/* enum um_perf */
 	/* Blocks that overlap this range of the guest's linear addresses are dumped. */

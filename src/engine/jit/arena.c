@@ -20,24 +20,38 @@
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
-#define NR_CHUNKS (UM_ARENA_DEFAULT / UM_JIT_CHUNK)
+#define HEAD (64ul << 10) /* for the routines */
+
+/*
+ * The last quarter, or so, of what is free stays so for vCPUs to come: a vCPU may have SHARE times as much as is free.  N vCPUs
+ * that translate all the time so come to have SHARE / (SHARE * N + 1) of it each.  Those that don't keep what they have.
+ */
+#define SHARE 3u
 
 static struct {
-	pthread_mutex_t lock;
-	int failed; /* -errno of the only try */
+	pthread_mutex_t lock; /* the pool's, too */
+	int failed;	      /* -errno of the only try */
 	u8 *rw;
-	u8 *rx;		      /* set last: read by the signal handler */
-	bool used[NR_CHUNKS]; /* [0]: the routines */
+	u8 *rx; /* set last: read by the signal handler */
+	size_t size;
 	struct um_arena_code code;
 	bool hooked;	/* fixups and what a child of fork does are registered */
 	u32 generation; /* counts the areas that were left behind by fork() */
+
+	/* The tables: chunks, descriptions, pages. */
+	char *tables;
+	size_t tables_size;
+	struct um_jit_chunk *chunk, *free;
+	char *meta;
+	struct um_jit_page *free_page, *fresh_page; /* fresh: untouched memory from there on */
+	unsigned nchunks, nfree, nfree_pages;
 } arena = { .lock = PTHREAD_MUTEX_INITIALIZER };
 
 bool um_arena_has(u64 pc)
 {
 	u64 rx = (u64)__atomic_load_n(&arena.rx, __ATOMIC_ACQUIRE);
 
-	return rx && pc - rx < UM_ARENA_DEFAULT;
+	return rx && pc - rx < arena.size;
 }
 
 u8 *um_arena_rx_of(const u8 *rw)
@@ -50,9 +64,9 @@ u8 *um_arena_rw_of(const u8 *rx)
 	return arena.rw + (rx - arena.rx);
 }
 
-u8 *um_arena_rw(unsigned chunk)
+char *um_arena_meta(void)
 {
-	return arena.rw + chunk * UM_JIT_CHUNK;
+	return arena.meta;
 }
 
 const struct um_arena_code *um_arena_code(void)
@@ -60,25 +74,78 @@ const struct um_arena_code *um_arena_code(void)
 	return &arena.code;
 }
 
-int um_arena_get(void)
-{
-	int found = -1;
+/* ---- the pool ---- */
 
-	pthread_mutex_lock(&arena.lock);
-	for (unsigned n = 1; n < NR_CHUNKS && found < 0; n++) {
-		if (!arena.used[n]) {
-			arena.used[n] = true;
-			found = (int)n;
-		}
-	}
-	pthread_mutex_unlock(&arena.lock);
-	return found;
+void um_arena_clear(struct um_jit_chunk *c)
+{
+	size_t n = (size_t)(c - arena.chunk);
+
+	c->code = arena.rw + HEAD + n * UM_JIT_CHUNK;
+	c->code_end = c->code + UM_JIT_CHUNK;
+	c->meta = arena.meta + n * UM_JIT_CHUNK_META;
+	c->meta_end = c->meta + UM_JIT_CHUNK_META;
+	c->blocks = NULL;
 }
 
-void um_arena_put(unsigned chunk)
+struct um_jit_chunk *um_arena_get(unsigned own)
+{
+	struct um_jit_chunk *c = NULL;
+
+	pthread_mutex_lock(&arena.lock);
+	if (own < SHARE * arena.nfree) {
+		c = arena.free;
+		arena.free = c->next;
+		arena.nfree--;
+	}
+	pthread_mutex_unlock(&arena.lock);
+	if (c)
+		um_arena_clear(c);
+	return c;
+}
+
+void um_arena_put(struct um_jit_chunk *c)
 {
 	pthread_mutex_lock(&arena.lock);
-	arena.used[chunk] = false;
+	c->blocks = NULL;
+	c->next = arena.free;
+	arena.free = c;
+	arena.nfree++;
+	pthread_mutex_unlock(&arena.lock);
+}
+
+bool um_arena_crowded(unsigned own)
+{
+	bool crowded;
+
+	pthread_mutex_lock(&arena.lock);
+	crowded = own > SHARE * (arena.nfree + 1);
+	pthread_mutex_unlock(&arena.lock);
+	return crowded;
+}
+
+struct um_jit_page *um_arena_page_get(unsigned own)
+{
+	struct um_jit_page *p = NULL;
+
+	pthread_mutex_lock(&arena.lock);
+	if (own < SHARE * arena.nfree_pages) {
+		p = arena.free_page;
+		if (p)
+			arena.free_page = p->next;
+		else
+			p = arena.fresh_page++;
+		arena.nfree_pages--;
+	}
+	pthread_mutex_unlock(&arena.lock);
+	return p;
+}
+
+void um_arena_page_put(struct um_jit_page *p)
+{
+	pthread_mutex_lock(&arena.lock);
+	p->next = arena.free_page;
+	arena.free_page = p;
+	arena.nfree_pages++;
 	pthread_mutex_unlock(&arena.lock);
 }
 
@@ -94,19 +161,19 @@ static unsigned insn_at(const struct um_jit_block *b, u32 off)
 	return n;
 }
 
-/* In a signal handler, in the thread of the vCPU: rbp is its context. */
+/* In a signal handler, in the thread of the vCPU, which has the chunk. */
 static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 {
 	ucontext_t *uc = ucv;
-	const struct um_exec *x;
-	const struct um_jit *j;
+	const struct um_jit_block *b;
+	uintptr_t chunk;
 
 	if (!um_arena_has(pc))
 		return 0;
-	x = (const void *)(uc->uc_mcontext.gregs[REG_RBP] - UM_JIT_BIAS);
-	j = x->translator;
-	for (u32 n = j->nblocks; n-- > 0;) {
-		const struct um_jit_block *b = j->block[n];
+	chunk = (pc - (uintptr_t)arena.rx - HEAD) / UM_JIT_CHUNK; /* (too large for the routines) */
+	if (chunk >= arena.nchunks)
+		return 0;
+	for (b = arena.chunk[chunk].blocks; b; b = b->chunk_next) {
 		unsigned k;
 
 		if (pc - (uintptr_t)b->code >= b->code_len)
@@ -212,7 +279,7 @@ static void name_routine(const char *name, const void *rx, const u8 *end)
 
 static void make_routines(void)
 {
-	struct um_emit e = { .p = arena.rw, .end = arena.rw + UM_JIT_CHUNK };
+	struct um_emit e = { .p = arena.rw, .end = arena.rw + HEAD };
 
 	arena.code.enter = (void *)um_arena_rx_of(e.p);
 	emit_enter(&e, false);
@@ -232,27 +299,56 @@ static void make_routines(void)
 	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
 }
 
-static int map_arena(void)
+static int map_code(void)
 {
-	int fd = um_memfd_create("umbra-jit", UM_ARENA_DEFAULT), err = 0;
+	int fd = um_memfd_create("umbra-jit", arena.size), err = 0;
 	void *rw, *rx;
 
 	if (fd < 0)
 		return fd;
-	rw = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	rx = mmap(NULL, UM_ARENA_DEFAULT, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	rw = mmap(NULL, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	rx = mmap(NULL, arena.size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
 	if (rw == MAP_FAILED || rx == MAP_FAILED) {
 		err = -errno;
 		if (rw != MAP_FAILED)
-			munmap(rw, UM_ARENA_DEFAULT);
+			munmap(rw, arena.size);
 		if (rx != MAP_FAILED)
-			munmap(rx, UM_ARENA_DEFAULT);
+			munmap(rx, arena.size);
 	}
 	close(fd);
 	if (err)
 		return err;
 	arena.rw = rw;
 	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
+	return 0;
+}
+
+_Static_assert(UM_CODE_CACHE_MAX / UM_JIT_CHUNK * UM_JIT_CHUNK_META / UM_JIT_ALIGN <= UM_JIT_MAX_ID,
+	       "32 bits for UM_JIT_EXIT()");
+_Static_assert(UM_JIT_CHUNK_META % UM_JIT_ALIGN == 0, "chunks of descriptions begin aligned");
+
+/* As many pages as a fifth of the code's bytes has room for: with descriptions, the tables are smaller than the code. */
+static int map_tables(u64 code)
+{
+	unsigned npages = (unsigned)(code / 5 / sizeof(struct um_jit_page));
+	size_t meta = (size_t)arena.nchunks * UM_JIT_CHUNK_META,
+	       pages = npages * sizeof(struct um_jit_page),
+	       chunks = arena.nchunks * sizeof(struct um_jit_chunk);
+
+	arena.tables_size = meta + pages + chunks;
+	arena.tables = mmap(NULL, arena.tables_size, PROT_READ | PROT_WRITE,
+			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	if (arena.tables == MAP_FAILED)
+		return -ENOMEM;
+	arena.meta = arena.tables;
+	arena.chunk = (struct um_jit_chunk *)(arena.tables + meta + pages);
+	arena.free = arena.chunk;
+	arena.nfree = arena.nchunks;
+	for (unsigned n = 0; n + 1 < arena.nchunks; n++)
+		arena.chunk[n].next = &arena.chunk[n + 1];
+	arena.free_page = NULL;
+	arena.fresh_page = (struct um_jit_page *)(arena.tables + meta);
+	arena.nfree_pages = npages;
 	return 0;
 }
 
@@ -270,10 +366,10 @@ static void forget_arena(void)
 	pthread_mutex_init(&arena.lock, NULL);
 	if (!arena.rx)
 		return;
-	munmap(arena.rx, UM_ARENA_DEFAULT);
-	munmap(arena.rw, UM_ARENA_DEFAULT);
+	munmap(arena.rx, arena.size);
+	munmap(arena.rw, arena.size);
+	munmap(arena.tables, arena.tables_size);
 	arena.rx = arena.rw = NULL;
-	memset(arena.used, 0, sizeof(arena.used));
 	um_perf_leave();
 	arena.generation++;
 }
@@ -288,13 +384,19 @@ static bool hook(void)
 
 static int make_arena(const struct um_jit_options *o)
 {
-	int err = hook() ? map_arena() : -ENOMEM;
+	int err;
 
+	arena.nchunks = (unsigned)(o->code_cache / UM_JIT_CHUNK);
+	arena.size = HEAD + arena.nchunks * UM_JIT_CHUNK;
+	err = hook() ? map_tables(o->code_cache) : -ENOMEM;
 	if (err)
 		return err;
-	arena.used[0] = true;
-	make_routines();
-	return 0;
+	err = map_code();
+	if (err)
+		munmap(arena.tables, arena.tables_size);
+	else
+		make_routines();
+	return err;
 }
 
 int um_arena_init(const struct um_jit_options *o)

@@ -57,8 +57,8 @@ static void emit_link(struct um_trans *t, unsigned off)
 	}
 	site = um_emit_jmp(e);
 	l = &t->link[t->nlinks];
-	*l = (struct um_jit_link){ .site = (u32)(site - t->start),
-				   .stub = (u32)(e->p - t->start),
+	*l = (struct um_jit_link){ .site = (u16)(site - t->start),
+				   .stub = (u16)(e->p - t->start),
 				   .off = (u16)off };
 	if (kicked && !e->full) {
 		um_emit_patch(kicked, e->p);

@@ -29,7 +29,8 @@
  *     a new translation of the page in the TLB.  `doubt` counts those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
- * it, and starts over when it can't have another.
+ * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once: whatever keeps
+ * pointers to code or blocks has to look at um_jit.gen.
  */
 #ifndef UM_ENGINE_JIT_JIT_H
 #define UM_ENGINE_JIT_JIT_H
@@ -41,11 +42,12 @@
 
 #define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
 
-#define UM_JIT_CHUNK	  (1ul << 20)
+#define UM_JIT_CHUNK	  (128ul << 10) /* code */
+#define UM_JIT_CHUNK_META (88ul << 10)	/* descriptions of blocks */
+#define UM_JIT_ALIGN	  32		/* of descriptions */
 #define UM_JIT_HASH_BITS  15
 #define UM_JIT_JUMP_BITS  12
 #define UM_JIT_MAX_INSNS  UM_BLOCK_MAX
-#define UM_JIT_MAX_BLOCKS (1u << 19)
 
 /* Scratch registers and the context. */
 enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
@@ -71,37 +73,47 @@ enum um_jit_exit {
 	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
 };
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
+#define UM_JIT_MAX_ID		 (1u << 24)
 
 struct um_jit_page;
+struct um_jit_block;
+
+/* Room for code and the descriptions of blocks: what is evicted at a time. */
+struct um_jit_chunk {
+	u8 *code, *code_end; /* writable mapping: the rest of it */
+	char *meta, *meta_end;
+	struct um_jit_block *blocks;
+	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
+};
 
 /* A way out of a block to a place of the same page. */
 struct um_jit_link {
-	u32 site; /* of the jump's displacement, from the block's code */
-	u32 stub; /* where it goes when not linked */
-	u16 off;  /* target's offset in the page */
-	struct um_jit_block *from;
+	struct um_jit_block *from, *to; /* to: if linked */
+	struct um_jit_link *next;	/* of the links into a block */
+	u16 site;			/* of the jump's displacement, from the block's code */
+	u16 stub;			/* where it goes when not linked */
+	u16 off;			/* target's offset in the page */
 	bool linked;
-	struct um_jit_link *next; /* of the links into a block */
 };
 
 struct um_jit_insn {
-	u32 start;	 /* host code, from the block's code */
-	u32 slow;	 /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	bool host_flags; /* it expects flags in the host's RFLAGS */
+	u16 start;	    /* host code, from the block's code */
+	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 off : 15;	    /* guest bytes, from the block's first */
+	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 
 struct um_jit_block {
 	hva_t hva;
-	struct um_jit_block *next, *page_next;
+	struct um_jit_block *next, *page_next, *chunk_next;
 	struct um_jit_page *page;
 	u8 *code; /* executable mapping */
 	u32 key, id, code_len;
 	u16 len; /* guest bytes */
-	u8 ninsns;
+	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
-	struct um_insn *insn;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
@@ -131,25 +143,17 @@ struct um_jump {
 };
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
 
-#define UM_ARENA_DEFAULT (64ul << 20)
-
 struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
 	struct um_jit_page *pages[1 << 12];
 	struct um_jump jump[1 << UM_JIT_JUMP_BITS];
 	struct um_fact_cache facts;
 
-	/* code: a chunk in use, and those before it */
-	u8 *rw, *rw_end; /* where the next block goes */
-	u8 chunk[UM_ARENA_DEFAULT / UM_JIT_CHUNK];
-	unsigned nchunks;
+	/* code and descriptions: the chunk in use is the newest */
+	struct um_jit_chunk *oldest, *newest;
+	unsigned nchunks, npages;
+	char *meta;	/* um_arena_meta() */
 	u32 generation; /* um_arena_generation(), when it was made */
-
-	/* descriptions of blocks: given out from the start */
-	char *meta;
-	size_t meta_used;
-	struct um_jit_block **block; /* by number */
-	u32 nblocks;
 
 	u8 host_vec;   /* enum um_vec_class */
 	u8 vec_missed; /* class that was missing last ... */
@@ -159,7 +163,12 @@ struct um_jit {
 	u32 code_seq; /* the TLB's, as of gen */
 	u64 features[4];
 	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
-	struct um_insn one[2];	      /* for executing one instruction */
+	/* um_jit_insn() */
+	struct um_jit_decoded {
+		const struct um_jit_block *block; /* NULL: none */
+		u32 k;
+		struct um_insn insn[2]; /* the second one stops */
+	} decoded[2048];
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)
@@ -173,10 +182,18 @@ static inline unsigned um_jit_bucket(hva_t hva)
  * effect.  0 or -errno.
  */
 int um_arena_init(const struct um_jit_options *o);
-/* A free chunk: its number; -1: none. */
-int um_arena_get(void);
-void um_arena_put(unsigned chunk);
-u8 *um_arena_rw(unsigned chunk);
+/* An empty chunk for who has @own already; NULL: it may have none, or there is none. */
+struct um_jit_chunk *um_arena_get(unsigned own);
+void um_arena_put(struct um_jit_chunk *c);
+/* Should who has @own chunks give one back? */
+bool um_arena_crowded(unsigned own);
+/* Make it empty. */
+void um_arena_clear(struct um_jit_chunk *c);
+/* The same for pages. */
+struct um_jit_page *um_arena_page_get(unsigned own);
+void um_arena_page_put(struct um_jit_page *p);
+/* Where descriptions start: a block's number is its distance from there in units of UM_JIT_ALIGN. */
+char *um_arena_meta(void);
 /* Between the two mappings. */
 u8 *um_arena_rx_of(const u8 *rw);
 u8 *um_arena_rw_of(const u8 *rx);
@@ -195,13 +212,21 @@ struct um_arena_code {
 };
 const struct um_arena_code *um_arena_code(void);
 
+/* ---- insn.c ---- */
+/* Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call. */
+const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
+/* Blocks are gone. */
+void um_jit_forget_insns(struct um_jit *j);
+
 /* ---- translate.c ---- */
-/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room (*@full). */
+/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room now (*@full). */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
 				      bool *full);
 
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
+/* Have a description of the page of @hva, before a block of it is translated. */
+bool um_jit_page_reserve(struct um_exec *x, hva_t hva);
 /* @b was translated: note its page. */
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b);
 /* Compare what was translated of the page with memory; drop what changed. */
@@ -210,16 +235,27 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
 void um_jit_written(struct um_exec *x, const void *hva, unsigned len);
 /* The page of @hva was mapped anew for execution: compare it before its code is used. */
 void um_jit_mapped(struct um_exec *x, hva_t hva);
+/* @b is to be executed no more: take it out of the tables, and jumps to it back. */
+void um_jit_unlink(struct um_exec *x, struct um_jit_block *b);
+/* The same since its code changed. */
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b);
+/* Blocks of @p were unlinked. */
+void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);
+
+/* ---- cache.c ---- */
+/* Forget all translations. */
+void um_jit_flush(struct um_exec *x);
+void um_jit_cache_destroy(struct um_jit *j);
+/* See that there is room for @code bytes of code and @meta of descriptions in the newest chunk.  May evict others. */
+bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
+/* @b has taken up the newest chunk's code up to @code_end, and @meta bytes. */
+void um_jit_commit(struct um_exec *x, struct um_jit_block *b, const u8 *code_end, size_t meta);
+/* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
+struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
 /* ---- run.c ---- */
 int um_jit_init(struct um_exec *x);
 void um_jit_destroy(struct um_exec *x);
-void um_jit_flush(struct um_exec *x);
-/* See that there is room for @size bytes of code at j->rw. */
-bool um_jit_room(struct um_jit *j, size_t size);
-/* Memory for descriptions; NULL: full. */
-void *um_jit_meta(struct um_jit *j, size_t size);
 /* Translate @b, which the state of @x is about to execute.  False: it can't be. */
 bool um_jit_add(struct um_exec *x, const struct um_block *b);
 /* The block translated for the state of @x; NULL: none yet. */

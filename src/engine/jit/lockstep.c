@@ -44,8 +44,9 @@ struct um_lockstep {
 	unsigned nstores;
 	struct store store[MAX_STORES];
 	struct state before, interp, jit;
-	struct um_insn insn[UM_BLOCK_MAX + 1];
-	char what[128]; /* the difference */
+	struct um_insn decoded[UM_BLOCK_MAX];  /* the block, as it is */
+	struct um_insn insn[UM_BLOCK_MAX + 1]; /* as it is executed */
+	char what[128];			       /* the difference */
 	unsigned blocks;
 };
 
@@ -132,13 +133,13 @@ bool um_lockstep_repeatable(const struct um_insn *i)
 }
 
 /* Can its translation be stopped where the interpreter is?  Not before what is no system instruction. */
-static bool comparable(const struct um_jit_block *b)
+static bool comparable(const struct um_lockstep *l, const struct um_jit_block *b)
 {
 	for (unsigned n = 0; n < b->ninsns; n++) {
-		if (is_random(&b->insn[n]))
+		if (is_random(&l->decoded[n]))
 			return false;
 	}
-	return um_lockstep_repeatable(&b->insn[0]);
+	return um_lockstep_repeatable(&l->decoded[0]);
 }
 
 void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
@@ -165,13 +166,13 @@ void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
 }
 
 /* Instructions that are C functions of the interpreter, system instructions apart, have only general registers. */
-static bool leaves_fpu(struct um_jit_block *b)
+static bool leaves_fpu(const struct um_lockstep *l, struct um_jit_block *b)
 {
 	if (b->lockstep_fpu)
 		return b->lockstep_fpu == 1;
 	b->lockstep_fpu = 1;
 	for (unsigned n = 0; n < b->ninsns; n++) {
-		if (um_core_bind(&b->insn[n]) != b->insn[n].fn)
+		if (um_core_bind(&l->decoded[n]) != l->decoded[n].fn)
 			b->lockstep_fpu = 2;
 	}
 	return b->lockstep_fpu == 1;
@@ -222,11 +223,11 @@ static const struct um_insn *op_before(struct um_exec *x, const struct um_insn *
 static void interpret(struct um_exec *x, const struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
-	const struct um_insn *i = l->insn, *last = &b->insn[b->ninsns - 1];
+	const struct um_insn *i = l->insn, *last = &l->decoded[b->ninsns - 1];
 
-	memcpy(l->insn, b->insn, b->ninsns * sizeof(l->insn[0]));
+	memcpy(l->insn, l->decoded, b->ninsns * sizeof(l->insn[0]));
 	for (unsigned n = 1; n < b->ninsns; n++) {
-		if (!um_lockstep_repeatable(&b->insn[n]))
+		if (!um_lockstep_repeatable(&l->decoded[n]))
 			l->insn[n].fn = op_before;
 	}
 	l->insn[b->ninsns] = (struct um_insn){ .fn = op_close,
@@ -267,7 +268,7 @@ static u64 undefined_flags(const struct um_exec *x, const struct um_jit_block *b
 	u64 undefined = 0, ever = 0;
 
 	for (unsigned n = 0; n < b->ninsns; n++) {
-		const struct um_insn *i = &b->insn[n];
+		const struct um_insn *i = &x->lockstep->decoded[n];
 		struct um_facts f;
 
 		if (um_is_jcc(i) || x->exit.kind == UM_EXIT_EXCEPTION)
@@ -359,7 +360,7 @@ static bool differs(struct um_exec *x, struct um_jit_block *b)
 	}
 	if (flags && (flags & ~undefined_flags(x, b)))
 		return differ(l, "rflags", i->rflags, j->rflags);
-	return (!leaves_fpu(b) && fpu_differs(l)) || stores_differ(l);
+	return (!leaves_fpu(l, b) && fpu_differs(l)) || stores_differ(l);
 }
 
 /* ---- the report ---- */
@@ -386,9 +387,10 @@ static void report(const struct um_exec *x, const struct um_jit_block *b)
 	um_log("the interpreter and the translation of a block differ: %s", l->what);
 	for (unsigned n = 0; n < b->ninsns; n++) {
 		char text[96], hex[32];
-		unsigned len = b->insn[n].len;
+		const struct um_insn *i = &l->decoded[n];
+		unsigned len = i->len;
 
-		um_disassemble((enum um_mode)b->insn[n].mode, bytes, len, rip, text, sizeof(text));
+		um_disassemble((enum um_mode)i->mode, bytes, len, rip, text, sizeof(text));
 		for (unsigned k = 0; k < len; k++)
 			snprintf(hex + 2 * k, 3, "%02x", bytes[k]);
 		um_log("  %016llx  %-32s %s", (unsigned long long)rip, hex, text);
@@ -415,7 +417,7 @@ static void report(const struct um_exec *x, const struct um_jit_block *b)
 static bool there_and_back(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
-	bool fpu = !leaves_fpu(b);
+	bool fpu = !leaves_fpu(l, b);
 	u32 special = x->special;
 
 	l->plain = true;
@@ -441,7 +443,9 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 
-	if (!comparable(b)) {
+	for (unsigned n = 0; n < b->ninsns; n++)
+		l->decoded[n] = *um_jit_insn(x, b, n);
+	if (!comparable(l, b)) {
 		interpret(x, b);
 		return;
 	}
@@ -449,7 +453,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 		if (!there_and_back(x, b))
 			return;
 		um_jit_run_alone(x, b, l->interp.rip);
-		save(x, &l->jit, !leaves_fpu(b));
+		save(x, &l->jit, !leaves_fpu(l, b));
 		if (!differs(x, b)) {
 			um_count(x->counters, lockstep_blocks);
 			return;
@@ -457,7 +461,7 @@ void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 		if (b->dead || x->special || um_interp_kicked(x))
 			return; /* a long string instruction may have been left halfway */
 		take_back_stores(l);
-		restore(x, &l->before, !leaves_fpu(b));
+		restore(x, &l->before, !leaves_fpu(l, b));
 	}
 	report(x, b);
 	um_internal(x, "the interpreter and the translator differ");

@@ -54,6 +54,27 @@ static u64 pieces(unsigned off, unsigned len)
 	return GENMASK((off + len - 1) / PIECE, off / PIECE);
 }
 
+bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_page **head = bucket(j, hva), *p = um_jit_page_find(j, hva);
+
+	if (p)
+		return true;
+	p = um_jit_page_new(x);
+	if (!p)
+		return false;
+	p->hva = hva & UM_PAGE_MASK;
+	p->next = *head;
+	p->blocks = NULL;
+	p->covered = 0;
+	p->doubt = j->doubt;
+	p->guarded = false;
+	p->patience = PATIENCE;
+	*head = p;
+	return true;
+}
+
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_jit *j = x->translator;
@@ -61,21 +82,8 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	unsigned off = b->hva & ~UM_PAGE_MASK;
 	u64 need = pieces(off, b->len);
 
-	if (!p) {
-		struct um_jit_page **head = bucket(j, b->hva);
-
-		p = um_jit_meta(j, sizeof(*p));
-		if (!p)
-			return false;
-		p->hva = b->hva & UM_PAGE_MASK;
-		p->next = *head;
-		p->blocks = NULL;
-		p->covered = 0;
-		p->doubt = j->doubt;
-		p->guarded = false;
-		p->patience = PATIENCE;
-		*head = p;
-	}
+	if (!p)
+		return false;
 	for (bool checked = false;; checked = true) {
 		if (!p->guarded)
 			guard(x, p);
@@ -98,7 +106,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	return true;
 }
 
-void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
+void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block **h = &j->hash[um_jit_bucket(b->hva)], **q = &b->page->blocks;
@@ -120,7 +128,18 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 	b->in = NULL;
 	b->dead = true;
 	j->gen++;
+}
+
+void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
+{
+	um_jit_unlink(x, b);
 	um_count(x->counters, jit_dropped);
+}
+
+void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p)
+{
+	if (!p->blocks)
+		unguard(x, p);
 }
 
 /* Drop the blocks with bytes in [off, off + len). */
@@ -151,8 +170,7 @@ void um_jit_written(struct um_exec *x, const void *hva, unsigned len)
 		drop_range(x, p, 0, UM_PAGE_SIZE);
 		p->patience *= 2;
 	}
-	if (!p->blocks)
-		unguard(x, p);
+	um_jit_page_settle(x, p);
 }
 
 void um_jit_mapped(struct um_exec *x, hva_t hva)
@@ -195,6 +213,5 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 
 		memcpy(p->copy + n * PIECE, now + n * PIECE, PIECE);
 	}
-	if (!p->blocks)
-		unguard(x, p);
+	um_jit_page_settle(x, p);
 }

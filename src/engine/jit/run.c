@@ -11,65 +11,17 @@
  */
 #include <errno.h>
 #include <stdlib.h>
-#include <sys/mman.h>
 
 #include "engine/flags.h"
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
 
-#define META_SIZE (64ul << 20)
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
 /* What POPFQ must load besides the guest's status flags. */
 #define HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
-/* ---- memory ---- */
-
-void *um_jit_meta(struct um_jit *j, size_t size)
-{
-	void *p = j->meta + j->meta_used;
-
-	size = ALIGN_UP(size, 64ul);
-	if (j->meta_used + size > META_SIZE)
-		return NULL;
-	j->meta_used += size;
-	return p;
-}
-
-bool um_jit_room(struct um_jit *j, size_t size)
-{
-	int chunk;
-
-	if ((size_t)(j->rw_end - j->rw) >= size)
-		return true;
-	chunk = um_arena_get();
-	if (chunk < 0)
-		return false;
-	j->chunk[j->nchunks++] = (u8)chunk;
-	j->rw = um_arena_rw((unsigned)chunk);
-	j->rw_end = j->rw + UM_JIT_CHUNK;
-	return true;
-}
-
-void um_jit_flush(struct um_exec *x)
-{
-	struct um_jit *j = x->translator;
-
-	while (j->nchunks > 1)
-		um_arena_put(j->chunk[--j->nchunks]);
-	if (j->nchunks) {
-		j->rw = um_arena_rw(j->chunk[0]);
-		j->rw_end = j->rw + UM_JIT_CHUNK;
-	}
-	memset(j->hash, 0, sizeof(j->hash));
-	memset(j->pages, 0, sizeof(j->pages));
-	memset(j->guards, 0, sizeof(j->guards));
-	j->meta_used = 0;
-	j->nblocks = 0;
-	j->gen++;
-	um_tlb_unguard_all(x->tlb);
-	um_count(x->counters, jit_flushes);
-}
+/* ---- life ---- */
 
 int um_jit_init(struct um_exec *x)
 {
@@ -84,18 +36,7 @@ int um_jit_init(struct um_exec *x)
 	j = calloc(1, sizeof(*j));
 	if (!j)
 		return -ENOMEM;
-	j->meta = mmap(NULL, META_SIZE, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	j->block = mmap(NULL, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]), PROT_READ | PROT_WRITE,
-			MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (j->meta == MAP_FAILED || j->block == MAP_FAILED) {
-		if (j->meta != MAP_FAILED)
-			munmap(j->meta, META_SIZE);
-		if (j->block != MAP_FAILED)
-			munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
-		free(j);
-		return -ENOMEM;
-	}
+	j->meta = um_arena_meta();
 	j->gen = j->doubt = 1;
 	j->generation = um_arena_generation();
 	j->host_vec = um_vec_host_class(um_host());
@@ -111,10 +52,7 @@ void um_jit_destroy(struct um_exec *x)
 
 	if (!j)
 		return;
-	while (j->nchunks && j->generation == um_arena_generation())
-		um_arena_put(j->chunk[--j->nchunks]);
-	munmap(j->meta, META_SIZE);
-	munmap(j->block, UM_JIT_MAX_BLOCKS * sizeof(j->block[0]));
+	um_jit_cache_destroy(j);
 	free(j);
 	x->translator = NULL;
 }
@@ -243,15 +181,11 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	bool full;
 
 	x->jit_key = key_of(x);
-	if (x->jit_key == UM_JIT_KEY_NONE)
+	if (x->jit_key == UM_JIT_KEY_NONE || !um_jit_page_reserve(x, b->hva))
 		return true; /* it may be another time */
 	jb = um_jit_translate(x, b, x->jit_key, &full);
-	if (full) {
-		um_jit_flush(x);
-		return true;
-	}
 	if (!jb)
-		return false;
+		return full;
 	if (!um_jit_page_add(x, jb))
 		return true;
 	jb->next = j->hash[um_jit_bucket(jb->hva)];
@@ -263,28 +197,20 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 
 /* ---- exits ---- */
 
-static const struct um_insn *op_stop(struct um_exec *x, const struct um_insn *i)
-{
-	return i;
-}
-
 /*
  * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
  * true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
-	struct um_insn *one = x->translator->one;
-	const struct um_insn *r;
+	const struct um_insn *one = um_jit_insn(x, b, k), *r;
 	bool again;
 
-	one[0] = b->insn[k];
-	one[1].fn = op_stop;
-	one[1].off = (u16)(one[0].off + one[0].len);
-	one[1].len = 0;
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
+	if (one[0].flags & UM_INSN_BRANCH)
+		um_count(x->counters, jit_jump_misses);
 	r = one[0].fn(x, &one[0]);
 	again = !x->brk && !b->dead && !x->special &&
 		!(one[0].flags & (UM_INSN_END | UM_INSN_BRANCH));
@@ -315,8 +241,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 		return to;
 	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
 	l->linked = true;
+	l->to = to;
 	l->next = to->in;
 	to->in = l;
+	um_count(x->counters, jit_links);
 	return to;
 }
 
@@ -351,6 +279,11 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
+{
+	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
+}
+
 void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 {
 	const struct um_arena_code *a = um_arena_code();
@@ -368,7 +301,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 		ret = (flags ? a->enter_flags : a->enter)(x, code);
 		k = (ret >> 2) & 63;
 
-		b = j->block[ret >> 8];
+		b = block_of(j, ret);
 		flags = false;
 		switch ((enum um_jit_exit)(ret & 3)) {
 		case UM_JIT_EXIT_LINK:
@@ -400,7 +333,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
-			x->cpu.rip = um_rip(x, &b->insn[k]);
+			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
@@ -452,8 +385,8 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
-			if (k && !um_lockstep_repeatable(&b->insn[k])) {
-				x->cpu.rip = um_rip(x, &b->insn[k]);
+			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
+				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 				um_set_status(x, x->jit.flags);
 				return;
 			}

@@ -15,7 +15,8 @@
 #include "engine/jit/dump.h"
 #include "engine/jit/trans.h"
 
-#define ROOM 16384 /* bytes of code that a block may take */
+#define ROOM_USUAL 2048	 /* bytes of code that a block takes at most, as a rule */
+#define ROOM	   16384 /* ... without exception */
 
 /* ---- classify ---- */
 
@@ -297,11 +298,12 @@ static void emit(struct um_trans *t)
 		const struct um_insn *i = &t->b->insn[k];
 
 		t->k = k;
-		t->map[k].start = (u32)(t->e.p - t->start);
+		t->map[k].start = (u16)(t->e.p - t->start);
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x7fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
-	t->map[t->b->ninsns].start = (u32)(t->e.p - t->start);
+	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
 	if (um_is_jcc(last) || !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 		um_emit_goto(t, last->off + last->len);
@@ -325,7 +327,7 @@ static void emit_cold(struct um_trans *t)
 		if (!t->has_slow[k])
 			continue;
 		all[k] = t->e.p;
-		t->map[k].slow = (u32)(t->e.p - t->start);
+		t->map[k].slow = (u16)(t->e.p - t->start);
 		um_flags_emit_save(t, &t->slow_flags[k]);
 		saved[k] = t->e.p;
 		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
@@ -337,16 +339,19 @@ static void emit_cold(struct um_trans *t)
 
 /* ---- finish ---- */
 
+static size_t meta_size(const struct um_block *b, unsigned nlinks)
+{
+	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
+	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) + b->len;
+}
+
 static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
-	size_t insns = n * sizeof(struct um_insn), map = (n + 1) * sizeof(t->map[0]),
-	       links = t->nlinks * sizeof(t->link[0]);
-	struct um_jit_block *jb = um_jit_meta(t->j, sizeof(*jb) + insns + map + links + t->b->len);
+	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]);
+	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
 
-	if (!jb)
-		return NULL;
 	*jb = (struct um_jit_block){
 		.hva = t->b->hva,
 		.key = t->key,
@@ -355,26 +360,27 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.code_len = (u32)(t->e.p - t->start),
 		.len = t->b->len,
 		.ninsns = (u8)n,
+		.nlinks = (u8)t->nlinks,
 		.vec = t->vec,
 	};
-	jb->insn = memcpy(p, t->b->insn, insns);
-	jb->link = memcpy(p + insns, t->link, links);
-	jb->map = memcpy(p + insns + links, t->map, map);
-	jb->bytes = memcpy(p + insns + links + map, t->bytes, t->b->len);
+	jb->link = memcpy(p, t->link, links);
+	jb->map = memcpy(p + links, t->map, map);
+	jb->bytes = memcpy(p + links + map, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
+	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks));
 	return jb;
 }
 
-struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
-				      bool *full)
+static struct um_jit_block *translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      size_t room, bool *full)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
 	struct um_trans t;
 
-	*full = j->nblocks == UM_JIT_MAX_BLOCKS || !um_jit_room(j, ROOM);
-	if (*full || !b->nwords)
+	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS));
+	if (*full)
 		return NULL;
 	memset(&t, 0, offsetof(struct um_trans, site));
 	t.x = x;
@@ -382,10 +388,10 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	t.b = b;
 	t.bytes = (const u8 *)b->words + (b->hva & 7);
 	t.key = key;
-	t.id = j->nblocks;
+	t.id = (u32)((j->newest->meta - j->meta) / UM_JIT_ALIGN);
 	t.m64 = key & UM_JIT_KEY_64;
-	t.e = (struct um_emit){ .p = j->rw, .end = j->rw_end };
-	t.start = j->rw;
+	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
+	t.start = t.e.p;
 	t.nsites = t.ncold = t.nlinks = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
@@ -397,15 +403,24 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	um_flags_liveness(&t);
 	emit(&t);
 	emit_cold(&t);
+	*full = t.e.full;
 	if (t.failed || t.e.full)
 		return NULL;
 	jb = finish(&t);
-	*full = !jb;
-	if (!jb)
-		return NULL;
-	j->rw = (u8 *)ALIGN_UP((u64)t.e.p, 16);
-	j->block[j->nblocks++] = jb;
 	um_dump_block(&t, jb);
 	um_perf_block(x, jb);
+	return jb;
+}
+
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
+				      bool *full)
+{
+	struct um_jit_block *jb = NULL;
+
+	*full = false;
+	if (b->nwords)
+		jb = translate(x, b, key, ROOM_USUAL, full);
+	if (*full) /* the chunk's rest was too small for it; or there is none */
+		jb = translate(x, b, key, ROOM, full);
 	return jb;
 }

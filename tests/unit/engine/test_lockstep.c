@@ -107,7 +107,7 @@ static void test_difference(void **state)
 	um_exec_sync(&m->x);
 	b = um_jit_find(&m->x);
 	assert_non_null(b);
-	b->insn[0].imm = 6;
+	((struct um_insn *)um_jit_insn(&m->x, b, 0))->imm = 6;
 	assert_int_equal(machine_run(m), UM_EXIT_INTERNAL);
 	/* Nothing of the block is done. */
 	assert_int_equal(m->x.cpu.rip, CODE);
