@@ -1,5 +1,7 @@
 # SPDX-License-Identifier: MIT
-# The compiler runs in the same machine first, and is itself a program that becomes machine code as it runs.
-java -Xshare:auto -Xmx400m "$1/Work.java"
-java -Xint -Xmx400m -cp . "$1/Work.java" brief
-java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx400m "$1/Work.java" brief
+# The compiler, a Java program itself, which becomes machine code as it runs; and what it made: by all of the machine's compilers, by
+# one of them, by none.
+javac -d . "$1/Work.java"
+java -Xmx400m Work
+java -XX:TieredStopAtLevel=1 -XX:+UseSerialGC -Xmx400m Work brief
+java -Xint -Xmx400m Work brief
