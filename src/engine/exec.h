@@ -156,19 +156,32 @@ struct um_lockstep_queue {
 	u64 next, serving;
 };
 
+/* Data accesses at CPL 0. */
+struct um_jit_context {
+	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
+	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
+};
+
 /*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
-	u64 ctx;		  /* = um_exec.ctx */
-	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; 0: kicked */
-	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
+	u64 ctx;			/* = um_exec.ctx */
+	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
+	void *jump;			/* the jump cache */
+	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
+	u64 *code_pages;		/* the TLB's notes of code pages */
+	u64 *checked;			/* um_jit.checked */
+	u64 doubt;			/* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
-	u64 spare[2];			   /* scratch */
-	u64 operand; /* of the last shift or multiplication, for having its flags again */
+	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
+	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
+	u64 spare[2];	/* scratch */
+	u64 operand;	/* of the last shift or multiplication, for having its flags again */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
 	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */

@@ -237,7 +237,7 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 {
 	struct um_mmu_vm *v = m->vm;
 	gfn_t gfn = r->f->gpa >> UM_PAGE_SHIFT;
-	unsigned level = m->root_level, goal;
+	unsigned level = m->root_level, goal = 0;
 	struct um_shadow_page *sp = m->root->sp[level == 2 ? (r->addr >> 30) & 3 : 0], *child;
 	struct um_leaf leaf = {
 		.access = w ? w->access[w->leaf] : ACC_ALL,
@@ -250,7 +250,8 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 
 	if (!sp) /* the PDPTE became present since the root was loaded */
 		return um_root_load(m, true) < 0 ? UM_ACCESS_HOST : RETRY;
-	goal = um_max_mapping_level(v, m->mode.smm, gfn, w ? w->leaf : m->root_level - 1u);
+	if (!w)
+		goal = um_max_mapping_level(v, m->mode.smm, gfn, m->root_level - 1u);
 	for (;; level--, sp = child) {
 		union um_role role;
 		gfn_t child_gfn;
@@ -260,6 +261,9 @@ static int fetch(struct um_mmu *m, const struct request *r, const struct um_walk
 		sp->write_flooding_count = 0;
 		if (w && level >= w->leaf && gpte_changed(m, w, sp, i))
 			return RETRY;
+		/* Only now: the tables on the way, which are shadowed since, may lie in the range. */
+		if (w && level == w->leaf)
+			goal = um_max_mapping_level(v, m->mode.smm, gfn, level);
 		if (level == goal)
 			break;
 		role = child_role(m, w, level - 1, r->addr);

@@ -3,6 +3,7 @@
 #include "report.h"
 
 #include <execinfo.h>
+#include <fcntl.h>
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -103,7 +104,9 @@ void report_init(const char *name)
 	sigaction(SIGUSR2, &sa, NULL);
 	real_stderr = dup(STDERR_FILENO);
 	log_fd = memfd_create("log", MFD_CLOEXEC);
-	if (real_stderr < 0 || log_fd < 0 || dup2(log_fd, STDERR_FILENO) < 0) {
+	/* Appending, since threads that write to a memfd at its position may write over each other. */
+	if (real_stderr < 0 || log_fd < 0 || fcntl(log_fd, F_SETFL, O_APPEND) < 0 ||
+	    dup2(log_fd, STDERR_FILENO) < 0) {
 		perror(name);
 		exit(2);
 	}

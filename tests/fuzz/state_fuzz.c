@@ -423,7 +423,11 @@ static void round_trip(struct fuzzer *f)
 	unsigned i = rng_below(&f->r, sizeof(pairs) / sizeof(pairs[0]));
 	struct fd_entry *e = pick(f, pairs[i].on);
 	uint8_t *p = f->buf;
+	struct kvm_mp_state mp;
 
+	/* This takes in a SIPI that waits, if one does; smi_between_init_and_sipi() must not be what does it. */
+	if (pairs[i].get == KVM_GET_VCPU_EVENTS)
+		io(e->fd, KVM_GET_MP_STATE, &mp);
 	if (e->new_cpuid && (pairs[i].get == KVM_GET_SREGS || pairs[i].get == KVM_GET_SREGS2 ||
 			     pairs[i].get == KVM_GET_XCRS))
 		return;

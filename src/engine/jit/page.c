@@ -122,17 +122,19 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 	for (struct um_jit_link *l = b->in; l; l = l->next) {
 		u8 *code = um_arena_rw_of(l->from->code);
 
-		um_emit_patch(code + l->site, code + l->stub);
 		l->linked = false;
+		/* The start of a dropped block is not what it was: um_emit_dead(). */
+		if (!l->from->dead)
+			um_emit_patch(code + l->site, code + l->stub);
 	}
 	b->in = NULL;
 	b->dead = true;
-	j->gen++;
 }
 
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 {
 	um_jit_unlink(x, b);
+	um_emit_dead(b);
 	um_count(x->counters, jit_dropped);
 }
 
@@ -178,7 +180,7 @@ void um_jit_mapped(struct um_exec *x, hva_t hva)
 	struct um_jit_page *p = um_jit_page_find(x->translator, hva);
 
 	if (p)
-		p->doubt = 0;
+		um_jit_page_check(x, p);
 }
 
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)

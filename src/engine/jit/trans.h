@@ -26,14 +26,15 @@ struct um_flag_state {
 };
 
 /* How an instruction is translated.  X(name, text for dumps) */
-#define UM_HOWS(X)            \
-	X(OUT, "interpreted") \
-	X(COPY, "copied")     \
-	X(BRANCH, "a branch") \
-	X(LEA, "lea")         \
-	X(PUSH, "push")       \
-	X(POP, "pop")         \
-	X(LEAVE, "leave")     \
+#define UM_HOWS(X)                        \
+	X(OUT, "interpreted")             \
+	X(COPY, "copied")                 \
+	X(BRANCH, "a branch")             \
+	X(SYSTEM, "a system instruction") \
+	X(LEA, "lea")                     \
+	X(PUSH, "push")                   \
+	X(POP, "pop")                     \
+	X(LEAVE, "leave")                 \
 	X(NOTHING, "nothing that can be seen")
 
 enum um_how {
@@ -48,6 +49,13 @@ struct um_cold {
 	unsigned insn; /* a conditional jump, taken */
 	u8 *site;
 	struct um_flag_state flags;
+};
+
+/* A look-up in the jump cache that found an entry with another stamp. */
+struct um_renewal {
+	unsigned
+		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
+	u8 *site, *back, *miss;
 };
 
 #define UM_MAX_SITES (UM_JIT_MAX_INSNS * 6)
@@ -81,6 +89,8 @@ struct um_trans {
 	unsigned nsites;
 	struct um_cold cold[UM_BLOCK_JCC];
 	unsigned ncold;
+	struct um_renewal renewal[UM_MAX_LINKS];
+	unsigned nrenewals;
 	bool has_slow[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
@@ -127,6 +137,11 @@ bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
 void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 
+/* ---- system.c ---- */
+/* Is it a system instruction that is translated?  Then @f is filled in. */
+bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_system(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
@@ -134,6 +149,8 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of a look-up. */
+void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */
 void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c);
 bool um_branch_ok(const struct um_trans *t, const struct um_insn *i);

@@ -33,7 +33,7 @@ static enum um_how classify_stack(const struct um_trans *t, const struct um_insn
 			return UM_HOW_PUSH;
 		break;
 	case ZYDIS_MNEMONIC_POP:
-		if (i->kind[0] != UM_OPD_GPR || i->reg[0] == UM_RSP * 8)
+		if (i->kind[0] != UM_OPD_GPR)
 			break;
 		f->writes |= (u16)BIT(i->reg[0] / 8);
 		return UM_HOW_POP;
@@ -53,6 +53,8 @@ static bool has_feature(const struct um_trans *t, const struct um_facts *f)
 static enum um_how classify_one(const struct um_trans *t, const struct um_insn *i, const u8 *bytes,
 				struct um_facts *f)
 {
+	if (um_system_ok(t, i, f))
+		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
@@ -228,7 +230,8 @@ static void emit_pop(struct um_trans *t, const struct um_insn *i)
 	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T0);
-	um_emit_add(t, UM_RSP, (s32)size);
+	if (g != UM_RSP)
+		um_emit_add(t, UM_RSP, (s32)size);
 }
 
 static void emit_leave(struct um_trans *t)
@@ -262,6 +265,9 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 	case UM_HOW_BRANCH:
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
 		um_emit_branch(t, i);
+		return;
+	case UM_HOW_SYSTEM:
+		um_emit_system(t, i);
 		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
@@ -305,7 +311,8 @@ static void emit(struct um_trans *t)
 	}
 	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
-	if (um_is_jcc(last) || !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
+	    !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 		um_emit_goto(t, last->off + last->len);
 }
 
@@ -323,6 +330,8 @@ static void emit_cold(struct um_trans *t)
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned n = 0; n < t->nrenewals; n++)
+		um_emit_renewal(t, &t->renewal[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
@@ -392,7 +401,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
-	t.nsites = t.ncold = t.nlinks = 0;
+	t.nsites = t.ncold = t.nlinks = t.nrenewals = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));

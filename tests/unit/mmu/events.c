@@ -806,6 +806,26 @@ static void large_page_dirty(void **state)
 	guest_destroy(&g);
 }
 
+/* A large page in whose range the tables lie that lead to it: they are shadowed only while it is being mapped. */
+static void large_page_over_its_tables(void **state)
+{
+	const gpa_t pdpt = 8 * MB, pd = pdpt + UM_PAGE_SIZE;
+	struct guest g;
+
+	guest_init(&g, RAM, false, true);
+	guest_paging(&g, GUEST_64);
+	guest_map(&g, UGVA, pdpt | RW, 4);
+	guest_write(&g, pdpt, pd | RW);
+	guest_write(&g, pd, 8 * MB | RW | PTE_PS);
+	guest_store(&g, UGVA + 1 * MB, 1, 1);
+	assert_false(guest_spte(&g, UGVA + 1 * MB) & SPTE_LARGE);
+	assert_int_equal(guest_store(&g, UGVA + UM_PAGE_SIZE + 8, 12 * MB | RW | PTE_PS, 8),
+			 UM_ACCESS_TRACKED);
+	g.ram[12 * MB] = 7;
+	assert_int_equal(guest_load(&g, UGVA + 2 * MB) & 0xff, 7);
+	guest_destroy(&g);
+}
+
 /* Direct mode: linear, in all of 32 bits. */
 static void direct_mode(void **state)
 {
@@ -1032,6 +1052,7 @@ int main(void)
 		cmocka_unit_test(misaligned_write),
 		cmocka_unit_test(large_pages),
 		cmocka_unit_test(large_page_dirty),
+		cmocka_unit_test(large_page_over_its_tables),
 		cmocka_unit_test(direct_mode),
 		cmocka_unit_test(watchpoints),
 		cmocka_unit_test(accessed_dirty_cleared),
