@@ -47,7 +47,8 @@ static void load(struct um_exec *x, const struct um_jit_block *b, unsigned k, st
 const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k)
 {
 	struct um_jit *j = x->translator;
-	struct um_jit_decoded *d = &j->decoded[(b->id * 9 + k) % ARRAY_SIZE(j->decoded)];
+	struct um_jit_decoded *d =
+		&j->decoded[((b->id * 9 + k) * 0x9e3779b1u) >> (32 - UM_JIT_DECODED_BITS)];
 
 	if (likely(d->block == b && d->k == k))
 		return d->insn;

@@ -50,7 +50,8 @@
 #define UM_JIT_CHUNK	    (128ul << 10) /* code */
 #define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
 #define UM_JIT_ALIGN	    32		  /* of descriptions */
-#define UM_JIT_HASH_BITS    15
+#define UM_JIT_HASH_BITS    17
+#define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    15
 #define UM_JIT_CHECKED_BITS 12
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
@@ -200,7 +201,7 @@ struct um_jit {
 		const struct um_jit_block *block; /* NULL: none */
 		u32 k;
 		struct um_insn insn[2]; /* the second one stops */
-	} decoded[2048];
+	} decoded[1 << UM_JIT_DECODED_BITS];
 };
 
 static inline unsigned um_jit_bucket(hva_t hva)

@@ -182,10 +182,17 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 {
 	struct um_jit_block *b, *next;
 	u8 now[UM_PAGE_SIZE];
+	unsigned from, to;
 	u64 changed = 0;
 
 	p->doubt = x->translator->doubt;
-	if (um_copy_from(now, (void *)p->hva, UM_PAGE_SIZE)) { /* the host has no page any more */
+	if (!p->covered)
+		return;
+	/* From the first piece to the last: mostly less than the page. */
+	from = (unsigned)__builtin_ctzll(p->covered) * PIECE;
+	to = (64 - (unsigned)__builtin_clzll(p->covered)) * PIECE;
+	if (um_copy_from(now + from, (void *)(p->hva + from),
+			 to - from)) { /* the host has no page any more */
 		drop_range(x, p, 0, UM_PAGE_SIZE);
 		unguard(x, p);
 		return;

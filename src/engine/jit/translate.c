@@ -75,7 +75,8 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	}
 	if (!um_jit_analyse_cached(&t->x->translator->facts, (enum um_mode)i->mode, bytes, i->len,
 				   f) ||
-	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked || f->bit_string ||
+	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked ||
+	    (f->bit_string && (i->osz < 4 || i->asz != (t->m64 ? 8 : 4))) ||
 	    f->vec > (t->key & UM_JIT_KEY_VEC) >> UM_JIT_KEY_VEC_SHIFT) {
 		*f = (struct um_facts){ .may_fault = true };
 		return UM_HOW_OUT;
@@ -130,6 +131,17 @@ static void emit_locked_check(struct um_trans *t, unsigned size)
 	um_emit_to_slow(t, um_emit_jcc(&t->e, CC_NZ), false);
 }
 
+/* H_T0 := operand 1, a register, the bit offset of @i; and H_T1, a linear address, is moved to the element that has the bit. */
+static void emit_bit_element(struct um_trans *t, const struct um_insn *i)
+{
+	unsigned wide = i->osz == 8;
+
+	um_emit_get(t, H_T0, i->reg[1] / 8);
+	um_emit_rr(&t->e, 1, wide ? 0x8b : 0x63, H_T2, H_T0); /* MOV, MOVSXD */
+	um_emit_shift(&t->e, 1, 7, H_T2, wide ? 6 : 5);
+	um_emit_lea(&t->e, t->m64, H_T1, H_T1, H_T2, wide ? 3 : 2, 0);
+}
+
 static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 {
 	static const u8 scratch[] = { H_T0, H_T2, H_T1 };
@@ -142,10 +154,17 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
 		um_emit_linear(t, i);
+		if (f->bit_string)
+			emit_bit_element(t, i);
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
 		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ,
-			      um_window_of(t, i));
+			      f->bit_string ? UM_NO_WINDOW : um_window_of(t, i));
+		if (f->bit_string) {
+			um_emit_get(t, H_T0, i->reg[1] / 8);
+			um_emit_alu_imm(&t->e, 0, 4, H_T0, i->osz * 8 - 1);
+			p.bit_string = true;
+		}
 		um_flags_before(t, i, f);
 		um_flags_registers(t);
 	} else {
@@ -156,7 +175,7 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
 
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
-		p.gpr[g] = (u8)um_jit_host(g);
+		p.gpr[g] = f->bit_string ? H_T0 : (u8)um_jit_host(g);
 		if (p.gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)))
 			continue;
 		if (n == avail)
