@@ -52,7 +52,7 @@
 #define UM_JIT_ALIGN	    32		  /* of descriptions */
 #define UM_JIT_HASH_BITS    17
 #define UM_JIT_DECODED_BITS 13
-#define UM_JIT_JUMP_BITS    15
+#define UM_JIT_JUMP_BITS    16
 #define UM_JIT_CHECKED_BITS 12
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
 
