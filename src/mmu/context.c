@@ -148,6 +148,24 @@ void um_root_unshare(struct um_mmu *m)
 	note_contexts(m, m->root);
 }
 
+void um_root_renew(struct um_mmu *m)
+{
+	bool shared = um_root_shared(m);
+
+	m->tlb->seq++;
+	um_tlb_new_context(m->tlb);
+	if (shared && m->shared_epoch == m->tlb->epoch)
+		m->tlb->ctx[UM_PRIV_KERNEL] = m->shared_ctx;
+}
+
+void um_root_forget_idle(struct um_mmu *m)
+{
+	for (unsigned i = 0; i < MMU_ROOTS; i++) {
+		if (&m->roots[i] != m->root)
+			m->roots[i].epoch = m->tlb->epoch - 1;
+	}
+}
+
 static void set_root(struct um_mmu *m, struct um_root *r)
 {
 	unset_root(m);

@@ -116,6 +116,10 @@ static void flush_own(struct um_mmu_vm *v)
 {
 	struct um_tlb *t = v->owner->tlb;
 
+	if (v->flush.idle)
+		um_root_forget_idle(v->owner);
+	if (v->flush.current)
+		um_root_renew(v->owner);
 	if (v->flush.all) {
 		um_count(v->owner->counters, tlb_flushes);
 		um_tlb_flush(t);
@@ -141,9 +145,9 @@ void um_flush_remote(struct um_mmu_vm *v)
 void um_flush_now(struct um_mmu_vm *v)
 {
 	um_flush_remote(v);
-	if (v->owner && (v->flush.all || v->flush.n))
+	if (v->owner && (v->flush.all || v->flush.idle || v->flush.current || v->flush.n))
 		flush_own(v);
-	v->flush.all = false;
+	v->flush.all = v->flush.idle = v->flush.current = false;
 	v->flush.n = 0;
 }
 

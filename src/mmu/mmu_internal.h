@@ -124,6 +124,8 @@ struct um_flush {
 		gva_t gva;
 		u64 npages;
 	} range[MAX_FLUSH_RANGES];
+	/* In place of `all`, where nothing global is concerned: the contexts of the owner's roots, not the shared one. */
+	bool idle, current;
 };
 
 #define HASH_BITS      12
@@ -242,6 +244,10 @@ struct um_mmu {
 bool um_root_shared(const struct um_mmu *m);
 /* Give the current root one of its own. */
 void um_root_unshare(struct um_mmu *m);
+/* Forget the current root's own contexts. */
+void um_root_renew(struct um_mmu *m);
+/* Forget the contexts of all roots but the current one. */
+void um_root_forget_idle(struct um_mmu *m);
 
 /* lock.c: the lock and the flush protocol */
 void um_vm_lock(struct um_mmu_vm *v); /* by a thread that isn't a vCPU's */

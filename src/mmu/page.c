@@ -228,6 +228,49 @@ static bool maps_nothing(const struct um_shadow_page *sp)
 	return !sp->nr_present;
 }
 
+/* Is there a way from the root that the owner of the lock is in to @sp? */
+static bool in_sight(const struct um_root *root, const struct um_shadow_page *sp)
+{
+	struct um_ptelist_cursor pos = { 0 };
+	u64 *p;
+
+	for (unsigned i = 0; i < ARRAY_SIZE(root->sp); i++) {
+		if (root->sp[i] == sp)
+			return true;
+	}
+	while ((p = um_ptelist_next(&sp->parents, &pos))) {
+		if (in_sight(root, um_sptep_page(p)))
+			return true;
+	}
+	return false;
+}
+
+static bool maps_global(const struct um_shadow_page *sp)
+{
+	unsigned level = sp->role.level;
+
+	for (unsigned k = 0, left = sp->nr_present; left && k < SPTES_PER_PAGE; k++) {
+		u64 spte = sp->spt[k];
+
+		left -= spte != 0;
+		if (spte_nonleaf(spte, level) ? maps_global(um_sptep_page(spte_child(spte)))
+					      : spte_leaf(spte, level) && (spte & SPTE_GLOBAL))
+			return true;
+	}
+	return false;
+}
+
+static unsigned accessed_leaves(const struct um_shadow_page *sp)
+{
+	unsigned n = 0;
+
+	for (unsigned k = 0, left = sp->nr_present; left && k < SPTES_PER_PAGE; k++) {
+		left -= sp->spt[k] != 0;
+		n += spte_leaf(sp->spt[k], 1) && (sp->spt[k] & SPTE_ACCESSED);
+	}
+	return n;
+}
+
 /*
  * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it.  Page by page where that is
  * possible: a process that unmaps one page of a table should not lose the rest of its TLB.
@@ -235,11 +278,23 @@ static bool maps_nothing(const struct um_shadow_page *sp)
 static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i,
 			 const struct um_shadow_page *child)
 {
+	const struct um_root *root = v->owner ? v->owner->root : NULL;
+	bool single;
+
 	if (child->zapped)
 		return; /* its own sptes are dropped, and noted, next: um_sp_zap() */
-	if (child->role.level > 1 || !child->gva_known || child->gva_multi) {
-		if (!maps_nothing(child))
-			um_flush_note(v, sp, i);
+	if (maps_nothing(child))
+		return;
+	single = child->role.level == 1 && child->gva_known && !child->gva_multi;
+	if (root && !v->cfg.tdp && !(single && accessed_leaves(child) <= MAX_FLUSH_RANGES) &&
+	    !maps_global(child)) {
+		/* As when a process frees its tables: the kernel's translations stay. */
+		v->flush.needed = v->flush.idle = true;
+		v->flush.current |= sp->zapped || in_sight(root, sp);
+		return;
+	}
+	if (!single) {
+		um_flush_note(v, sp, i);
 		return;
 	}
 	for (unsigned k = 0, left = child->nr_present; left && k < SPTES_PER_PAGE; k++) {
@@ -278,28 +333,20 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 	sp->nr_present--;
 }
 
-/*
- * Does nothing of the TLB of the vCPU that has the lock depend on @sp?  Not if it is
- *   - the top of an address space that the vCPU is not in: the contexts of that space won't be used again, and the shared one
- *     needs leaf sptes, not the way to them;
- *   - a last table without parents: when it lost them, what it maps was noted (note_subtree()).
- */
-static bool unused(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
+/* The top of an address space?  The shared context needs leaf sptes, not the way to them, so only the space's own are concerned. */
+static bool is_top(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
 {
-	const struct um_mmu *m = v->owner;
-
-	if (sp->role.level == 1 && !sp->parents.val && !sp->root_count)
-		return true;
-	if (!m || sp->role.direct || sp->role.level < 4 || sp->parents.val)
-		return false;
-	return !m->root || m->root->sp[0] != sp;
+	return v->owner && !v->cfg.tdp && !sp->role.direct && sp->role.level >= 4 &&
+	       !sp->parents.val;
 }
 
 /* Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded root. */
 void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
 	struct um_flush before = v->flush;
-	bool quiet = unused(v, sp);
+	/* When a last table lost its parents, what it maps was noted (note_subtree()). */
+	bool orphan = sp->role.level == 1 && !sp->parents.val && !sp->root_count;
+	bool top = is_top(v, sp);
 	u64 *parent;
 
 	if (sp->zapped)
@@ -312,8 +359,10 @@ void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 		um_sp_drop_spte(v, um_sptep_page(parent), um_sptep_index(parent));
 	for (unsigned i = 0; sp->nr_present && i < SPTES_PER_PAGE; i++)
 		um_sp_drop_spte(v, sp, i);
-	if (quiet)
+	if (orphan || top)
 		v->flush = before;
+	if (top)
+		v->flush.idle = v->flush.current = true;
 	if (sp->unsync)
 		um_clear_unsync(sp);
 	hash_del(v, sp);
