@@ -192,7 +192,6 @@ void um_jit_flush(struct um_exec *x)
 
 	give_back(j);
 	memset(j->hash, 0, sizeof(j->hash));
-	memset(j->guards, 0, sizeof(j->guards));
 	um_jit_forget_jumps(j);
 	um_jit_forget_insns(j);
 	um_ring_forget_translated(x);
