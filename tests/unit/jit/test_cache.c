@@ -73,6 +73,29 @@ static void test_evict(void **state)
 	machine_free(m);
 }
 
+/* A block whose code was changed while it was translated is nowhere but in its chunk. */
+static void test_past(void **state)
+{
+	struct machine *m = new_machine();
+	struct um_block *b;
+	u32 sum;
+
+	*at(m, CODE) = 0x90;
+	*at(m, CODE + 1) = 0xf4;
+	m->x.cpu.rip = CODE;
+	um_exec_sync(&m->x);
+	b = um_block_enter(&m->x, UM_MODE_64);
+	assert_non_null(b);
+	*at(m, CODE) = 0xf8;
+	assert_true(um_jit_add(&m->x, b));
+	assert_int_equal(m->counters.v[UM_CNT_jit_blocks], 0);
+	assert_non_null(m->x.translator->newest);
+	sum = write_code(m, 1);
+	run_code(m, sum);
+	assert_true(m->counters.v[UM_CNT_jit_evictions] > 0);
+	machine_free(m);
+}
+
 /* The pages' descriptions are bounded, too: some code in each of more pages. */
 static void test_pages(void **state)
 {
@@ -135,6 +158,7 @@ static void test_shared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_evict),
+					    cmocka_unit_test(test_past),
 					    cmocka_unit_test(test_pages),
 					    cmocka_unit_test(test_shared) };
 
