@@ -163,6 +163,17 @@ struct um_jit_context {
 };
 
 /*
+ * The page that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
+ * so that the next access there costs a subtraction and a comparison.  Good as long as neither the context nor tlb->seq changes.
+ */
+struct um_jit_window {
+	gva_t page;
+	hva_t host;
+};
+#define UM_JIT_WINDOWS	     25
+#define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
+
+/*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
  * but for the flags.
  */
@@ -185,6 +196,7 @@ struct um_jit_state {
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
 	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	s32 patience; /* misses of windows until one is looked at */
 };
 
 struct um_exec {
@@ -268,6 +280,8 @@ struct um_exec {
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
 	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
+	struct um_jit_window window[2]
+				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
 };
 
 /* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */

@@ -272,6 +272,55 @@ static void emit_leave(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
+/* rsi := the TLB's entry for rdi; ZF if it holds for @acc up to the page of r11, which becomes the tag. */
+static void emit_tlb(struct um_emit *e, unsigned acc)
+{
+	um_emit_mov(e, 0, H_T0, H_T1);
+	um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
+	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
+	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, (s32)(offsetof(struct um_tlb_entry, tag) + 8 * acc));
+}
+
+static const u8 *emit_lookup(struct um_emit *e, unsigned acc)
+{
+	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
+	u8 *no;
+
+	emit_tlb(e, acc);
+	no = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0); /* CMP: ZF */
+	um_emit_patch(no, e->p);
+	um_emit8(e, 0xc3);
+	return start;
+}
+
+static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
+{
+	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
+	u8 *no, *enough;
+
+	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(jit.patience)); /* SUB dword, 1 */
+	um_emit8(e, 1);
+	enough = um_emit_jcc(e, CC_S);
+	emit_tlb(e, acc);
+	no = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x2b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_page(acc, window));
+	um_emit_load(e, 1, H_T0, H_T0, offsetof(struct um_tlb_entry, addend));
+	um_emit_rr(e, 1, 0x03, H_T2, H_T0);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
+	um_emit_patch(no, e->p);
+	um_emit_patch(enough, e->p); /* (SF: not ZF) */
+	um_emit8(e, 0xc3);
+	return start;
+}
+
 /* branch.c: an entry of the jump cache, H_T0, has H_T1 for its address, and another stamp. */
 static void emit_renew(struct um_emit *e)
 {
@@ -363,6 +412,11 @@ static void make_routines(void)
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.renew = um_arena_rx_of(e.p);
 	emit_renew(&e);
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		arena.code.lookup[acc] = emit_lookup(&e, acc);
+		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
+			arena.code.miss[acc][w] = emit_miss(&e, acc, w);
+	}
 }
 
 static int map_code(void)

@@ -222,7 +222,7 @@ static void emit_target(struct um_trans *t, const struct um_insn *i)
 		return;
 	}
 	um_emit_linear(t, i);
-	um_emit_check(t, t->m64 ? 8 : 4, UM_READ);
+	um_emit_check(t, t->m64 ? 8 : 4, UM_READ, um_window_of(t, i));
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 }
 

@@ -17,6 +17,10 @@
  * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from registers: translate.c keeps track.
  * Between blocks they are in x->jit.flags.
  *
+ * Accesses to guest memory look the TLB up inline, or by a "window" (memory.c): the translation that accesses by the same base register
+ * used last.  Windows hold for one context and as long as the TLB forgets nothing; whoever changes x->jit.ctx goes through
+ * sync_state() (run.c).  CPL 3 has windows of its own, so that system calls leave them alone: UM_JIT_KEY_USER.
+ *
  * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
  * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
  * in the jump cache, whose entries hold for one stamp: a generation of translations, a mode, and a version of address translation.  If only
@@ -66,6 +70,7 @@ enum {
 	UM_JIT_KEY_VEC = 3 << 1, /* enum um_vec_class that may be used */
 	UM_JIT_KEY_FS = 1 << 3,	 /* FS, GS are flat but for their base */
 	UM_JIT_KEY_GS = 1 << 4,
+	UM_JIT_KEY_USER = 1 << 5, /* CPL 3: which windows are used */
 };
 #define UM_JIT_KEY_VEC_SHIFT 1
 #define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
@@ -101,6 +106,13 @@ struct um_jit_link {
 	bool linked;
 };
 
+/* An access by a window (memory.c). */
+struct um_jit_windowed {
+	u16 site, plain; /* its start; how it is done without: from the block's code */
+	u8 insn, window;
+	u8 strikes; /* times it was seen to miss when many did */
+};
+
 struct um_jit_insn {
 	u16 start;	    /* host code, from the block's code */
 	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
@@ -118,10 +130,12 @@ struct um_jit_block {
 	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
+	u8 nwindowed;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
+	struct um_jit_windowed *windowed;
 	struct um_jit_link *in; /* jumps to this block */
 };
 
@@ -172,13 +186,15 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
+	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
+	u16 window_ctx;		      /* the context that CPL 3's are of */
+	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
 	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
 	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
 	u32 map_seq;  /* counts doubts, and changes of the TLB's code_seq ... */
 	u32 code_seq; /* ... which was this */
 	u64 features[4];
-	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
 	/* um_jit_insn() */
 	struct um_jit_decoded {
 		const struct um_jit_block *block; /* NULL: none */
@@ -237,6 +253,12 @@ struct um_arena_code {
 	const u8 *leave;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
+	/*
+	 * By enum um_access, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host address;
+	 * else it is undefined.  Clobber rsi, r11.  miss: by window, which is filled; it may be in vain so that C can look into it
+	 * (x->jit.patience).
+	 */
+	const u8 *lookup[2], *miss[2][UM_JIT_WINDOWS];
 	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
 	const u8 *renew;
 };

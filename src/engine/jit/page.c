@@ -25,28 +25,21 @@ struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva)
 	return p;
 }
 
-static void guard(struct um_exec *x, struct um_jit_page *p)
+static bool guard(struct um_exec *x, struct um_jit_page *p)
 {
-	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
-
-	p->guarded = true;
+	p->guarded = um_tlb_guard(x->tlb, p->hva);
 	p->stores = 0;
-	if (*n < 255) /* at 255 it stays */
-		++*n;
-	um_tlb_guard(x->tlb, p->hva);
+	return p->guarded;
 }
 
 /* Nothing is translated from the page any more. */
 static void unguard(struct um_exec *x, struct um_jit_page *p)
 {
-	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
-
 	if (!p->guarded)
 		return;
 	p->guarded = false;
 	p->covered = 0;
-	if (*n < 255 && !--*n)
-		um_tlb_unguard(x->tlb, p->hva);
+	um_tlb_unguard(x->tlb, p->hva);
 }
 
 static u64 pieces(unsigned off, unsigned len)
@@ -85,8 +78,10 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	if (!p)
 		return false;
 	for (bool checked = false;; checked = true) {
-		if (!p->guarded)
-			guard(x, p);
+		if (!p->guarded && !guard(x, p)) {
+			um_jit_flush(x); /* @b and @p, too */
+			return false;
+		}
 		for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
 			if ((need & ~p->covered & BIT(n)) &&
 			    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))

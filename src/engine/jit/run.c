@@ -18,6 +18,10 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
+/* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
+#define WINDOW_MISSES  256
+#define WINDOW_CYCLES  100
+#define WINDOW_STRIKES 6 /* times that it is, until it does without */
 
 /* ---- life ---- */
 
@@ -27,6 +31,36 @@ void um_jit_forget_jumps(struct um_jit *j)
 		memset(j->jump, 0, sizeof(j->jump));
 		j->gen = 1;
 	}
+}
+
+static void forget_windows(struct um_exec *x, bool user)
+{
+	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
+		 last = user ? UM_JIT_KERNEL_WINDOW : UM_JIT_WINDOWS;
+
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		for (unsigned n = first; n < last; n++)
+			x->window[acc][n] =
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+	}
+}
+
+/*
+ * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
+ * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ */
+static void check_windows(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
+
+	j->window_seq = x->tlb->seq;
+	j->window_epoch = x->tlb->epoch;
+	if (all || j->window_ctx != user)
+		forget_windows(x, true);
+	forget_windows(x, false);
+	j->window_ctx = user;
 }
 
 int um_jit_init(struct um_exec *x)
@@ -48,6 +82,8 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	forget_windows(x, false);
+	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
@@ -95,6 +131,8 @@ static u32 key_of(const struct um_exec *x)
 {
 	u32 key = vec_class(x) << UM_JIT_KEY_VEC_SHIFT;
 
+	if (x->priv == UM_PRIV_USER)
+		key |= UM_JIT_KEY_USER;
 	if (x->mode == UM_MODE_64)
 		return key | UM_JIT_KEY_64;
 	if (x->mode != UM_MODE_32 || x->seg_base[UM_CS] || x->cpu.seg[UM_CS].limit != 0xffffffff ||
@@ -129,6 +167,7 @@ static u64 stamp_now(struct um_exec *x)
 static void sync_state(struct um_exec *x)
 {
 	um_interp_sync_ctx(x);
+	check_windows(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
 	for (unsigned ac = 0; ac < 2; ac++) {
@@ -244,6 +283,7 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
+	um_ring_note(x, b, b->hva, k);
 	if (one[0].flags & UM_INSN_BRANCH)
 		um_count(x->counters, jit_jump_misses);
 	r = one[0].fn(x, &one[0]);
@@ -314,6 +354,30 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/*
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
+ * prediction, a hit gains less than that), and it is seen here again, it does without from now on.
+ */
+static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
+
+	x->jit.patience = WINDOW_MISSES;
+	x->translator->missed_at = now;
+	if (since > WINDOW_MISSES * WINDOW_CYCLES)
+		return;
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		struct um_jit_windowed *w = &b->windowed[n];
+		u8 *site = um_arena_rw_of(b->code) + w->site;
+
+		if (w->insn != k || ++w->strikes != WINDOW_STRIKES)
+			continue;
+		*site = 0xe9;
+		um_emit_patch(site + 1, um_arena_rw_of(b->code) + w->plain);
+		um_count(x->counters, jit_unwindowed);
+	}
+}
+
 static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 {
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
@@ -350,6 +414,8 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_SLOW:
+			if (unlikely(x->jit.patience < 0))
+				missed_window(x, b, k);
 			if (execute_one(x, b, k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
@@ -378,6 +444,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			break;
 		case UM_JIT_EXIT_STOP:
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
@@ -440,6 +507,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
+			x->jit.patience = WINDOW_MISSES;
 			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
 				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 				um_set_status(x, x->jit.flags);

@@ -105,6 +105,13 @@ static void emit_ac(struct um_trans *t, bool ac)
 	um_emit_store(&t->e, 0, H_T1, H_CTX, UM_JIT_OFF(ctx));
 	um_emit_load(&t->e, 0, H_T2, H_CTX, from + (s32)offsetof(struct um_jit_context, priv));
 	um_emit_rm(&t->e, 0, 0x88, H_T2, H_CTX, UM_JIT_OFF(priv)); /* MOV byte */
+	if (ac) /* windows allow no more than what is allowed now */
+		return;
+	um_emit_mov_imm(&t->e, H_T1, UM_JIT_NOWHERE);
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_page(acc, UM_JIT_KERNEL_WINDOW));
+		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_host(acc, UM_JIT_KERNEL_WINDOW));
+	}
 }
 
 /* @reg := RFLAGS as PUSHF has them.  @tmp is clobbered. */
@@ -239,7 +246,7 @@ bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_f
 
 void um_emit_system(struct um_trans *t, const struct um_insn *i)
 {
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	if (i->op == ZYDIS_MNEMONIC_PUSHFD || i->op == ZYDIS_MNEMONIC_PUSHFQ)
 		um_flags_save(t);
 	else

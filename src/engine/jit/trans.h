@@ -17,7 +17,7 @@
 struct um_recipe {
 	u8 len;
 	u16 regs; /* of the guest, that it reads */
-	u8 code[48];
+	u8 code[64];
 };
 
 struct um_flag_state {
@@ -51,6 +51,16 @@ struct um_cold {
 	struct um_flag_state flags;
 };
 
+/* An access by a window (memory.c), and what is written behind the straight path for it. */
+struct um_miss {
+	u8 *site, *jump,
+		*back; /* its start; the jump to be patched; where the host address is expected */
+	u8 *plain;     /* the access without a window */
+	u8 insn, size, acc, window;
+};
+#define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
+#define UM_NO_WINDOW  0xffu
+
 /* A look-up in the jump cache that found an entry with another stamp. */
 struct um_renewal {
 	unsigned
@@ -58,7 +68,7 @@ struct um_renewal {
 	u8 *site, *back, *miss;
 };
 
-#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 6)
+#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
 #define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
 
 struct um_trans {
@@ -89,6 +99,8 @@ struct um_trans {
 	unsigned nsites;
 	struct um_cold cold[UM_BLOCK_JCC];
 	unsigned ncold;
+	struct um_miss miss[UM_MAX_MISSES];
+	unsigned nmisses;
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
 	bool has_slow[UM_JIT_MAX_INSNS];
@@ -112,8 +124,8 @@ void um_flags_want(struct um_trans *t);
 void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
 /* The present instruction @i, copied, comes now: give it the flags that it needs. */
 void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
-/* The present instruction is about to write the general registers @regs. */
-void um_flags_registers(struct um_trans *t, u16 regs);
+/* The present instruction has the flags that it needs and can go to the slow path no more: it is about to write registers. */
+void um_flags_registers(struct um_trans *t);
 /* It has written flags; @f says which; @copy is its encoding for the host. */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
@@ -123,8 +135,15 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w);
 /* H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill() before). */
 void um_emit_linear(struct um_trans *t, const struct um_insn *i);
-/* H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2. */
-void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc);
+/*
+ * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2.
+ * @window: by which it is done, or UM_NO_WINDOW.
+ */
+void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window);
+/* The window for @i's memory operand. */
+unsigned um_window_of(const struct um_trans *t, const struct um_insn *i);
+/* The cold part of um_emit_check(). */
+void um_emit_miss(struct um_trans *t, struct um_miss *m);
 /* The same for the stack: H_T1 := guest's stack pointer + @off, checked. */
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc);
 /* @host := guest register. */

@@ -138,18 +138,20 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	unsigned n = 0, avail = f->mem_size ? 2 : 3, len;
 	u8 copy[16];
 
-	um_flags_registers(t, f->writes);
 	if (f->mem_size) {
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
 		um_emit_linear(t, i);
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
-		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
+		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ,
+			      um_window_of(t, i));
 		um_flags_before(t, i, f);
+		um_flags_registers(t);
 	} else {
 		um_flags_before(t, i, f);
 		t->slow_flags[t->k] = t->flags;
+		um_flags_registers(t);
 	}
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
 
@@ -179,7 +181,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 {
 	unsigned g = i->reg[0] / 8, h = um_jit_host(g);
 
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_emit_offset(t, i, h == UM_JIT_IN_MEMORY ? H_T1 : h, i->osz == 8 && i->asz == 8);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T1);
@@ -188,7 +190,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 /* What all stack instructions begin with. */
 static void begin_stack(struct um_trans *t)
 {
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
 }
@@ -201,7 +203,7 @@ static void emit_push(struct um_trans *t, const struct um_insn *i)
 	begin_stack(t);
 	if (i->kind[0] == UM_OPD_MEM) {
 		um_emit_linear(t, i);
-		um_emit_check(t, size, UM_READ);
+		um_emit_check(t, size, UM_READ, um_window_of(t, i));
 		um_emit_load(e, t->m64, H_T1, H_T1, 0);
 		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
 	}
@@ -240,7 +242,7 @@ static void emit_leave(struct um_trans *t)
 
 	begin_stack(t);
 	um_emit_get(t, H_T1, UM_RBP);
-	um_emit_check(t, size, UM_READ);
+	um_emit_check(t, size, UM_READ, t->key & UM_JIT_KEY_USER ? UM_RBP : UM_NO_WINDOW);
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 	um_emit_get(t, H_T0, UM_RBP);
 	um_emit_lea(&t->e, t->m64, H_T0, H_T0, H_RSP, 0, (s32)size);
@@ -330,6 +332,8 @@ static void emit_cold(struct um_trans *t)
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned n = 0; n < t->nmisses; n++)
+		um_emit_miss(t, &t->miss[n]);
 	for (unsigned n = 0; n < t->nrenewals; n++)
 		um_emit_renewal(t, &t->renewal[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
@@ -348,16 +352,18 @@ static void emit_cold(struct um_trans *t)
 
 /* ---- finish ---- */
 
-static size_t meta_size(const struct um_block *b, unsigned nlinks)
+static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmisses)
 {
 	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
-	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) + b->len;
+	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) +
+	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
 
 static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
-	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]);
+	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
+	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
 	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
 
@@ -370,14 +376,23 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.len = t->b->len,
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
+		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
 	};
 	jb->link = memcpy(p, t->link, links);
 	jb->map = memcpy(p + links, t->map, map);
-	jb->bytes = memcpy(p + links + map, t->bytes, t->b->len);
+	jb->windowed = (void *)(p + links + map);
+	for (unsigned m = 0; m < t->nmisses; m++)
+		jb->windowed[m] = (struct um_jit_windowed){
+			.site = (u16)(t->miss[m].site - t->start),
+			.plain = (u16)(t->miss[m].plain - t->start),
+			.insn = t->miss[m].insn,
+			.window = t->miss[m].window,
+		};
+	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks));
+	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
@@ -388,7 +403,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	struct um_jit_block *jb;
 	struct um_trans t;
 
-	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS));
+	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
 	if (*full)
 		return NULL;
 	memset(&t, 0, offsetof(struct um_trans, site));
@@ -401,7 +416,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
-	t.nsites = t.ncold = t.nlinks = t.nrenewals = 0;
+	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));

@@ -323,6 +323,23 @@ static void test_arena_full(void **state)
 		assert_non_null(strstr(text, "hlt"));
 }
 
+/* Code that the cache forgets again and again is hot all the same. */
+static void test_hot_and_forgotten(void **state)
+{
+	struct machine *m = *state;
+
+	m->x.jit_threshold = 3;
+	load_code(m, loop_add);
+	for (unsigned k = 0; k < 5; k++) {
+		m->x.cpu.rip = CODE;
+		m->x.cpu.gpr[UM_RCX] = 1;
+		run_to_hlt(m);
+		um_block_flush(&m->x);
+	}
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 5);
+	assert_int_equal(m->counters.v[UM_CNT_jit_blocks] != 0, m->x.engine != UM_ENGINE_INTERP);
+}
+
 /* What CPUID says decides what instructions are: cached blocks must not outlive it. */
 static void test_features(void **state)
 {
@@ -423,6 +440,7 @@ int main(void)
 		T(test_code_limit),
 		T(test_kick),
 		T(test_arena_full),
+		T(test_hot_and_forgotten),
 		T(test_features),
 		T(test_fault_inside),
 		T(test_instruction_features),
