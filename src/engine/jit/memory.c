@@ -214,8 +214,7 @@ void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access ac
 unsigned um_window_of(const struct um_trans *t, const struct um_insn *i)
 {
 	if (!(t->key & UM_JIT_KEY_USER))
-		return i->seg == UM_GS ? UM_JIT_KERNEL_WINDOW + 1
-		       : i->seg < UM_FS && i->base == UM_RSP && i->index == UM_REG_ZERO
+		return i->seg < UM_FS && i->base == UM_RSP && i->index == UM_REG_ZERO
 			       ? UM_JIT_KERNEL_WINDOW
 			       : UM_NO_WINDOW;
 	if (i->seg >= UM_FS)
