@@ -378,6 +378,7 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
 	jb->map = memcpy(p + links, t->map, map);
