@@ -10,11 +10,16 @@
  * while open.  They must be closed with umbra_close().
  *
  * Environment read by umbra_open():
- *   UMBRA_ENGINE=interp|auto      which engine runs guest code
+ *   UMBRA_ENGINE=jit|interp|lockstep  which engine runs guest code
  *   UMBRA_TRACE=CLASS[,CLASS...]  trace to standard error ("all", or classes of `umbra run --help`)
  *   UMBRA_MMU=shadow|tdp          shadow paging (default), or two-dimensional paging
  *   UMBRA_AUDIT=1                 check the shadow MMU's invariants after every step (slow), and say
  *                                 what was found when the VM ends
+ *   UMBRA_CODE_CACHE=SIZE         bound of translated code in the process (64M)
+ *   UMBRA_DUMP_CODE, UMBRA_DUMP_PASSES, UMBRA_DUMP_RANGE, UMBRA_PERF
+ *                                 as the options of `umbra run` with these names: umbra(1)
+ *   UMBRA_HOST_MASK=F[,F...]      features of the host's processor (avx2, bmi2) that are not used, nor
+ *                                 offered to guests
  */
 #ifndef UMBRA_H
 #define UMBRA_H

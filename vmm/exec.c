@@ -41,7 +41,7 @@ static const char help[] =
 	"                   (static executables and Go programs need no option)\n"
 	"  --trace LIST     trace events to standard error; see `umbra run --help`\n"
 	"  --dump-code[=FILE], --dump-passes LIST, --dump-range FIRST-LAST, --perf KIND,\n"
-	"  --code-cache SIZE\n"
+	"  --code-cache SIZE, --jit-threshold N\n"
 	"                   about translated code; see `umbra run --help`\n"
 	"  -v, --verbose    say what is picked\n"
 	"  -h, --help       this text\n"
@@ -58,8 +58,7 @@ static const struct option longopts[] = {
 	{ "accel", required_argument, NULL, OPT_ACCEL },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "supervise", no_argument, NULL, OPT_SUPERVISE },
-	{ "trace", required_argument, NULL, OPT_TRACE },
-	OPTIONS_JIT,
+	{ "trace", required_argument, NULL, OPT_TRACE } OPTIONS_JIT,
 	{ "verbose", no_argument, NULL, 'v' },
 	{ "help", no_argument, NULL, 'h' },
 	{ NULL, 0, NULL, 0 },

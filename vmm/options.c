@@ -40,8 +40,7 @@ static const struct option longopts[] = {
 	{ "disk", required_argument, NULL, OPT_DISK },
 	{ "engine", required_argument, NULL, OPT_ENGINE },
 	{ "accel", required_argument, NULL, OPT_ACCEL },
-	{ "trace", required_argument, NULL, OPT_TRACE },
-	OPTIONS_JIT,
+	{ "trace", required_argument, NULL, OPT_TRACE } OPTIONS_JIT,
 	{ "console", required_argument, NULL, OPT_CONSOLE },
 	{ "smm", no_argument, NULL, OPT_SMM },
 	{ "debug-exit", no_argument, NULL, OPT_DEBUG_EXIT },
@@ -71,6 +70,7 @@ static const char help[] =
 	"  --perf KIND          name translated code for perf: map (/tmp/perf-PID.map) or jitdump\n"
 	"                       (jit-PID.dump)\n"
 	"  --code-cache SIZE    bound of translated code, from 1M to 512M (64M)\n"
+	"  --jit-threshold N    translate what was executed N times (16); 0: all\n"
 	"  --smm                system-management mode has the memory, too\n"
 	"  --debug-exit         writing V to port 0xf4 ends the run with exit status V * 2 + 1\n"
 	"  -v, --verbose        say what is picked and loaded\n"

@@ -47,17 +47,17 @@ void options_free(struct run_options *o);
 bool options_check_trace(const char *list);
 
 /*
- * The options of base/jit_options.h: for getopt_long(), by numbers from OPT_JIT.  options_check_jit() has a message and false
- * for what is no value; options_set_jit() puts them into the environment, 0 or -1 and errno.
+ * The options of base/jit_options.h: for getopt_long(), behind another option, by numbers from OPT_JIT.
+ * options_check_jit() has a message and false for what is no value; options_set_jit() puts them into the environment, 0 or -1
+ * and errno.
  */
 enum { OPT_JIT = 512 };
-#define OPTIONS_JIT                                                                           \
-	{ "dump-code", optional_argument, NULL, OPT_JIT + UM_JIT_OPT_DUMP_CODE },             \
-		{ "dump-passes", required_argument, NULL, OPT_JIT + UM_JIT_OPT_DUMP_PASSES }, \
-		{ "dump-range", required_argument, NULL, OPT_JIT + UM_JIT_OPT_DUMP_RANGE },   \
-	{                                                                                     \
-		"perf", required_argument, NULL, OPT_JIT + UM_JIT_OPT_PERF                    \
+#define OPTION_JIT(name, env, option, argument)                                \
+	,                                                                      \
+	{                                                                      \
+		option, argument##_argument, NULL, OPT_JIT + UM_JIT_OPT_##name \
 	}
+#define OPTIONS_JIT UM_JIT_OPTIONS(OPTION_JIT)
 bool options_check_jit(int c, const char *arg, const char *values[UM_JIT_OPT_MAX]);
 int options_set_jit(const char *const values[UM_JIT_OPT_MAX]);
 

@@ -15,6 +15,7 @@
 #include "base/log.h"
 #include "base/memfd.h"
 #include "base/uaccess.h"
+#include "cpu/hostid.h"
 #include "umbra.h"
 
 /* ---- the environment ---- */
@@ -40,7 +41,8 @@ static int read_jit_options(struct um_jit_options *o)
 static int read_environment(struct um_vm_config *cfg)
 {
 	const char *engine = getenv("UMBRA_ENGINE"), *trace = getenv("UMBRA_TRACE");
-	const char *mmu = getenv("UMBRA_MMU"), *audit = getenv("UMBRA_AUDIT"), *bad;
+	const char *mmu = getenv("UMBRA_MMU"), *audit = getenv("UMBRA_AUDIT");
+	const char *mask = getenv("UMBRA_HOST_MASK"), *bad;
 
 	memset(cfg, 0, sizeof(*cfg));
 	cfg->trace.fd = STDERR_FILENO;
@@ -58,6 +60,8 @@ static int read_environment(struct um_vm_config *cfg)
 	cfg->tdp = mmu && !strcmp(mmu, "tdp");
 	if (audit && strcmp(audit, "0") && strcmp(audit, "1"))
 		return bad_value("UMBRA_AUDIT", audit);
+	if (mask && um_host_mask_check(mask, &bad))
+		return bad_value("UMBRA_HOST_MASK", bad);
 	cfg->audit = audit && !strcmp(audit, "1");
 	return read_jit_options(&cfg->jit);
 }

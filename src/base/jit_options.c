@@ -10,7 +10,7 @@
 static const struct {
 	const char *env, *option;
 } names[UM_JIT_OPT_MAX] = {
-#define X(name, env, option) [UM_JIT_OPT_##name] = { env, option },
+#define X(name, env, option, argument) [UM_JIT_OPT_##name] = { env, option },
 	UM_JIT_OPTIONS(X)
 #undef X
 };
@@ -31,6 +31,7 @@ void um_jit_options_init(struct um_jit_options *o)
 	o->dump_passes = BIT(UM_DUMP_MAX) - 1;
 	o->dump_last = ~0ull;
 	o->code_cache = UM_CODE_CACHE_DEFAULT;
+	o->threshold = UM_JIT_THRESHOLD;
 }
 
 static int set_dump(struct um_jit_options *o, const char *value)
@@ -105,6 +106,20 @@ static int set_code_cache(struct um_jit_options *o, const char *value)
 	return 0;
 }
 
+static int set_threshold(struct um_jit_options *o, const char *value)
+{
+	u64 n = 0;
+
+	if (!*value || strspn(value, "0123456789") != strlen(value))
+		return -EINVAL;
+	for (; *value && n <= UM_JIT_THRESHOLD_MAX; value++)
+		n = n * 10 + (u64)(*value - '0');
+	if (n > UM_JIT_THRESHOLD_MAX)
+		return -EINVAL;
+	o->threshold = (u32)n;
+	return 0;
+}
+
 int um_jit_option_set(struct um_jit_options *o, enum um_jit_option n, const char *value)
 {
 	switch (n) {
@@ -118,6 +133,8 @@ int um_jit_option_set(struct um_jit_options *o, enum um_jit_option n, const char
 		return set_perf(o, value);
 	case UM_JIT_OPT_CODE_CACHE:
 		return set_code_cache(o, value);
+	case UM_JIT_OPT_THRESHOLD:
+		return set_threshold(o, value);
 	case UM_JIT_OPT_MAX:
 		break;
 	}

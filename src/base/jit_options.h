@@ -3,7 +3,7 @@
  * What can be chosen of the translator: one list, from which come the environment variables that umbra_open() reads
  * and the options of `umbra run` and `umbra exec` that set them.
  *
- * Translated code is in one area for the whole process.  So the first VM's choice is that of all.
+ * Translated code is in one area for the whole process.  So the first VM's choice is that of all, but for the threshold.
  */
 #ifndef UM_BASE_JIT_OPTIONS_H
 #define UM_BASE_JIT_OPTIONS_H
@@ -13,16 +13,17 @@
 #include "base/bits.h"
 #include "base/types.h"
 
-/* X(enumerator, environment variable, option) */
-#define UM_JIT_OPTIONS(X)                                  \
-	X(DUMP_CODE, "UMBRA_DUMP_CODE", "dump-code")       \
-	X(DUMP_PASSES, "UMBRA_DUMP_PASSES", "dump-passes") \
-	X(DUMP_RANGE, "UMBRA_DUMP_RANGE", "dump-range")    \
-	X(PERF, "UMBRA_PERF", "perf")                      \
-	X(CODE_CACHE, "UMBRA_CODE_CACHE", "code-cache")
+/* X(enumerator, environment variable, option, its argument: required or optional) */
+#define UM_JIT_OPTIONS(X)                                            \
+	X(DUMP_CODE, "UMBRA_DUMP_CODE", "dump-code", optional)       \
+	X(DUMP_PASSES, "UMBRA_DUMP_PASSES", "dump-passes", required) \
+	X(DUMP_RANGE, "UMBRA_DUMP_RANGE", "dump-range", required)    \
+	X(PERF, "UMBRA_PERF", "perf", required)                      \
+	X(CODE_CACHE, "UMBRA_CODE_CACHE", "code-cache", required)    \
+	X(THRESHOLD, "UMBRA_JIT_THRESHOLD", "jit-threshold", required)
 
 enum um_jit_option {
-#define X(name, env, option) UM_JIT_OPT_##name,
+#define X(name, env, option, argument) UM_JIT_OPT_##name,
 	UM_JIT_OPTIONS(X)
 #undef X
 		UM_JIT_OPT_MAX
@@ -54,8 +55,13 @@ enum um_perf {
 #define UM_CODE_CACHE_MIN     (1ull << 20)
 #define UM_CODE_CACHE_MAX     (512ull << 20)
 
+/* A block is translated when it is executed once more than this; 0: all blocks are, also what the interpreter does as fast. */
+#define UM_JIT_THRESHOLD     16
+#define UM_JIT_THRESHOLD_MAX 1000000
+
 struct um_jit_options {
 	u64 code_cache;
+	u32 threshold;
 	u8 dump_passes; /* BIT(UM_DUMP_...); only with a name in `dump` */
 	u8 perf;	/* enum um_perf */
 	/* Blocks that overlap this range of the guest's linear addresses are dumped. */

@@ -16,6 +16,7 @@
 #include <errno.h>
 #include <string.h>
 
+#include "cpu/hostid.h"
 #include "cpu/xsave.h"
 
 #define SIGNATURE_HYGON_EBX 0x6f677948 /* "Hygo" of HygonGenuine */
@@ -30,20 +31,6 @@ static const struct um_feature_info features[UM_F_MAX] = {
 const struct um_feature_info *um_feature_info(enum um_feature f)
 {
 	return &features[f];
-}
-
-static void host_cpuid(u32 leaf, u32 subleaf, u32 out[4])
-{
-	__cpuid_count(leaf, subleaf, out[UM_EAX], out[UM_EBX], out[UM_ECX], out[UM_EDX]);
-}
-
-static u32 host_max_leaf(u32 class)
-{
-	u32 out[4];
-
-	host_cpuid(class, 0, out);
-	/* A processor without the class answers with something else's leaf. */
-	return (out[UM_EAX] & 0xffff0000u) == class ? out[UM_EAX] : class;
 }
 
 static bool is_feature_register(u32 leaf, u32 subleaf, unsigned reg)
@@ -74,17 +61,6 @@ static u32 offered_bits(u32 leaf, u32 subleaf, unsigned reg, u32 host)
 	return bits;
 }
 
-static bool host_has(enum um_feature f)
-{
-	const struct um_feature_info *i = &features[f];
-	u32 out[4];
-
-	if (host_max_leaf(i->leaf & 0xffff0000u) < i->leaf)
-		return false;
-	host_cpuid(i->leaf, i->subleaf, out);
-	return out[i->reg] >> i->bit & 1;
-}
-
 u64 um_supported_xcr0(void)
 {
 	return um_xsave_layout()->supported;
@@ -96,11 +72,11 @@ u64 um_supported_cr4(void)
 		  CR4_PCE | CR4_OSFXSR | CR4_OSXMMEXCPT | CR4_UMIP | CR4_FSGSBASE | CR4_PCIDE |
 		  CR4_SMEP | CR4_SMAP;
 
-	if (host_has(UM_F_XSAVE))
+	if (um_host_has_feature(UM_F_XSAVE))
 		cr4 |= CR4_OSXSAVE;
-	if (host_has(UM_F_LA57))
+	if (um_host_has_feature(UM_F_LA57))
 		cr4 |= CR4_LA57;
-	if (host_has(UM_F_PKU))
+	if (um_host_has_feature(UM_F_PKU))
 		cr4 |= CR4_PKE;
 	return cr4;
 }
@@ -136,7 +112,7 @@ static void add(struct table *t, u32 leaf, u32 subleaf, bool index_significant, 
 /* Feature registers filtered, the others as the host has them. */
 static void filtered(u32 leaf, u32 subleaf, u32 regs[4])
 {
-	host_cpuid(leaf, subleaf, regs);
+	um_host_cpuid(leaf, subleaf, regs);
 	for (unsigned r = UM_EAX; r <= UM_EDX; r++) {
 		if (is_feature_register(leaf, subleaf, r))
 			regs[r] = offered_bits(leaf, subleaf, r, regs[r]);
@@ -148,7 +124,7 @@ static void add_caches(struct table *t)
 	u32 regs[4];
 
 	for (unsigned i = 0; i < 16; i++) {
-		host_cpuid(4, i, regs);
+		um_host_cpuid(4, i, regs);
 		if (!(regs[UM_EAX] & 0x1f))
 			break;
 		/* Who shares the cache is topology, which is the VMM's to describe. */
@@ -162,7 +138,7 @@ static void add_xsave(struct table *t)
 	u64 xcr0 = um_supported_xcr0();
 	u32 regs[4];
 
-	if (!host_has(UM_F_XSAVE))
+	if (!um_host_has_feature(UM_F_XSAVE))
 		return;
 	regs[UM_EAX] = (u32)xcr0;
 	regs[UM_EBX] = um_xsave_image_size(xcr0, false);
@@ -179,7 +155,7 @@ static void add_xsave(struct table *t)
 	for (unsigned i = 2; i < 63; i++) {
 		if (!(xcr0 & BIT(i)))
 			continue;
-		host_cpuid(0xd, i, regs);
+		um_host_cpuid(0xd, i, regs);
 		regs[UM_ECX] &=
 			2; /* aligned in the compacted format; never a supervisor component */
 		regs[UM_EDX] = 0;
@@ -194,7 +170,7 @@ static void add_basic(struct table *t, u32 leaf)
 
 	switch (leaf) {
 	case 0:
-		host_cpuid(0, 0, regs);
+		um_host_cpuid(0, 0, regs);
 		regs[UM_EAX] = um_min(regs[UM_EAX], 0x1fu);
 		add(t, 0, 0, false, regs);
 		break;
@@ -204,7 +180,7 @@ static void add_basic(struct table *t, u32 leaf)
 		add(t, 1, 0, false, regs);
 		break;
 	case 2:
-		host_cpuid(2, 0, regs);
+		um_host_cpuid(2, 0, regs);
 		add(t, 2, 0, false, regs);
 		break;
 	case 4:
@@ -257,7 +233,7 @@ static void add_extended(struct table *t, u32 leaf)
 
 	switch (leaf) {
 	case 0x80000000:
-		host_cpuid(leaf, 0, regs);
+		um_host_cpuid(leaf, 0, regs);
 		regs[UM_EAX] = um_min(regs[UM_EAX], 0x80000008u);
 		add(t, leaf, 0, false, regs);
 		break;
@@ -271,7 +247,7 @@ static void add_extended(struct table *t, u32 leaf)
 	case 0x80000004:
 	case 0x80000005: /* caches */
 	case 0x80000006:
-		host_cpuid(leaf, 0, regs);
+		um_host_cpuid(leaf, 0, regs);
 		add(t, leaf, 0, false, regs);
 		break;
 	case 0x80000007:
@@ -297,11 +273,11 @@ int um_cpuid_supported(struct kvm_cpuid_entry2 *e, unsigned max)
 	struct table t = { .e = e, .max = max };
 	u32 top;
 
-	top = um_min(host_max_leaf(0), 0x1fu);
+	top = um_min(um_host_max_leaf(0), 0x1fu);
 	for (u32 leaf = 0; leaf <= top; leaf++)
 		add_basic(&t, leaf);
 	add_kvm(&t);
-	top = um_min(host_max_leaf(0x80000000), 0x80000008u);
+	top = um_min(um_host_max_leaf(0x80000000), 0x80000008u);
 	for (u32 leaf = 0x80000000; leaf <= top; leaf++)
 		add_extended(&t, leaf);
 	return t.n > max ? -E2BIG : (int)t.n;

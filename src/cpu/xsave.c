@@ -13,6 +13,8 @@
 #include <pthread.h>
 #include <string.h>
 
+#include "cpu/hostid.h"
+
 /* The legacy region (SDM vol. 1 table 10-2) */
 #define FX_FCW	      0
 #define FX_FSW	      2
@@ -34,25 +36,36 @@ static pthread_once_t host_layout_once = PTHREAD_ONCE_INIT;
 
 static u64 host_xcr0(void)
 {
-	u32 a, b, c, d;
+	u32 regs[4], a, d;
+	u64 xcr0;
 
-	if (!__get_cpuid(1, &a, &b, &c, &d) || !(c & bit_OSXSAVE))
+	um_host_cpuid(1, 0, regs);
+	if (!(regs[UM_ECX] & bit_OSXSAVE) || !um_host_has_feature(UM_F_XSAVE))
 		return 0;
 	asm("xgetbv" : "=a"(a), "=d"(d) : "c"(0));
-	return a | (u64)d << 32;
+	xcr0 = a | (u64)d << 32;
+	/* Components whose instructions aren't there: only if they are masked. */
+	if (!um_host_has_feature(UM_F_AVX))
+		xcr0 &= ~XCR0_AVX;
+	if (!um_host_has_feature(UM_F_AVX512F))
+		xcr0 &= ~XCR0_AVX512;
+	return xcr0;
 }
 
 static void read_host_layout(void)
 {
 	struct um_xsave_layout *l = &host_layout;
 	u64 xcr0 = host_xcr0();
-	u32 a, b, c, d;
+	u32 regs[4];
 
 	l->supported = (xcr0 & UM_XSAVE_ALL) | XCR0_X87 | XCR0_SSE;
 	for (unsigned n = 2; n < UM_XSAVE_NR; n++) {
-		if (!(l->supported & BIT(n)) || !__get_cpuid_count(0xd, n, &a, &b, &c, &d))
+		if (!(l->supported & BIT(n)))
 			continue;
-		l->c[n] = (struct um_xsave_component){ .offset = b, .size = a, .aligned = c & 2 };
+		um_host_cpuid(0xd, n, regs);
+		l->c[n] = (struct um_xsave_component){ .offset = regs[UM_EBX],
+						       .size = regs[UM_EAX],
+						       .aligned = regs[UM_ECX] & 2 };
 	}
 	l->c[0] = (struct um_xsave_component){ .offset = 0, .size = FX_XMM };
 	l->c[1] = (struct um_xsave_component){ .offset = FX_XMM, .size = 256 };

@@ -7,9 +7,6 @@
 
 #include "engine/exec.h"
 
-/* The usual um_exec.jit_threshold. */
-#define UM_JIT_THRESHOLD 16
-
 /*
  * Prepare @x (zeroed by the caller; tlb, mmu, counters, trace set) for running: allocates the block
  * cache.  Process-wide things (signal handlers, native stubs' memory) are set up the first time.
@@ -64,8 +61,10 @@ bool um_engine_deliver(struct um_exec *x, const struct um_event *e);
 
 /* Hardware task switch on behalf of nobody but tests and the vCPU layer: see engine/system/. */
 
-/* Show the last instructions executed at block granularity, newest last, for reports of a guest's
- * death. */
+/*
+ * Show the last instructions executed at block granularity, newest last, for reports of a guest's death.  Of translated code:
+ * the blocks in which it was left, up to the instruction where it was.
+ */
 void um_engine_report(struct um_exec *x, char *text, size_t size);
 
 #endif

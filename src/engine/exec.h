@@ -156,22 +156,47 @@ struct um_lockstep_queue {
 	u64 next, serving;
 };
 
+/* Data accesses at CPL 0. */
+struct um_jit_context {
+	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
+	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
+};
+
+/*
+ * The page that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
+ * so that the next access there costs a subtraction and a comparison.  Good as long as neither the context nor tlb->seq changes.
+ */
+struct um_jit_window {
+	gva_t page;
+	hva_t host;
+};
+#define UM_JIT_WINDOWS	     25
+#define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
+
 /*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
-	u64 ctx;		  /* = um_exec.ctx */
-	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; 0: kicked */
-	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
+	u64 ctx;			/* = um_exec.ctx */
+	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
+	void *jump;			/* the jump cache */
+	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
+	u64 *code_pages;		/* the TLB's notes of code pages */
+	u64 *checked;			/* um_jit.checked */
+	u64 doubt;			/* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
-	u64 spare[2];			   /* scratch */
-	u64 operand; /* of the last shift or multiplication, for having its flags again */
+	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
+	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
+	u64 spare[2];	/* scratch */
+	u64 operand;	/* of the last shift or multiplication, for having its flags again */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
 	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	s32 patience; /* misses of windows until one is looked at */
 };
 
 struct um_exec {
@@ -255,6 +280,8 @@ struct um_exec {
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
 	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
+	struct um_jit_window window[2]
+				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
 };
 
 /* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */

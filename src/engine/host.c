@@ -4,9 +4,9 @@
  */
 #include "engine/host.h"
 
-#include <cpuid.h>
 #include <pthread.h>
 
+#include "cpu/hostid.h"
 #include "cpu/xsave.h"
 
 /* X(ISA set, feature, second feature).  ALWAYS: part of every x86-64 processor, or done in C. */
@@ -143,14 +143,11 @@ static void read_host(void)
 {
 	for (unsigned f = 0; f < UM_F_MAX; f++) {
 		const struct um_feature_info *d = um_feature_info((enum um_feature)f);
-		u32 r[4] = { 0 };
 
 		if ((d->leaf & 0xffff0000u) ==
 		    0x40000000u) /* the hypervisor's, not the processor's */
 			continue;
-		if (__get_cpuid_count(d->leaf, d->subleaf, &r[UM_EAX], &r[UM_EBX], &r[UM_ECX],
-				      &r[UM_EDX]) &&
-		    (r[d->reg] >> d->bit & 1))
+		if (um_host_has_feature((enum um_feature)f))
 			host.features[f / 64] |= BIT(f % 64);
 	}
 	host.states = um_xsave_layout()->supported;

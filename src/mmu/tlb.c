@@ -97,7 +97,7 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 	u64 tag = (gva & UM_PAGE_MASK) | ctx;
 	u64 addend = (u64)host_page - (gva & UM_PAGE_MASK);
 
-	if (unlikely(um_tlb_guarded(t, (hva_t)host_page)))
+	if ((allowed & (1u << UM_WRITE)) && unlikely(um_tlb_guarded(t, (hva_t)host_page)))
 		allowed &= ~(1u << UM_WRITE);
 	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
 		if (allowed & (1u << i))

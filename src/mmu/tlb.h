@@ -64,7 +64,8 @@ struct um_tlb_entry {
 	u64 addend; /* hva - gva, modulo 2^64 */
 };
 
-#define UM_TLB_GUARD_BITS (1u << 16)
+#define UM_TLB_GUARD_SETS (1u << 11)
+#define UM_TLB_GUARD_WAYS 8
 #define UM_TLB_CODE_BITS  (1u << 14)
 
 struct um_tlb {
@@ -77,7 +78,8 @@ struct um_tlb {
 	u32 epoch;
 	/*
 	 * Counts flushes of anything.  As long as it is the same, no host address that was got since has been
-	 * taken back: an access that crosses a page translates both halves, and again if this changed.
+	 * taken back, nor its right to be written: an access that crosses a page translates both halves, and again if this
+	 * changed; translated code forgets what it remembers of entries (engine/exec.h, struct um_jit_window).
 	 */
 	u32 seq;
 	/*
@@ -87,10 +89,10 @@ struct um_tlb {
 	atomic_uint running;
 	atomic_uint flush; /* UM_TLB_FLUSH_... */
 	/*
-	 * Host pages that never get a write tag, since the engine must see stores to them (translated code): a bit for
-	 * each value of um_tlb_guard_bit(), so now and then a page is guarded without need.
+	 * Host pages that never get a write tag, since the engine must see stores to them (translated code): each in the set that
+	 * um_tlb_guard_set() says, or 0.
 	 */
-	u64 guard[UM_TLB_GUARD_BITS / 64];
+	hva_t guard[UM_TLB_GUARD_SETS][UM_TLB_GUARD_WAYS];
 	/*
 	 * Whoever keeps translations of code addresses outside the TLB notes their pages (um_tlb_note_code()), and drops
 	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.
@@ -125,15 +127,26 @@ static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva)
 	t->code[n / 64] |= BIT(n % 64);
 }
 
-static inline unsigned um_tlb_guard_bit(hva_t page)
+static inline hva_t *um_tlb_guard_set(struct um_tlb *t, hva_t page)
 {
-	return (page >> UM_PAGE_SHIFT) % UM_TLB_GUARD_BITS;
+	return t->guard[((page >> UM_PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 32) %
+			UM_TLB_GUARD_SETS];
 }
-static inline bool um_tlb_guarded(const struct um_tlb *t, hva_t page)
+/* The place of @host_page among the guarded ones (with 0: a free place in its set); NULL: there is none. */
+static inline hva_t *um_tlb_guard_find(struct um_tlb *t, hva_t host_page, hva_t what)
 {
-	unsigned n = um_tlb_guard_bit(page);
+	hva_t *set = um_tlb_guard_set(t, host_page);
 
-	return t->guard[n / 64] >> (n % 64) & 1;
+	for (unsigned n = 0; n < UM_TLB_GUARD_WAYS; n++) {
+		if (set[n] == what)
+			return &set[n];
+	}
+	return NULL;
+}
+/* @p is in a page that is guarded. */
+static inline bool um_tlb_guarded(struct um_tlb *t, hva_t p)
+{
+	return um_tlb_guard_find(t, p & UM_PAGE_MASK, p & UM_PAGE_MASK) != NULL;
 }
 
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
@@ -169,30 +182,37 @@ void um_tlb_init(struct um_tlb *t);
 void um_tlb_flush(struct um_tlb *t);
 /* Go over to context numbers that no entry has (another root).  Owner only. */
 void um_tlb_new_context(struct um_tlb *t);
-/* Give no write tag to @host_page from now on, and take those away that it has.  Owner only. */
-static inline void um_tlb_guard(struct um_tlb *t, hva_t host_page)
+/* Give no write tag to @host_page from now on, and take those away that it has.  False: no room for that.  Owner only. */
+static inline bool um_tlb_guard(struct um_tlb *t, hva_t host_page)
 {
-	unsigned bit = um_tlb_guard_bit(host_page);
+	hva_t *place = um_tlb_guard_find(t, host_page, host_page);
 
-	t->guard[bit / 64] |= BIT(bit % 64);
+	if (!place)
+		place = um_tlb_guard_find(t, host_page, 0);
+	if (!place)
+		return false;
+	*place = host_page;
+	t->seq++;
 	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
 		struct um_tlb_entry *e = &t->e[n];
 
 		if ((e->tag[UM_WRITE] & UM_PAGE_MASK) + e->addend == host_page)
 			e->tag[UM_WRITE] = UM_TLB_EMPTY;
 	}
+	return true;
 }
 static inline void um_tlb_unguard(struct um_tlb *t, hva_t host_page)
 {
-	unsigned bit = um_tlb_guard_bit(host_page);
+	hva_t *place = um_tlb_guard_find(t, host_page, host_page);
 
-	t->guard[bit / 64] &= ~BIT(bit % 64);
+	if (place)
+		*place = 0;
 }
 /* Guard no page any more. */
 static inline void um_tlb_unguard_all(struct um_tlb *t)
 {
-	for (unsigned n = 0; n < ARRAY_SIZE(t->guard); n++)
-		t->guard[n] = 0;
+	for (unsigned n = 0; n < UM_TLB_GUARD_SETS * UM_TLB_GUARD_WAYS; n++)
+		t->guard[n / UM_TLB_GUARD_WAYS][n % UM_TLB_GUARD_WAYS] = 0;
 }
 
 /* Forget the page of @gva in every context.  Owner only. */

@@ -158,7 +158,7 @@ static int init_parts(struct um_vcpu *v)
 	v->x.split_lock = &vm->split_lock;
 	v->x.engine = (u8)vm->cfg.engine;
 	/* In lockstep speed is no matter, and all that can be translated is to be compared. */
-	v->x.jit_threshold = v->x.engine == UM_ENGINE_LOCKSTEP ? 0 : UM_JIT_THRESHOLD;
+	v->x.jit_threshold = v->x.engine == UM_ENGINE_LOCKSTEP ? 0 : vm->cfg.jit.threshold;
 	v->x.jit_options = &vm->cfg.jit;
 	v->x.lockstep_queue = &vm->lockstep_queue;
 	err = um_engine_init(&v->x);

@@ -74,9 +74,10 @@ class Assets:
             with open(path, 'wb') as new:
                 new.truncate(64 << 20)
             return path
-        if name == 'debian':
+        if name in ('debian', 'programs'):
             if not path.exists():
-                self._make(TOP / 'tools/mkdisk-debian', '--assets', self.where, path)
+                option = ['--programs'] if name == 'programs' else []
+                self._make(TOP / 'tools/mkdisk-debian', '--assets', self.where, *option, path)
             return path
         tool = TOP / 'tools/mkinitramfs-test'
         if not path.exists() or tool.stat().st_mtime > path.stat().st_mtime:

@@ -23,6 +23,7 @@
 #include "../oracle/host.h"
 #include "cpu/xsave.h"
 #include "engine/interp/interp.h"
+#include "engine/jit/vec.h"
 #include "native.h"
 
 #define TICK_US	    4000
@@ -37,9 +38,9 @@ static const char *const way_names[NR_WAYS] = { "the interpreter", "the translat
 struct fuzz {
 	struct machine *interp, *jit;
 	struct native *native;
-	int broken;   /* mnemonic; -1: none */
-	int patience; /* ticks until a program counts as endless */
-	unsigned vector;
+	int broken;	 /* mnemonic; -1: none */
+	int patience;	 /* ticks until a program counts as endless */
+	unsigned vector; /* bytes of a vector register */
 	unsigned long programs, natives, endless, lost, strays, events, differences;
 };
 
@@ -92,6 +93,29 @@ static u8 prop_of(unsigned page, const struct program *p)
 	}
 }
 
+/* The vector registers that engines have. */
+static unsigned vector_size(void)
+{
+	enum um_vec_class c = um_vec_host_class(um_host());
+
+	return um_min(c == UM_VEC_CLASS_AVX512 ? 64u
+		      : c == UM_VEC_CLASS_AVX  ? 32u
+					       : 16u,
+		      host_vector());
+}
+
+/* Clear what is beyond: the real CPU may have more of it, if some is masked. */
+static void narrow(const struct fuzz *f, struct um_fpu *fpu)
+{
+	for (unsigned n = 0; n < 32; n++) {
+		unsigned have = n < 16 || f->vector == 64 ? f->vector : 0;
+
+		memset(fpu->zmm[n] + have, 0, 64 - have);
+	}
+	if (f->vector < 64)
+		memset(fpu->k, 0, sizeof(fpu->k));
+}
+
 static void prepare(struct fuzz *f, struct machine *m, const struct program *p)
 {
 	struct um_exec *x = &m->x;
@@ -126,13 +150,7 @@ static void prepare(struct fuzz *f, struct machine *m, const struct program *p)
 	c->dr6 = 0;
 	um_fpu_init(&c->fpu, UM_XSAVE_ALL);
 	program_vectors(p, &c->fpu);
-	for (unsigned n = 0; n < 32; n++) {
-		unsigned have = n < 16 || f->vector == 64 ? f->vector : 0;
-
-		memset(c->fpu.zmm[n] + have, 0, 64 - have);
-	}
-	if (f->vector < 64)
-		memset(c->fpu.k, 0, sizeof(c->fpu.k));
+	narrow(f, &c->fpu);
 	x->code_doubt = true;
 	x->mmio.done = 0;
 	x->pio.state = UM_PIO_IDLE;
@@ -413,6 +431,7 @@ static bool still_differs(struct fuzz *f, const struct program *p, enum way way,
 		native_start(f->native, 1);
 		native_wait(f->native);
 		o[1] = *native_outcome(f->native, 0);
+		narrow(f, &o[1].fpu);
 		if (o[1].status != OUTCOME_DONE)
 			return false;
 	} else {
@@ -583,11 +602,12 @@ static void run_batch(struct fuzz *f, u64 seed, unsigned count)
 	if (nnatives)
 		native_wait(f->native);
 	for (unsigned k = 0; k < count; k++) {
-		const struct outcome *n;
+		struct outcome *n;
 
 		if (native_of[k] == NATIVE_BATCH || by_interp[k].status != OUTCOME_DONE)
 			continue;
 		n = native_outcome(f->native, native_of[k]);
+		narrow(f, &n->fpu);
 		if (n->status != OUTCOME_DONE) {
 			f->lost++;
 			continue;
@@ -660,7 +680,7 @@ int main(int argc, char **argv)
 					       "[--no-native] [--break MNEMONIC]\n"),
 			       2;
 	}
-	f.vector = host_vector();
+	f.vector = vector_size();
 	f.native = native ? native_new() : NULL;
 	if (native && !f.native)
 		printf("no process for the real CPU: without it\n");

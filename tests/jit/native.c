@@ -295,7 +295,7 @@ struct program *native_program(struct native *n, unsigned k)
 	return &n->s->program[k];
 }
 
-const struct outcome *native_outcome(const struct native *n, unsigned k)
+struct outcome *native_outcome(const struct native *n, unsigned k)
 {
 	return &n->s->outcome[k];
 }

@@ -22,6 +22,6 @@ bool native_has_code32(const struct native *n);
 void native_start(struct native *n, unsigned count);
 void native_wait(struct native *n);
 struct program *native_program(struct native *n, unsigned k);
-const struct outcome *native_outcome(const struct native *n, unsigned k);
+struct outcome *native_outcome(const struct native *n, unsigned k);
 
 #endif

@@ -3,18 +3,19 @@
  * The real CPU as the oracle.
  *
  * Random instructions with random and edge operands run twice: on the host CPU as they are (host.c), and
- * through the function that the interpreter binds to them.  Everything that an unprivileged
+ * through the function that the interpreter binds to them; or, with -e jit, as a translated block of one instruction.  Everything that an unprivileged
  * program could see must be equal afterwards: general, vector, opmask and x87 registers, MXCSR,
  * flags, memory, or the exception.
  *
  * Guest memory is one page, at the same address for both, between pages that neither can access; the
- * TLB entry is made by hand.  The interpreter's #PF is whatever misses in the TLB.
+ * TLB entries are made by hand.  The engines' #PF is whatever misses in the TLB.
  *
  * Status flags that the SDM leaves undefined are compared for native stubs (there the host decides) and
  * not for instructions in C.
  *
- *	oracle [-t seconds] [-s seed] [-m mnemonic] [-v]
+ *	oracle [-e interp|jit] [-t seconds] [-s seed] [-m mnemonic] [-v]
  */
+#include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -23,7 +24,8 @@
 
 #include "cpu/xsave.h"
 #include "engine/flags.h"
-#include "engine/interp/interp.h"
+#include "engine/engine.h"
+#include "engine/jit/jit.h"
 #include "host.h"
 
 /* ---- the MMU: nothing but the TLB entry ---- */
@@ -377,6 +379,7 @@ static void to_exec(const struct host_state *s)
 	c->gpr[UM_REG_PAGE] = (u64)host_code() & UM_PAGE_MASK;
 	c->rflags = s->flags;
 	um_fpu_init(&c->fpu, UM_XSAVE_ALL);
+	c->fpu.xinuse = um_xsave_layout()->supported;
 	memcpy(c->fpu.zmm, s->zmm, sizeof(s->zmm));
 	memcpy(c->fpu.k, s->k, sizeof(s->k));
 	memcpy(c->fpu.fxsave, s->fxsave, 24);
@@ -411,8 +414,29 @@ static void exec_init(void)
 				       .addend = 0 };
 }
 
+/* The rest of what the translator wants: the page of code can be fetched from, and no more. */
+static int translator_init(void)
+{
+	static struct um_counters counters;
+	u64 code = (u64)host_code() & UM_PAGE_MASK;
+	int err;
+
+	x.counters = &counters;
+	x.engine = UM_ENGINE_JIT;
+	x.fetch_ctx = 1;
+	memset(x.cpu.features, 0xff, sizeof(x.cpu.features));
+	if (um_tlb_index(code, x.ctx) == um_tlb_index((gva_t)page, x.ctx))
+		return -EEXIST;
+	tlb.e[um_tlb_index(code, x.ctx)] =
+		(struct um_tlb_entry){ .tag = { UM_TLB_EMPTY, UM_TLB_EMPTY, code | 1 } };
+	err = um_engine_init(&x);
+	if (!err)
+		um_jit_begin(&x);
+	return err;
+}
+
 struct stats {
-	unsigned long trials, native, faults, undefined, failures;
+	unsigned long trials, native, translated, faults, undefined, failures;
 	unsigned mnemonics;
 };
 static u32 seen[ZYDIS_MNEMONIC_MAX_VALUE + 1], failed[ZYDIS_MNEMONIC_MAX_VALUE + 1];
@@ -531,6 +555,46 @@ static const struct um_insn *op_end(struct um_exec *e, const struct um_insn *i)
 	return NULL;
 }
 
+/* As an engine's block. */
+static struct um_block *make_block(struct um_insn *insns)
+{
+	static union {
+		struct um_block b;
+		u8 room[sizeof(struct um_block) + 4 * sizeof(u64)];
+	} u;
+	hva_t hva = (hva_t)host_code();
+	unsigned end = (unsigned)(hva & 7) + insns[0].len;
+
+	memset(&u, 0, sizeof(u));
+	u.b.hva = hva;
+	u.b.key = UM_MODE_64;
+	u.b.ninsns = 1;
+	u.b.nwords = (u16)((end + 7) / 8);
+	u.b.len = u.b.len1 = insns[0].len;
+	u.b.insn = insns;
+	memcpy(u.b.words, (void *)(hva & ~7ull), u.b.nwords * sizeof(u64));
+	return &u.b;
+}
+
+/* Execute the instruction at host_code() by its translation.  False: it has none. */
+static bool run_translated(struct um_insn *insns, const struct host_state *in, struct stats *st)
+{
+	u64 rip = (u64)host_code(), slow = x.counters->v[UM_CNT_jit_slow];
+	struct um_jit_block *b;
+
+	um_jit_written(&x, host_code(), 15);
+	x.cpu.rip = rip;
+	if (!um_jit_add(&x, make_block(insns)))
+		return false;
+	b = um_jit_find(&x);
+	if (!b)
+		return false;
+	to_exec(in);
+	um_jit_run_alone(&x, b, rip + insns[0].len);
+	st->translated += x.counters->v[UM_CNT_jit_slow] == slow;
+	return true;
+}
+
 static void trial(enum kind k, struct stats *st, int only)
 {
 	static u8 before[4096], after[4096];
@@ -586,9 +650,16 @@ static void trial(enum kind k, struct stats *st, int only)
 	memcpy(after, page, 4096);
 
 	memcpy(page, before, 4096);
-	to_exec(&in);
-	for (const struct um_insn *n = i; n;)
-		n = n->fn(&x, n);
+	if (x.translator) {
+		if (!run_translated(insns, &in, st)) {
+			report(i, bytes, "is not translated", 0, 0), st->failures++;
+			return;
+		}
+	} else {
+		to_exec(&in);
+		for (const struct um_insn *n = i; n;)
+			n = n->fn(&x, n);
+	}
 	um_native_fpu_sync(&x);
 	if (x.exit.kind != UM_EXIT_NONE)
 		ours = x.exit.kind == UM_EXIT_EXCEPTION ? x.exit.exc.vector
@@ -635,6 +706,7 @@ int main(int argc, char **argv)
 	const char *env = getenv("UMBRA_ORACLE_SECONDS");
 	double seconds = env ? atof(env) : 3, start;
 	struct stats st = { 0 };
+	bool translator = false;
 	int only = -1;
 	u8 *area;
 
@@ -646,11 +718,13 @@ int main(int argc, char **argv)
 			rng ^= strtoull(argv[++a], NULL, 0) * 0xbf58476d1ce4e5b9ull;
 		else if (!strcmp(argv[a], "-m") && a + 1 < argc)
 			only = mnemonic(argv[++a]);
+		else if (!strcmp(argv[a], "-e") && a + 1 < argc)
+			translator = !strcmp(argv[++a], "jit");
 		else if (!strcmp(argv[a], "-v"))
 			verbose = true;
 		else
-			return fprintf(stderr,
-				       "usage: oracle [-t seconds] [-s seed] [-m mnemonic] [-v]\n"),
+			return fprintf(stderr, "usage: oracle [-e interp|jit] [-t seconds] [-s "
+					       "seed] [-m mnemonic] [-v]\n"),
 			       2;
 	}
 	/* Below 2 GiB, so that 67h can reach it; no access on either side. */
@@ -661,7 +735,7 @@ int main(int argc, char **argv)
 	host_init();
 	vector = host_vector();
 	exec_init();
-	if (um_uaccess_init() < 0)
+	if (um_uaccess_init() < 0 || (translator && translator_init()))
 		return 1;
 
 	start = now();
@@ -669,8 +743,10 @@ int main(int argc, char **argv)
 		for (unsigned n = 0; n < 1000; n++)
 			trial((enum kind)below(K_MAX), &st, only);
 	} while (now() - start < seconds);
+	if (translator)
+		printf("%lu translated; ", st.translated);
 	printf("%lu trials of %u mnemonics, %lu through native stubs, %lu faults; %lu undefined "
 	       "encodings; %lu failures\n",
 	       st.trials, st.mnemonics, st.native, st.faults, st.undefined, st.failures);
-	return st.failures || !st.trials;
+	return st.failures || !st.trials || (translator && !st.translated);
 }

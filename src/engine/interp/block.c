@@ -19,6 +19,14 @@ void um_block_flush(struct um_exec *x)
 {
 	struct um_interp *in = x->interp;
 
+	/* Code that doesn't fit gets translated, too, only later. */
+	for (unsigned n = 0; n < 1u << UM_HASH_BITS; n++) {
+		in->heat[n] = 0;
+		for (const struct um_block *b = in->hash[n]; b; b = b->next) {
+			if (b->hits != UM_BLOCK_NEVER)
+				in->heat[n] = (u8)um_max(in->heat[n], um_min(b->hits, 255));
+		}
+	}
 	memset(in->hash, 0, sizeof(in->hash[0]) << UM_HASH_BITS);
 	in->used = 0;
 	in->flushes++;
@@ -133,9 +141,12 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 	unsigned tail = (skew + len1) & 7;
 	struct um_insn *end;
 
-	*b = (struct um_block){
-		.hva = hva, .key = (u8)key, .ninsns = (u8)n, .len = (u16)len, .len1 = (u16)len1
-	};
+	*b = (struct um_block){ .hva = hva,
+				.hits = x->interp->heat[slot],
+				.key = (u8)key,
+				.ninsns = (u8)n,
+				.len = (u16)len,
+				.len1 = (u16)len1 };
 	b->direct = !(insn[n - 1].flags & UM_INSN_BRANCH) || insn[n - 1].kind[0] == UM_OPD_REL;
 	memset(b->words, 0, words);
 	if (len1 == len) {

@@ -53,7 +53,10 @@ struct um_block {
 /* The blocks executed last, for the report of a guest's death. */
 struct um_ring_entry {
 	u64 rip;
-	const struct um_block *block; /* NULL: the cache was emptied since */
+	const struct um_block *block; /* NULL: the cache was emptied since, or it was this: */
+	/* Translated code was left in this block, at its last instruction that is in force (count - 1). */
+	const struct um_jit_block *translated;
+	unsigned count;
 };
 
 struct um_interp {
@@ -61,6 +64,7 @@ struct um_interp {
 	size_t used;
 	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
 	struct um_block **hash;
+	u8 heat[1 << UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
 	u64 features[4]; /* of the CPUID that blocks were bound for */
 	unsigned ring_pos;
 	struct um_ring_entry ring[UM_RING_SIZE];
@@ -72,6 +76,26 @@ struct um_interp {
  * its NULL means nothing.
  */
 struct um_block *um_block_enter(struct um_exec *x, unsigned key);
+
+/* Instruction @k of @b, a translated block, is where translated code was left. */
+static inline void um_ring_note(struct um_exec *x, const struct um_jit_block *b, hva_t hva,
+				unsigned k)
+{
+	struct um_interp *in = x->interp;
+	struct um_ring_entry *r = &in->ring[in->ring_pos++ % UM_RING_SIZE];
+
+	r->rip = x->cpu.gpr[UM_REG_PAGE] + (hva & ~UM_PAGE_MASK);
+	r->block = NULL;
+	r->translated = b;
+	r->count = k + 1;
+}
+
+/* Translated blocks are gone. */
+static inline void um_ring_forget_translated(struct um_exec *x)
+{
+	for (unsigned n = 0; n < UM_RING_SIZE; n++)
+		x->interp->ring[n].translated = NULL;
+}
 
 /* Empty the cache. */
 void um_block_flush(struct um_exec *x);

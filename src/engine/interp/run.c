@@ -44,6 +44,7 @@ static inline void execute(struct um_exec *x, const struct um_block *b)
 
 	r->rip = x->cpu.rip;
 	r->block = b;
+	r->translated = NULL;
 	um_count_add(x->counters, insns, b->ninsns);
 	do
 		i = i->fn(x, i);
@@ -400,6 +401,28 @@ static void report_block(struct report *r, const struct um_block *b, u64 rip, u6
 	}
 }
 
+/*
+ * Of translated code only the blocks are known in which it was left: what was executed on the way there isn't.
+ */
+static void report_translated(struct report *r, const struct um_jit_block *b, u64 rip,
+			      unsigned count)
+{
+	enum um_mode mode = b->key & UM_JIT_KEY_64 ? UM_MODE_64 : UM_MODE_32;
+	static const char note[] = "... translated code, left in\n";
+
+	if (r->lines++ >= r->skip && r->at + sizeof(note) <= r->size) {
+		memcpy(r->text + r->at, note, sizeof(note));
+		r->at += sizeof(note) - 1;
+	}
+	for (unsigned k = 0; k < count && k < b->ninsns; k++) {
+		unsigned at = b->map[k].off;
+		struct um_insn i = { .mode = (u8)mode };
+
+		i.len = (u8)um_min(b->len - at, 15u);
+		report_insn(r, &i, b->bytes + at, rip + at);
+	}
+}
+
 static void report_ring(struct report *r, const struct um_exec *x)
 {
 	const struct um_interp *in = x->interp;
@@ -409,6 +432,8 @@ static void report_ring(struct report *r, const struct um_exec *x)
 		const struct um_ring_entry *after =
 			&in->ring[(in->ring_pos + n + 1) % UM_RING_SIZE];
 
+		if (e->translated)
+			report_translated(r, e->translated, e->rip, e->count);
 		if (e->block)
 			report_block(r, e->block, e->rip,
 				     n + 1 < UM_RING_SIZE ? after->rip : x->cpu.rip);

@@ -87,12 +87,18 @@ void um_arena_clear(struct um_jit_chunk *c)
 	c->blocks = NULL;
 }
 
+/* The last one is for who has none. */
+static bool may_have(unsigned own, unsigned free)
+{
+	return free && (!own || own < SHARE * (free - 1));
+}
+
 struct um_jit_chunk *um_arena_get(unsigned own)
 {
 	struct um_jit_chunk *c = NULL;
 
 	pthread_mutex_lock(&arena.lock);
-	if (own < SHARE * arena.nfree) {
+	if (may_have(own, arena.nfree)) {
 		c = arena.free;
 		arena.free = c->next;
 		arena.nfree--;
@@ -118,7 +124,7 @@ bool um_arena_crowded(unsigned own)
 	bool crowded;
 
 	pthread_mutex_lock(&arena.lock);
-	crowded = own > SHARE * (arena.nfree + 1);
+	crowded = own > SHARE * arena.nfree;
 	pthread_mutex_unlock(&arena.lock);
 	return crowded;
 }
@@ -128,7 +134,7 @@ struct um_jit_page *um_arena_page_get(unsigned own)
 	struct um_jit_page *p = NULL;
 
 	pthread_mutex_lock(&arena.lock);
-	if (own < SHARE * arena.nfree_pages) {
+	if (may_have(own, arena.nfree_pages)) {
 		p = arena.free_page;
 		if (p)
 			arena.free_page = p->next;
@@ -272,6 +278,118 @@ static void emit_leave(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
+/* rsi := the TLB's entry for rdi; ZF if it holds for @acc up to the page of r11, which becomes the tag. */
+static void emit_tlb(struct um_emit *e, unsigned acc)
+{
+	um_emit_mov(e, 0, H_T0, H_T1);
+	um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
+	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
+	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, (s32)(offsetof(struct um_tlb_entry, tag) + 8 * acc));
+}
+
+static const u8 *emit_lookup(struct um_emit *e, unsigned acc)
+{
+	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
+	u8 *no;
+
+	emit_tlb(e, acc);
+	no = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0); /* CMP: ZF */
+	um_emit_patch(no, e->p);
+	um_emit8(e, 0xc3);
+	return start;
+}
+
+static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
+{
+	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
+	u8 *no, *enough;
+
+	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(jit.patience)); /* SUB dword, 1 */
+	um_emit8(e, 1);
+	enough = um_emit_jcc(e, CC_S);
+	emit_tlb(e, acc);
+	no = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x2b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_page(acc, window));
+	um_emit_load(e, 1, H_T0, H_T0, offsetof(struct um_tlb_entry, addend));
+	um_emit_rr(e, 1, 0x03, H_T2, H_T0);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
+	um_emit_patch(no, e->p);
+	um_emit_patch(enough, e->p); /* (SF: not ZF) */
+	um_emit8(e, 0xc3);
+	return start;
+}
+
+/* branch.c: an entry of the jump cache, H_T0, has H_T1 for its address, and another stamp. */
+static void emit_renew(struct um_emit *e)
+{
+	const s32 stamp = offsetof(struct um_jump, stamp);
+	u8 *miss[5];
+
+	emit_push(e, 0x50, H_RAX);
+	/* Of this generation, for this kind of code? */
+	um_emit_load(e, 1, H_RAX, H_T0, stamp);
+	um_emit_rm(e, 1, 0x33, H_RAX, H_CTX, UM_JIT_OFF(jit.stamp)); /* XOR */
+	um_emit_shift(e, 1, 5, H_RAX, UM_STAMP_KEY_SHIFT);
+	miss[0] = um_emit_jcc(e, CC_NZ);
+	/* Does the TLB have it, where it was? */
+	um_emit_mov(e, 0, H_RAX, H_T1);
+	um_emit_shift(e, 0, 5, H_RAX, UM_PAGE_SHIFT - 5);
+	um_emit_alu_imm(e, 0, 4, H_RAX, (UM_TLB_PAGES - 1) << 5);
+	um_emit_rm(e, 1, 0x03, H_RAX, H_CTX, UM_JIT_OFF(jit.fetch_tlb));
+	um_emit_mov(e, 1, H_T2, H_T1);
+	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_RAX, offsetof(struct um_tlb_entry, tag[UM_FETCH]));
+	miss[1] = um_emit_jcc(e, CC_NZ);
+	um_emit_load(e, 1, H_T2, H_RAX, offsetof(struct um_tlb_entry, addend));
+	um_emit_rr(e, 1, 0x03, H_T2, H_T1);
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_jump, hva));
+	miss[2] = um_emit_jcc(e, CC_NZ);
+	/* Was its page compared since the last doubt? */
+	um_emit_mov(e, 1, H_RAX, H_T2);
+	um_emit_shift(e, 1, 5, H_RAX, UM_PAGE_SHIFT);
+	um_emit_alu_imm(e, 0, 4, H_RAX, (1 << UM_JIT_CHECKED_BITS) - 1);
+	um_emit_shift(e, 0, 4, H_RAX, 3);
+	um_emit_rm(e, 1, 0x03, H_RAX, H_CTX, UM_JIT_OFF(jit.checked));
+	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.doubt));
+	um_emit_rm(e, 1, 0x39, H_T2, H_RAX, 0);
+	miss[3] = um_emit_jcc(e, CC_NZ);
+	/* um_tlb_note_code() */
+	um_emit_mov(e, 1, H_RAX, H_T1);
+	um_emit_shift(e, 1, 5, H_RAX, 30);
+	um_emit_mov(e, 1, H_T2, H_T1);
+	um_emit_shift(e, 1, 5, H_T2, UM_PAGE_SHIFT);
+	um_emit_rr(e, 0, 0x33, H_RAX, H_T2);
+	um_emit_alu_imm(e, 0, 4, H_RAX, UM_TLB_CODE_BITS - 1);
+	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.code_pages));
+	um_emit_rex(e, 0, H_RAX, 0, H_T2); /* BTS [t2], eax */
+	um_emit8(e, 0x0f);
+	um_emit8(e, 0xab);
+	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
+	/* Not the stamp that a kick leaves. */
+	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
+	um_emit_rr(e, 1, 0x85, H_T2, H_T2);
+	miss[4] = um_emit_jcc(e, CC_Z);
+	um_emit_store(e, 1, H_T2, H_T0, stamp);
+	emit_push(e, 0x58, H_RAX);
+	um_emit_rr(e, 0, 0x39, H_T0, H_T0); /* CMP: ZF = 1 */
+	um_emit8(e, 0xc3);
+	for (unsigned n = 0; n < ARRAY_SIZE(miss); n++)
+		um_emit_patch(miss[n], e->p);
+	emit_push(e, 0x58, H_RAX);
+	um_emit_rr(e, 1, 0x85, H_CTX, H_CTX); /* TEST: ZF = 0 */
+	um_emit8(e, 0xc3);
+}
+
 static void name_routine(const char *name, const void *rx, const u8 *end)
 {
 	um_perf_code(name, rx, (size_t)(um_arena_rx_of(end) - (const u8 *)rx));
@@ -297,6 +415,14 @@ static void make_routines(void)
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
 	um_emit8(&e, 0xe9);
 	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.renew = um_arena_rx_of(e.p);
+	emit_renew(&e);
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		arena.code.lookup[acc] = emit_lookup(&e, acc);
+		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
+			arena.code.miss[acc][w] = emit_miss(&e, acc, w);
+	}
 }
 
 static int map_code(void)

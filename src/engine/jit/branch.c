@@ -9,13 +9,14 @@
  *
  *	imul t0, t1, K;  shr t0, 15;  and t0, 1ffe0h;  add t0, [jump]
  *	cmp  [t0], t1;   jne slow
- *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne slow	(kicked: the stamp is 0)
+ *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne renew	(kicked: the stamp is 0)
  *	... effects of the instruction ...
  *	and  t1, ~fffh; mov [page], t1
  *	jmp  [t0 + 16]
  *
- * An entry's address is canonical and was executable, so a hit checks that too.  A miss has the interpreter execute
- * the instruction.
+ * An entry's address is canonical and was executable, so a hit checks that too.  If only the stamp is another, a routine (arena.c) looks
+ * whether the TLB still has the entry's translation, gives it the stamp of now, and goes on.  A miss has the
+ * interpreter execute the instruction.
  */
 #include "engine/jit/trans.h"
 
@@ -69,9 +70,18 @@ static void emit_link(struct um_trans *t, unsigned off)
 
 /* ---- the jump cache ---- */
 
-static void emit_lookup(struct um_trans *t)
+/* @miss: NULL, or where it is left what to patch when the entry is another's; then um_renewal.miss is the caller's to set, too. */
+static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 {
 	struct um_emit *e = &t->e;
+	struct um_renewal *r;
+	u8 *site;
+
+	if (t->nrenewals == UM_MAX_LINKS) {
+		t->failed = true;
+		t->nrenewals = 0;
+	}
+	r = &t->renewal[t->nrenewals++];
 
 	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
 	um_emit8(e, 0x69);
@@ -81,10 +91,53 @@ static void emit_lookup(struct um_trans *t)
 	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
 	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
-	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), true);
+	site = um_emit_jcc(e, CC_NZ);
+	if (miss)
+		*miss = site;
+	else
+		um_emit_to_slow(t, site, true);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_jump, stamp));
-	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), true);
+	r->site = um_emit_jcc(e, CC_NZ);
+	r->back = e->p;
+	r->insn = t->k;
+	r->miss = NULL;
+	return r;
+}
+
+static void emit_lookup(struct um_trans *t)
+{
+	emit_lookup_or(t, NULL);
+}
+
+void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
+{
+	struct um_emit *e = &t->e;
+	u8 *site;
+
+	if (!e->full)
+		um_emit_patch(r->site, e->p);
+	um_emit8(e, 0xe8); /* CALL */
+	um_emit32(e, (u32)(um_arena_code()->renew - (um_arena_rx_of(e->p) + 4)));
+	site = um_emit_jcc(e, CC_Z);
+	if (!e->full)
+		um_emit_patch(site, r->back);
+	site = um_emit_jmp(e);
+	t->k = r->insn;
+	if (!r->miss)
+		um_emit_to_slow(t, site, true);
+	else if (!e->full)
+		um_emit_patch(site, r->miss);
+}
+
+void um_emit_dead(struct um_jit_block *b)
+{
+	u8 *code = um_arena_rw_of(b->code);
+	struct um_emit e = { .p = code, .end = code + b->code_len };
+
+	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
+	um_emit8(&e, 0xe9);
+	um_emit32(&e, (u32)(um_arena_code()->leave - (um_arena_rx_of(e.p) + 4)));
 }
 
 static void emit_enter_page(struct um_trans *t)
@@ -105,10 +158,35 @@ static void emit_address(struct um_trans *t, unsigned host, s32 off)
 	um_emit_lea(&t->e, t->m64, host, host, H_RSP, 0, off);
 }
 
+/* Off the end of the page.  No instruction is left to have executed: a miss is an exit like that of a link. */
+static void goto_next_page(struct um_trans *t, unsigned off)
+{
+	struct um_jit_link *l = &t->link[t->nlinks];
+	struct um_renewal *r;
+	u8 *site;
+
+	if (t->nlinks == UM_MAX_LINKS) {
+		t->failed = true;
+		return;
+	}
+	emit_address(t, H_T1, (s32)off);
+	r = emit_lookup_or(t, &site);
+	emit_enter_page(t);
+	emit_jump_entry(t);
+	r->miss = t->e.p;
+	if (!t->e.full)
+		um_emit_patch(site, t->e.p);
+	*l = (struct um_jit_link){ .off = (u16)off };
+	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
+}
+
 void um_emit_goto(struct um_trans *t, unsigned off)
 {
 	um_flags_save(t);
-	emit_link(t, off);
+	if (off < UM_PAGE_SIZE)
+		emit_link(t, off);
+	else
+		goto_next_page(t, off);
 }
 
 /* ---- instructions ---- */
@@ -144,7 +222,7 @@ static void emit_target(struct um_trans *t, const struct um_insn *i)
 		return;
 	}
 	um_emit_linear(t, i);
-	um_emit_check(t, t->m64 ? 8 : 4, UM_READ);
+	um_emit_check(t, t->m64 ? 8 : 4, UM_READ, um_window_of(t, i));
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 }
 

@@ -53,8 +53,9 @@ static struct um_jit_chunk *evict(struct um_exec *x)
 	if (!j->oldest)
 		j->newest = NULL;
 	j->nchunks--;
-	j->gen++;
+	um_jit_forget_jumps(j);
 	um_jit_forget_insns(j);
+	um_ring_forget_translated(x);
 	um_count(x->counters, jit_evictions);
 	return c;
 }
@@ -191,9 +192,9 @@ void um_jit_flush(struct um_exec *x)
 
 	give_back(j);
 	memset(j->hash, 0, sizeof(j->hash));
-	memset(j->guards, 0, sizeof(j->guards));
-	j->gen++;
+	um_jit_forget_jumps(j);
 	um_jit_forget_insns(j);
+	um_ring_forget_translated(x);
 	um_tlb_unguard_all(x->tlb);
 	um_count(x->counters, jit_flushes);
 }

@@ -33,7 +33,7 @@ enum um_host_reg {
 };
 
 /* Condition codes of Jcc. */
-enum um_cc_code { CC_B = 2, CC_Z = 4, CC_NZ = 5 };
+enum um_cc_code { CC_B = 2, CC_Z = 4, CC_NZ = 5, CC_A = 7, CC_S = 8 };
 
 struct um_emit {
 	u8 *p, *end;
@@ -231,6 +231,22 @@ static inline void um_emit_flags_load(struct um_emit *e, unsigned base, s32 disp
 {
 	um_emit_rm(e, 0, 0xff, 6, base, disp);
 	um_emit8(e, 0x9d);
+}
+
+/*
+ * SF, ZF, AF, PF, CF, OF from the RFLAGS image at [base + disp], by LAHF's twin; clobbers @scratch.  POPFQ takes four times as long.
+ *
+ * OF is bit 3 of the image's second byte: it alone, plus 78h, overflows.
+ */
+static inline void um_emit_status_load(struct um_emit *e, unsigned scratch, unsigned base, s32 disp)
+{
+	um_emit_mov(e, 1, scratch, H_RAX);
+	um_emit_rm(e, 0, 0x8a, 4, base, disp);	       /* mov ah, [] */
+	um_emit_rm(e, 0, 0x8a, H_RAX, base, disp + 1); /* mov al, [] */
+	um_emit_bytes(e, "\x24\x08", 2);	       /* and al, 8 */
+	um_emit_bytes(e, "\x04\x78", 2);	       /* add al, 78h */
+	um_emit8(e, 0x9e);			       /* sahf */
+	um_emit_mov(e, 1, H_RAX, scratch);
 }
 
 #endif

@@ -46,6 +46,15 @@ void um_flags_liveness(struct um_trans *t)
 	t->live[0] = live;
 }
 
+/* Clobbers H_T2. */
+static void emit_load(struct um_emit *e)
+{
+	if (um_host_feature(um_host(), UM_F_LAHF_LM))
+		um_emit_status_load(e, H_T2, H_CTX, UM_JIT_OFF(jit.flags));
+	else
+		um_emit_flags_load(e, H_CTX, UM_JIT_OFF(jit.flags));
+}
+
 static void emit_recipe(struct um_trans *t, const struct um_recipe *r)
 {
 	um_emit_bytes(&t->e, r->code, r->len);
@@ -80,16 +89,19 @@ void um_flags_want(struct um_trans *t)
 	if (t->flags.where & UM_FLAGS_RECIPE)
 		emit_recipe(t, &t->flags.recipe);
 	else
-		um_emit_flags_load(&t->e, H_CTX, UM_JIT_OFF(jit.flags));
+		emit_load(&t->e);
 	t->flags.where |= UM_FLAGS_HOST;
 }
 
-void um_flags_registers(struct um_trans *t, u16 regs)
+void um_flags_registers(struct um_trans *t)
 {
+	const struct um_facts *f = &t->facts[t->k];
+	u16 regs = f->writes;
+
 	if (!(t->flags.where & UM_FLAGS_RECIPE) || !(regs & t->flags.recipe.regs))
 		return;
 	if (t->flags.where == UM_FLAGS_RECIPE) {
-		if (t->live[t->k])
+		if (f->flags_maybe || (t->live[t->k + 1] & ~f->flags_written))
 			um_flags_save(t);
 		else
 			t->flags.where = UM_FLAGS_SAVED; /* whatever they are */
@@ -172,9 +184,17 @@ static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, c
 	bool imm = i->nops > 1 && i->kind[1] == UM_OPD_IMM;
 	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
 
-	if (!in_host(i, 0))
+	if (i->kind[0] != UM_OPD_GPR)
 		return false;
 	*regs = reg_bit(i, 0);
+	if (i->op == ZYDIS_MNEMONIC_CMP || i->op == ZYDIS_MNEMONIC_TEST) {
+		if (!imm)
+			*regs |= reg_bit(i, 1);
+		um_emit_bytes(e, copy, len);
+		return imm || i->kind[1] == UM_OPD_GPR;
+	}
+	if (!in_host(i, 0))
+		return false;
 	if (i->op == ZYDIS_MNEMONIC_NEG) {
 		um_emit_mov(e, w, H_T2, dst);
 		for (unsigned n = 0; n < 2; n++)
@@ -211,8 +231,6 @@ static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, c
 	if (!imm)
 		*regs |= reg_bit(i, 1);
 	switch (i->op) {
-	case ZYDIS_MNEMONIC_CMP:
-	case ZYDIS_MNEMONIC_TEST:
 	case ZYDIS_MNEMONIC_BT:
 		um_emit_bytes(e, copy, len);
 		return true;
@@ -259,6 +277,8 @@ static bool recipe_partial(struct um_emit *e, u16 *regs, const struct um_insn *i
 	return false;
 }
 
+#define ROTATE_RECIPE 11u /* bytes */
+
 /* Does the result depend on CF alone of the flags before, as far as they matter? */
 static bool only_carry(const struct um_trans *t, const struct um_facts *f)
 {
@@ -286,7 +306,10 @@ void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct u
 		um_emit8(&t->e, 0);
 		return;
 	}
-	if (!f->mem_size && is_rotate(i))
+	/* (Its recipe takes the flags from where they are, as long as there is room.) */
+	if (!f->mem_size && is_rotate(i) &&
+	    (!(t->flags.where & UM_FLAGS_RECIPE) ||
+	     t->flags.recipe.len <= sizeof(t->flags.recipe.code) - ROTATE_RECIPE))
 		return;
 	um_flags_want(t);
 }
@@ -308,7 +331,7 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 			ok = recipe_full(&e, &regs, i, copy, len);
 		} else if (old.where & (UM_FLAGS_SAVED | UM_FLAGS_RECIPE)) {
 			if (old.where & UM_FLAGS_SAVED) {
-				um_emit_flags_load(&e, H_CTX, UM_JIT_OFF(jit.flags));
+				emit_load(&e);
 			} else {
 				um_emit_bytes(&e, old.recipe.code, old.recipe.len);
 				regs = old.recipe.regs;

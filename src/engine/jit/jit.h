@@ -17,16 +17,21 @@
  * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from registers: translate.c keeps track.
  * Between blocks they are in x->jit.flags.
  *
+ * Accesses to guest memory look the TLB up inline, or by a "window" (memory.c): the translation that accesses by the same base register
+ * used last.  Windows hold for one context and as long as the TLB forgets nothing; whoever changes x->jit.ctx goes through
+ * sync_state() (run.c).  CPL 3 has windows of its own, so that system calls leave them alone: UM_JIT_KEY_USER.
+ *
  * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
  * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
- * in the jump cache, whose entries hold for one stamp: a fetch context, a mode, and a generation of translations.
+ * in the jump cache, whose entries hold for one stamp: a generation of translations, a mode, and a version of address translation.  If only
+ * the last differs, as after a switch of address spaces, one look into the TLB makes the entry good again.
  *
  * When guest code changes:
  *   - stores of this vCPU: a page with translated code has no write tag in its TLB (um_tlb_protect()), so they come to
  *     um_jit_written(), which drops the blocks that they overlap.
  *   - stores of others (processors, devices): a page is compared with a copy, as far as it was translated, before the first use after
- *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE,
- *     a new translation of the page in the TLB.  `doubt` counts those events.
+ *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets
+ *     a new translation in the TLB.  `doubt` counts those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
  * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once: whatever keeps
@@ -42,12 +47,16 @@
 
 #define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
 
-#define UM_JIT_CHUNK	  (128ul << 10) /* code */
-#define UM_JIT_CHUNK_META (88ul << 10)	/* descriptions of blocks */
-#define UM_JIT_ALIGN	  32		/* of descriptions */
-#define UM_JIT_HASH_BITS  15
-#define UM_JIT_JUMP_BITS  12
-#define UM_JIT_MAX_INSNS  UM_BLOCK_MAX
+#define UM_JIT_CHUNK	    (128ul << 10) /* code */
+#define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		  /* of descriptions */
+#define UM_JIT_HASH_BITS    15
+#define UM_JIT_JUMP_BITS    15
+#define UM_JIT_CHECKED_BITS 12
+#define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
+
+/* What POPFQ must load besides the guest's status flags. */
+#define UM_JIT_HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
 
 /* Scratch registers and the context. */
 enum { H_CTX = H_RBP, H_T0 = H_RSI, H_T1 = H_RDI, H_T2 = H_R11 };
@@ -61,6 +70,7 @@ enum {
 	UM_JIT_KEY_VEC = 3 << 1, /* enum um_vec_class that may be used */
 	UM_JIT_KEY_FS = 1 << 3,	 /* FS, GS are flat but for their base */
 	UM_JIT_KEY_GS = 1 << 4,
+	UM_JIT_KEY_USER = 1 << 5, /* CPL 3: which windows are used */
 };
 #define UM_JIT_KEY_VEC_SHIFT 1
 #define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
@@ -69,7 +79,7 @@ enum {
 enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
-	UM_JIT_EXIT_VEC,  /* the block needs the vector registers: load them, enter it again */
+	UM_JIT_EXIT_VEC, /* the block needs the vector registers: load them, enter it again; or it was dropped */
 	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
 };
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
@@ -96,6 +106,13 @@ struct um_jit_link {
 	bool linked;
 };
 
+/* An access by a window (memory.c). */
+struct um_jit_windowed {
+	u16 site, plain; /* its start; how it is done without: from the block's code */
+	u8 insn, window;
+	u8 strikes; /* times it was seen to miss when many did */
+};
+
 struct um_jit_insn {
 	u16 start;	    /* host code, from the block's code */
 	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
@@ -113,10 +130,12 @@ struct um_jit_block {
 	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
+	u8 nwindowed;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
+	struct um_jit_windowed *windowed;
 	struct um_jit_link *in; /* jumps to this block */
 };
 
@@ -139,9 +158,17 @@ struct um_jump {
 	gva_t lin;
 	u64 stamp;
 	void *code;
-	u64 pad;
+	hva_t hva; /* where lin was mapped to */
 };
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
+
+/*
+ * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch context.  0 is no stamp.
+ */
+#define UM_STAMP_GEN_SHIFT 32
+#define UM_STAMP_KEY_SHIFT 24
+#define UM_STAMP_SEQ_SHIFT 12
+#define UM_STAMP_SEQ_BITS  12
 
 struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
@@ -159,10 +186,15 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u64 gen;      /* of jump cache entries */
-	u32 code_seq; /* the TLB's, as of gen */
+	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
+	u16 window_ctx;		      /* the context that CPL 3's are of */
+	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
+	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
+	u64 checked[1 << UM_JIT_CHECKED_BITS];
+	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
+	u32 map_seq;  /* counts doubts, and changes of the TLB's code_seq ... */
+	u32 code_seq; /* ... which was this */
 	u64 features[4];
-	u8 guards[UM_TLB_GUARD_BITS]; /* pages for each bit of the TLB's guard */
 	/* um_jit_insn() */
 	struct um_jit_decoded {
 		const struct um_jit_block *block; /* NULL: none */
@@ -174,6 +206,18 @@ struct um_jit {
 static inline unsigned um_jit_bucket(hva_t hva)
 {
 	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_HASH_BITS));
+}
+
+/* In the bits that a page's address doesn't have: 28 bits of @doubt. */
+static inline u64 um_jit_doubt_tag(u64 doubt)
+{
+	return (doubt & ~UM_PAGE_MASK) | (doubt >> UM_PAGE_SHIFT) << 48;
+}
+#define UM_JIT_DOUBT_BITS 28
+
+static inline u64 *um_jit_checked_slot(struct um_jit *j, hva_t hva)
+{
+	return &j->checked[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->checked)];
 }
 
 /* ---- arena.c ---- */
@@ -209,6 +253,14 @@ struct um_arena_code {
 	const u8 *leave;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
+	/*
+	 * By enum um_access, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host address;
+	 * else it is undefined.  Clobber rsi, r11.  miss: by window, which is filled; it may be in vain so that C can look into it
+	 * (x->jit.patience).
+	 */
+	const u8 *lookup[2], *miss[2][UM_JIT_WINDOWS];
+	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
+	const u8 *renew;
 };
 const struct um_arena_code *um_arena_code(void);
 
@@ -223,6 +275,10 @@ void um_jit_forget_insns(struct um_jit *j);
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
 				      bool *full);
 
+/* ---- branch.c ---- */
+/* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
+void um_emit_dead(struct um_jit_block *b);
+
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
 /* Have a description of the page of @hva, before a block of it is translated. */
@@ -233,7 +289,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b);
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
 /* The host bytes [hva, hva + len) of one page are about to be, or were, stored to by this vCPU. */
 void um_jit_written(struct um_exec *x, const void *hva, unsigned len);
-/* The page of @hva was mapped anew for execution: compare it before its code is used. */
+/* The page of @hva was mapped anew for execution: compare it now. */
 void um_jit_mapped(struct um_exec *x, hva_t hva);
 /* @b is to be executed no more: take it out of the tables, and jumps to it back. */
 void um_jit_unlink(struct um_exec *x, struct um_jit_block *b);
@@ -256,6 +312,8 @@ struct um_jit_page *um_jit_page_new(struct um_exec *x);
 /* ---- run.c ---- */
 int um_jit_init(struct um_exec *x);
 void um_jit_destroy(struct um_exec *x);
+/* No entry of the jump cache holds any more. */
+void um_jit_forget_jumps(struct um_jit *j);
 /* Translate @b, which the state of @x is about to execute.  False: it can't be. */
 bool um_jit_add(struct um_exec *x, const struct um_block *b);
 /* The block translated for the state of @x; NULL: none yet. */

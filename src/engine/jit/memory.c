@@ -9,12 +9,18 @@
  *	and  t2, ~fffh;  or t2, [ctx];  cmp t2, [t0 + tag]
  *	jne  slow
  *	add  t1, [t0 + addend]
+ *
+ * Most accesses go to the page that they went to the last time.  So what the look-up found is kept in a "window", one for each kind
+ * of access and, roughly, base register, and comes first:
+ *
+ *	sub  t1, [window.page]
+ *	cmp  t1, 4096 - size
+ *	ja   miss				restore t1; look up; keep what was found
+ *	add  t1, [window.host]
+ *
+ * An access that often finds its window elsewhere is patched to do without (um_jit_run()).
  */
 #include "engine/jit/trans.h"
-
-_Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
-#define ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
-#define ENTRY_MASK  ((UM_TLB_PAGES - 1) << 5)
 
 void um_emit_get(struct um_trans *t, unsigned host, unsigned guest)
 {
@@ -119,14 +125,15 @@ void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved)
 	t->has_slow[t->k] = true;
 }
 
-void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc)
+/* H_T0 := the TLB's entry for the linear address in H_T1, which may be used, or the slow path is taken. */
+static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 {
 	struct um_emit *e = &t->e;
 	s32 tag = (s32)offsetof(struct um_tlb_entry, tag) + 8 * (s32)acc;
 
 	um_emit_mov(e, 0, H_T0, H_T1);
-	um_emit_shift(e, 0, 5, H_T0, ENTRY_SHIFT);
-	um_emit_alu_imm(e, 0, 4, H_T0, ENTRY_MASK);
+	um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
+	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
 	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
 	if (size > 1)
 		um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, (s32)size - 1);
@@ -136,7 +143,64 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc)
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, tag);
 	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
-	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+}
+
+void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window)
+{
+	struct um_emit *e = &t->e;
+	struct um_miss *m = &t->miss[t->nmisses];
+
+	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES) {
+		emit_lookup(t, size, acc);
+		um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+		return;
+	}
+	m->insn = (u8)t->k;
+	m->size = (u8)size;
+	m->acc = (u8)acc;
+	m->window = (u8)window;
+	m->site = e->p;
+	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_page(acc, window));
+	um_emit_alu_imm(e, 1, 7, H_T1, (s32)(UM_PAGE_SIZE - size));
+	m->jump = um_emit_jcc(e, CC_A);
+	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_host(acc, window));
+	m->back = e->p;
+	t->nmisses++;
+}
+
+static void emit_call(struct um_trans *t, const u8 *routine)
+{
+	um_emit8(&t->e, 0xe8);
+	um_emit32(&t->e, (u32)(routine - (um_arena_rx_of(t->e.p) + 4)));
+}
+
+static void emit_back(struct um_trans *t, const struct um_miss *m)
+{
+	u8 *jump = um_emit_jmp(&t->e);
+
+	if (!t->e.full)
+		um_emit_patch(jump, m->back);
+}
+
+void um_emit_miss(struct um_trans *t, struct um_miss *m)
+{
+	struct um_emit *e = &t->e;
+	enum um_access acc = (enum um_access)m->acc;
+
+	t->k = m->insn;
+	if (!e->full)
+		um_emit_patch(m->jump, e->p);
+	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_page(acc, m->window));
+	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
+	emit_call(t, um_arena_code()->miss[acc][m->window]);
+	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	emit_back(t, m);
+
+	m->plain = e->p;
+	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
+	emit_call(t, um_arena_code()->lookup[acc]);
+	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	emit_back(t, m);
 }
 
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc)
@@ -144,5 +208,22 @@ void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access ac
 	unsigned sp = reg_in(t, UM_RSP, H_T1);
 
 	um_emit_lea(&t->e, t->m64, H_T1, sp, H_RSP, 0, off);
-	um_emit_check(t, size, acc);
+	um_emit_check(t, size, acc, t->key & UM_JIT_KEY_USER ? UM_RSP : UM_JIT_KERNEL_WINDOW);
+}
+
+unsigned um_window_of(const struct um_trans *t, const struct um_insn *i)
+{
+	if (!(t->key & UM_JIT_KEY_USER))
+		return i->seg < UM_FS && i->base == UM_RSP && i->index == UM_REG_ZERO
+			       ? UM_JIT_KERNEL_WINDOW
+			       : UM_NO_WINDOW;
+	if (i->seg >= UM_FS)
+		return 16 + (i->seg == UM_GS);
+	if (i->base == UM_REG_PAGE)
+		return 18 + ((i->off + i->disp) >> UM_PAGE_SHIFT & 3);
+	if (i->base == UM_REG_ZERO)
+		return i->index == UM_REG_ZERO ? 22 : i->index;
+	if (i->index == UM_REG_ZERO || i->scale)
+		return i->base;
+	return (i->base ^ i->index) % UM_NR_GPRS;
 }

@@ -25,28 +25,21 @@ struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva)
 	return p;
 }
 
-static void guard(struct um_exec *x, struct um_jit_page *p)
+static bool guard(struct um_exec *x, struct um_jit_page *p)
 {
-	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
-
-	p->guarded = true;
+	p->guarded = um_tlb_guard(x->tlb, p->hva);
 	p->stores = 0;
-	if (*n < 255) /* at 255 it stays */
-		++*n;
-	um_tlb_guard(x->tlb, p->hva);
+	return p->guarded;
 }
 
 /* Nothing is translated from the page any more. */
 static void unguard(struct um_exec *x, struct um_jit_page *p)
 {
-	u8 *n = &x->translator->guards[um_tlb_guard_bit(p->hva)];
-
 	if (!p->guarded)
 		return;
 	p->guarded = false;
 	p->covered = 0;
-	if (*n < 255 && !--*n)
-		um_tlb_unguard(x->tlb, p->hva);
+	um_tlb_unguard(x->tlb, p->hva);
 }
 
 static u64 pieces(unsigned off, unsigned len)
@@ -85,8 +78,10 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 	if (!p)
 		return false;
 	for (bool checked = false;; checked = true) {
-		if (!p->guarded)
-			guard(x, p);
+		if (!p->guarded && !guard(x, p)) {
+			um_jit_flush(x); /* @b and @p, too */
+			return false;
+		}
 		for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
 			if ((need & ~p->covered & BIT(n)) &&
 			    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
@@ -101,6 +96,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 		um_jit_page_check(x, p);
 	}
 	b->page = p;
+	b->dead = false;
 	b->page_next = p->blocks;
 	p->blocks = b;
 	return true;
@@ -122,17 +118,19 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 	for (struct um_jit_link *l = b->in; l; l = l->next) {
 		u8 *code = um_arena_rw_of(l->from->code);
 
-		um_emit_patch(code + l->site, code + l->stub);
 		l->linked = false;
+		/* The start of a dropped block is not what it was: um_emit_dead(). */
+		if (!l->from->dead)
+			um_emit_patch(code + l->site, code + l->stub);
 	}
 	b->in = NULL;
 	b->dead = true;
-	j->gen++;
 }
 
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 {
 	um_jit_unlink(x, b);
+	um_emit_dead(b);
 	um_count(x->counters, jit_dropped);
 }
 
@@ -178,7 +176,7 @@ void um_jit_mapped(struct um_exec *x, hva_t hva)
 	struct um_jit_page *p = um_jit_page_find(x->translator, hva);
 
 	if (p)
-		p->doubt = 0;
+		um_jit_page_check(x, p);
 }
 
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)

@@ -38,4 +38,26 @@ static inline s32 um_jit_gpr(unsigned guest)
 	return UM_JIT_OFF(cpu.gpr) + (s32)guest * 8;
 }
 
+/* From a linear address to its entry in the TLB: (page number mod 4096) * 32 */
+_Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
+#define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
+#define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
+
+/*
+ * Windows that no access hits: their page is no canonical address; to which an access, if there is one, becomes an access to a host
+ * address that is none either, and so a fault that the interpreter looks into.
+ */
+#define UM_JIT_NOWHERE BIT(63)
+
+static inline s32 um_jit_window_page(unsigned acc, unsigned window)
+{
+	return UM_JIT_OFF(window) +
+	       (s32)((acc * UM_JIT_WINDOWS + window) * sizeof(struct um_jit_window));
+}
+
+static inline s32 um_jit_window_host(unsigned acc, unsigned window)
+{
+	return um_jit_window_page(acc, window) + (s32)offsetof(struct um_jit_window, host);
+}
+
 #endif

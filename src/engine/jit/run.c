@@ -18,10 +18,50 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/* What POPFQ must load besides the guest's status flags. */
-#define HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
+/* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
+#define WINDOW_MISSES  256
+#define WINDOW_CYCLES  100
+#define WINDOW_STRIKES 6 /* times that it is, until it does without */
 
 /* ---- life ---- */
+
+void um_jit_forget_jumps(struct um_jit *j)
+{
+	if (unlikely(++j->gen >> (64 - UM_STAMP_GEN_SHIFT))) {
+		memset(j->jump, 0, sizeof(j->jump));
+		j->gen = 1;
+	}
+}
+
+static void forget_windows(struct um_exec *x, bool user)
+{
+	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
+		 last = user ? UM_JIT_KERNEL_WINDOW : UM_JIT_WINDOWS;
+
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		for (unsigned n = first; n < last; n++)
+			x->window[acc][n] =
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+	}
+}
+
+/*
+ * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
+ * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ */
+static void check_windows(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
+
+	j->window_seq = x->tlb->seq;
+	j->window_epoch = x->tlb->epoch;
+	if (all || j->window_ctx != user)
+		forget_windows(x, true);
+	forget_windows(x, false);
+	j->window_ctx = user;
+}
 
 int um_jit_init(struct um_exec *x)
 {
@@ -42,6 +82,11 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	forget_windows(x, false);
+	forget_windows(x, true);
+	x->jit.code_pages = x->tlb->code;
+	x->jit.checked = j->checked;
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
 	x->translator = j;
 	return 0;
 }
@@ -86,6 +131,8 @@ static u32 key_of(const struct um_exec *x)
 {
 	u32 key = vec_class(x) << UM_JIT_KEY_VEC_SHIFT;
 
+	if (x->priv == UM_PRIV_USER)
+		key |= UM_JIT_KEY_USER;
 	if (x->mode == UM_MODE_64)
 		return key | UM_JIT_KEY_64;
 	if (x->mode != UM_MODE_32 || x->seg_base[UM_CS] || x->cpu.seg[UM_CS].limit != 0xffffffff ||
@@ -95,6 +142,14 @@ static u32 key_of(const struct um_exec *x)
 	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
 }
 
+static void next_map_seq(struct um_jit *j)
+{
+	if (++j->map_seq >> UM_STAMP_SEQ_BITS) {
+		j->map_seq = 0;
+		um_jit_forget_jumps(j);
+	}
+}
+
 /* What entries of the jump cache must have to hold now.  Sees what became of those before. */
 static u64 stamp_now(struct um_exec *x)
 {
@@ -102,31 +157,45 @@ static u64 stamp_now(struct um_exec *x)
 
 	if (unlikely(x->tlb->code_seq != j->code_seq)) {
 		j->code_seq = x->tlb->code_seq;
-		j->gen++;
+		next_map_seq(j);
 	}
-	return j->gen << 20 | (u64)x->jit_key << 12 | x->fetch_ctx;
+	return j->gen << UM_STAMP_GEN_SHIFT | (u64)x->jit_key << UM_STAMP_KEY_SHIFT |
+	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
 /* Bring what translated code reads up to date. */
 static void sync_state(struct um_exec *x)
 {
 	um_interp_sync_ctx(x);
+	check_windows(x);
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
+	for (unsigned ac = 0; ac < 2; ac++) {
+		u32 priv = ac && (x->cpu.cr4 & CR4_SMAP) ? UM_PRIV_KERNEL_AC : UM_PRIV_KERNEL;
+		u32 ctx = x->tlb->ctx[priv] & x->ctx_mask;
+
+		x->jit.kernel[ac] =
+			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
+	}
+	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
+	x->jit.fetch_ctx = x->fetch_ctx;
 	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 {
-	struct um_jit_block *b = x->translator->hash[um_jit_bucket(hva)];
+	struct um_jit *j = x->translator;
+	struct um_jit_block *b = j->hash[um_jit_bucket(hva)];
 
 	while (b && (b->hva != hva || b->key != key))
 		b = b->next;
-	if (b && unlikely(b->page->doubt != x->translator->doubt)) {
+	if (b && unlikely(b->page->doubt != j->doubt)) {
 		um_jit_page_check(x, b->page);
 		if (b->dead)
 			return NULL;
 	}
+	if (b)
+		*um_jit_checked_slot(j, hva) = (hva & UM_PAGE_MASK) | um_jit_doubt_tag(j->doubt);
 	return b;
 }
 
@@ -138,11 +207,15 @@ static struct um_jump *jump_entry(struct um_jit *j, gva_t lin)
 /* Others may have changed code, and this vCPU has to know. */
 static inline void take_doubt(struct um_exec *x)
 {
+	struct um_jit *j = x->translator;
+
 	if (likely(!x->code_doubt))
 		return;
 	x->code_doubt = false;
-	x->translator->doubt++;
-	x->translator->gen++;
+	if (unlikely(!(++j->doubt << (64 - UM_JIT_DOUBT_BITS))))
+		memset(j->checked, 0, sizeof(j->checked));
+	x->jit.doubt = um_jit_doubt_tag(j->doubt);
+	next_map_seq(j);
 }
 
 struct um_jit_block *um_jit_find(struct um_exec *x)
@@ -171,6 +244,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	e->lin = lin;
 	e->stamp = stamp_now(x);
 	e->code = b->code;
+	e->hva = hva;
 	return b;
 }
 
@@ -209,6 +283,7 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
 	um_count(x->counters, jit_slow);
+	um_ring_note(x, b, b->hva, k);
 	if (one[0].flags & UM_INSN_BRANCH)
 		um_count(x->counters, jit_jump_misses);
 	r = one[0].fn(x, &one[0]);
@@ -279,19 +354,46 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/*
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
+ * prediction, a hit gains less than that), and it is seen here again, it does without from now on.
+ */
+static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
+
+	x->jit.patience = WINDOW_MISSES;
+	x->translator->missed_at = now;
+	if (since > WINDOW_MISSES * WINDOW_CYCLES)
+		return;
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		struct um_jit_windowed *w = &b->windowed[n];
+		u8 *site = um_arena_rw_of(b->code) + w->site;
+
+		if (w->insn != k || ++w->strikes != WINDOW_STRIKES)
+			continue;
+		*site = 0xe9;
+		um_emit_patch(site + 1, um_arena_rw_of(b->code) + w->plain);
+		um_count(x->counters, jit_unwindowed);
+	}
+}
+
 static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 {
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
 }
 
-void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+/* No guest has code there. */
+#define NO_RIP (~0ull)
+
+static void run(struct um_exec *x, struct um_jit_block *b)
 {
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	sync_state(x);
 	while (!kicked(x)) {
 		unsigned k;
@@ -312,10 +414,12 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_SLOW:
+			if (unlikely(x->jit.patience < 0))
+				missed_window(x, b, k);
 			if (execute_one(x, b, k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
-				x->jit.flags = um_status(x) | HOST_FLAGS;
+				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 				break;
 			}
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
@@ -324,16 +428,23 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 			if (!b)
 				return;
 			code = b->code;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
-			missed_vec(j, b);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+			if (b->dead) {
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+			} else {
+				missed_vec(j, b);
+			}
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
 			goto out;
 		}
@@ -342,6 +453,17 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 	x->exit.kind = UM_EXIT_KICK;
 out:
 	um_set_status(x, x->jit.flags);
+}
+
+void um_jit_run(struct um_exec *x, struct um_jit_block *b)
+{
+	x->jit.shadow_rip = NO_RIP;
+	run(x, b);
+	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
+	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
+		x->cpu.int_shadow |= UM_SHADOW_STI;
+		um_sync_special(x);
+	}
 }
 
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */
@@ -363,7 +485,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	const u8 *code = b->code;
 	bool flags = false;
 
-	x->jit.flags = um_status(x) | HOST_FLAGS;
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	for (;;) {
 		u64 ret;
 		unsigned k;
@@ -385,6 +507,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
+			x->jit.patience = WINDOW_MISSES;
 			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
 				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 				um_set_status(x, x->jit.flags);
@@ -394,7 +517,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				return;
 			code = b->code + b->map[k + 1].start;
 			flags = b->map[k + 1].host_flags;
-			x->jit.flags = um_status(x) | HOST_FLAGS;
+			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		case UM_JIT_EXIT_VEC:
 			code = b->code;

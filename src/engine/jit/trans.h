@@ -17,7 +17,7 @@
 struct um_recipe {
 	u8 len;
 	u16 regs; /* of the guest, that it reads */
-	u8 code[48];
+	u8 code[64];
 };
 
 struct um_flag_state {
@@ -26,14 +26,15 @@ struct um_flag_state {
 };
 
 /* How an instruction is translated.  X(name, text for dumps) */
-#define UM_HOWS(X)            \
-	X(OUT, "interpreted") \
-	X(COPY, "copied")     \
-	X(BRANCH, "a branch") \
-	X(LEA, "lea")         \
-	X(PUSH, "push")       \
-	X(POP, "pop")         \
-	X(LEAVE, "leave")     \
+#define UM_HOWS(X)                        \
+	X(OUT, "interpreted")             \
+	X(COPY, "copied")                 \
+	X(BRANCH, "a branch")             \
+	X(SYSTEM, "a system instruction") \
+	X(LEA, "lea")                     \
+	X(PUSH, "push")                   \
+	X(POP, "pop")                     \
+	X(LEAVE, "leave")                 \
 	X(NOTHING, "nothing that can be seen")
 
 enum um_how {
@@ -50,7 +51,24 @@ struct um_cold {
 	struct um_flag_state flags;
 };
 
-#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 6)
+/* An access by a window (memory.c), and what is written behind the straight path for it. */
+struct um_miss {
+	u8 *site, *jump,
+		*back; /* its start; the jump to be patched; where the host address is expected */
+	u8 *plain;     /* the access without a window */
+	u8 insn, size, acc, window;
+};
+#define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
+#define UM_NO_WINDOW  0xffu
+
+/* A look-up in the jump cache that found an entry with another stamp. */
+struct um_renewal {
+	unsigned
+		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
+	u8 *site, *back, *miss;
+};
+
+#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
 #define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
 
 struct um_trans {
@@ -81,6 +99,10 @@ struct um_trans {
 	unsigned nsites;
 	struct um_cold cold[UM_BLOCK_JCC];
 	unsigned ncold;
+	struct um_miss miss[UM_MAX_MISSES];
+	unsigned nmisses;
+	struct um_renewal renewal[UM_MAX_LINKS];
+	unsigned nrenewals;
 	bool has_slow[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
@@ -102,9 +124,12 @@ void um_flags_want(struct um_trans *t);
 void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
 /* The present instruction @i, copied, comes now: give it the flags that it needs. */
 void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
-/* The present instruction is about to write the general registers @regs. */
-void um_flags_registers(struct um_trans *t, u16 regs);
-/* It has written flags; @f says which; @copy is its encoding for the host. */
+/* The present instruction has the flags that it needs and can go to the slow path no more: it is about to write registers. */
+void um_flags_registers(struct um_trans *t);
+/*
+ * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if that has operands in scratch
+ * registers.
+ */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
 
@@ -113,8 +138,15 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w);
 /* H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill() before). */
 void um_emit_linear(struct um_trans *t, const struct um_insn *i);
-/* H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2. */
-void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc);
+/*
+ * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2.
+ * @window: by which it is done, or UM_NO_WINDOW.
+ */
+void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window);
+/* The window for @i's memory operand. */
+unsigned um_window_of(const struct um_trans *t, const struct um_insn *i);
+/* The cold part of um_emit_check(). */
+void um_emit_miss(struct um_trans *t, struct um_miss *m);
 /* The same for the stack: H_T1 := guest's stack pointer + @off, checked. */
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc);
 /* @host := guest register. */
@@ -127,6 +159,11 @@ bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
 void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 
+/* ---- system.c ---- */
+/* Is it a system instruction that is translated?  Then @f is filled in. */
+bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_system(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
@@ -134,6 +171,8 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of a look-up. */
+void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */
 void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c);
 bool um_branch_ok(const struct um_trans *t, const struct um_insn *i);

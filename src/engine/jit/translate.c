@@ -33,7 +33,7 @@ static enum um_how classify_stack(const struct um_trans *t, const struct um_insn
 			return UM_HOW_PUSH;
 		break;
 	case ZYDIS_MNEMONIC_POP:
-		if (i->kind[0] != UM_OPD_GPR || i->reg[0] == UM_RSP * 8)
+		if (i->kind[0] != UM_OPD_GPR)
 			break;
 		f->writes |= (u16)BIT(i->reg[0] / 8);
 		return UM_HOW_POP;
@@ -53,6 +53,8 @@ static bool has_feature(const struct um_trans *t, const struct um_facts *f)
 static enum um_how classify_one(const struct um_trans *t, const struct um_insn *i, const u8 *bytes,
 				struct um_facts *f)
 {
+	if (um_system_ok(t, i, f))
+		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
@@ -128,48 +130,115 @@ static void emit_locked_check(struct um_trans *t, unsigned size)
 	um_emit_to_slow(t, um_emit_jcc(&t->e, CC_NZ), false);
 }
 
-static bool emit_copy(struct um_trans *t, const struct um_insn *i)
+/*
+ * Of two registers, have the one in memory in ModRM.rm: the other direction of ADD, OR, ... CMP, MOV is the opcode with bit 1 set; TEST
+ * has none.
+ */
+static void prefer_rm(struct um_facts *f)
+{
+	struct um_encoding *e = &f->enc;
+	struct um_field reg = e->reg;
+	bool alu = (e->opcode & 0xc6) == 0 || (e->opcode & 0xfe) == 0x88;
+
+	if (e->form != UM_FORM_LEGACY || e->map || e->mem || !e->modrm || reg.kind < UM_FIELD_GPR ||
+	    e->rm.kind < UM_FIELD_GPR || um_jit_host(reg.n) != UM_JIT_IN_MEMORY ||
+	    um_jit_host(e->rm.n) == UM_JIT_IN_MEMORY || !(alu || (e->opcode & 0xfe) == 0x84))
+		return;
+	e->reg = e->rm;
+	e->rm = reg;
+	if (alu) {
+		e->opcode |= 2;
+		f->rm_written = false;
+	}
+}
+
+/* The guest register in memory that may take the place of ModRM.rm as a memory operand; UM_NR_GPRS: none. */
+static unsigned rm_in_memory(const struct um_facts *f)
+{
+	const struct um_encoding *e = &f->enc;
+	const struct um_field *other[] = { &e->reg, &e->vvvv, &e->low };
+
+	if (f->mem_size || e->mem || !e->modrm || e->rm.kind < UM_FIELD_GPR ||
+	    um_jit_host(e->rm.n) != UM_JIT_IN_MEMORY)
+		return UM_NR_GPRS;
+	for (unsigned n = 0; n < ARRAY_SIZE(other); n++) {
+		if (other[n]->kind >= UM_FIELD_GPR && other[n]->n == e->rm.n)
+			return UM_NR_GPRS;
+	}
+	return e->rm.n;
+}
+
+/*
+ * Encode the copy: guest registers in memory get the scratch registers, *@nscratch of them; but for @rm, which is an operand in
+ * memory (UM_NR_GPRS: none is).  Returns the length or 0.
+ */
+static unsigned encode(const struct um_facts *f, unsigned rm, struct um_places *p,
+		       unsigned *nscratch, u8 *copy)
 {
 	static const u8 scratch[] = { H_T0, H_T2, H_T1 };
-	const struct um_facts *f = &t->facts[t->k];
-	struct um_places p = { .base = H_T1 };
-	unsigned n = 0, avail = f->mem_size ? 2 : 3, len;
-	u8 copy[16];
+	unsigned n = 0, avail = f->mem_size ? 2 : 3;
 
-	um_flags_registers(t, f->writes);
+	*p = (struct um_places){ .base = H_T1 };
+	if (rm < UM_NR_GPRS) {
+		p->base = H_CTX;
+		p->disp = um_jit_gpr(rm);
+	}
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		p->gpr[g] = (u8)um_jit_host(g);
+		if (p->gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)) || g == rm)
+			continue;
+		if (n == avail)
+			return 0;
+		p->gpr[g] = scratch[n++];
+	}
+	*nscratch = n;
+	return rm < UM_NR_GPRS ? um_jit_copy_rm(f, p, copy) : um_jit_copy(f, p, copy);
+}
+
+static bool emit_copy(struct um_trans *t, const struct um_insn *i)
+{
+	struct um_facts *f = &t->facts[t->k];
+	unsigned len = 0, nscratch, rm;
+	struct um_places p;
+	u8 copy[UM_ENCODE_MAX];
+
+	prefer_rm(f);
+	rm = rm_in_memory(f);
+	if (rm < UM_NR_GPRS)
+		len = encode(f, rm, &p, &nscratch, copy);
+	if (!len)
+		len = encode(f, rm = UM_NR_GPRS, &p, &nscratch, copy);
+	if (!len)
+		return false;
+
 	if (f->mem_size) {
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
 		um_emit_linear(t, i);
 		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
 			emit_locked_check(t, f->mem_size);
-		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ);
+		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ,
+			      um_window_of(t, i));
 		um_flags_before(t, i, f);
+		um_flags_registers(t);
 	} else {
 		um_flags_before(t, i, f);
 		t->slow_flags[t->k] = t->flags;
+		um_flags_registers(t);
 	}
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
 
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
-		p.gpr[g] = (u8)um_jit_host(g);
-		if (p.gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)))
-			continue;
-		if (n == avail)
-			return false;
-		p.gpr[g] = scratch[n++];
-		if ((f->reads | f->partial | f->conditional) & BIT(g))
+		if (um_jit_host(g) == UM_JIT_IN_MEMORY && g != rm &&
+		    (f->explicit_regs & (f->reads | f->partial | f->conditional) & BIT(g)))
 			um_emit_load(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
-	len = um_jit_copy(f, &p, copy);
-	if (!len)
-		return false;
 	um_emit_bytes(&t->e, copy, len);
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
-		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY)
+		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY && g != rm)
 			um_emit_store(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
-	um_flags_written(t, i, f, copy, len);
+	um_flags_written(t, i, f, copy, nscratch ? 0 : len);
 	return true;
 }
 
@@ -177,7 +246,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 {
 	unsigned g = i->reg[0] / 8, h = um_jit_host(g);
 
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_emit_offset(t, i, h == UM_JIT_IN_MEMORY ? H_T1 : h, i->osz == 8 && i->asz == 8);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T1);
@@ -186,7 +255,7 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 /* What all stack instructions begin with. */
 static void begin_stack(struct um_trans *t)
 {
-	um_flags_registers(t, t->facts[t->k].writes);
+	um_flags_registers(t);
 	um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
 }
@@ -199,7 +268,7 @@ static void emit_push(struct um_trans *t, const struct um_insn *i)
 	begin_stack(t);
 	if (i->kind[0] == UM_OPD_MEM) {
 		um_emit_linear(t, i);
-		um_emit_check(t, size, UM_READ);
+		um_emit_check(t, size, UM_READ, um_window_of(t, i));
 		um_emit_load(e, t->m64, H_T1, H_T1, 0);
 		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
 	}
@@ -228,7 +297,8 @@ static void emit_pop(struct um_trans *t, const struct um_insn *i)
 	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T0);
-	um_emit_add(t, UM_RSP, (s32)size);
+	if (g != UM_RSP)
+		um_emit_add(t, UM_RSP, (s32)size);
 }
 
 static void emit_leave(struct um_trans *t)
@@ -237,7 +307,7 @@ static void emit_leave(struct um_trans *t)
 
 	begin_stack(t);
 	um_emit_get(t, H_T1, UM_RBP);
-	um_emit_check(t, size, UM_READ);
+	um_emit_check(t, size, UM_READ, t->key & UM_JIT_KEY_USER ? UM_RBP : UM_NO_WINDOW);
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 	um_emit_get(t, H_T0, UM_RBP);
 	um_emit_lea(&t->e, t->m64, H_T0, H_T0, H_RSP, 0, (s32)size);
@@ -247,21 +317,17 @@ static void emit_leave(struct um_trans *t)
 
 static void emit_one(struct um_trans *t, const struct um_insn *i)
 {
-	u8 *start = t->e.p;
-	unsigned nsites = t->nsites;
-	struct um_flag_state flags = t->flags;
-
 	switch (t->how[t->k]) {
 	case UM_HOW_COPY:
 		if (emit_copy(t, i))
 			return;
-		t->e.p = start;
-		t->nsites = nsites;
-		t->flags = flags;
 		break;
 	case UM_HOW_BRANCH:
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
 		um_emit_branch(t, i);
+		return;
+	case UM_HOW_SYSTEM:
+		um_emit_system(t, i);
 		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
@@ -305,7 +371,8 @@ static void emit(struct um_trans *t)
 	}
 	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
-	if (um_is_jcc(last) || !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
+	    !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 		um_emit_goto(t, last->off + last->len);
 }
 
@@ -323,6 +390,10 @@ static void emit_cold(struct um_trans *t)
 
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	for (unsigned n = 0; n < t->nmisses; n++)
+		um_emit_miss(t, &t->miss[n]);
+	for (unsigned n = 0; n < t->nrenewals; n++)
+		um_emit_renewal(t, &t->renewal[n]);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
@@ -339,16 +410,18 @@ static void emit_cold(struct um_trans *t)
 
 /* ---- finish ---- */
 
-static size_t meta_size(const struct um_block *b, unsigned nlinks)
+static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmisses)
 {
 	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
-	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) + b->len;
+	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) +
+	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
 
 static struct um_jit_block *finish(struct um_trans *t)
 {
 	unsigned n = t->b->ninsns;
-	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]);
+	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
+	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
 	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
 
@@ -361,14 +434,24 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.len = t->b->len,
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
+		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
 	jb->map = memcpy(p + links, t->map, map);
-	jb->bytes = memcpy(p + links + map, t->bytes, t->b->len);
+	jb->windowed = (void *)(p + links + map);
+	for (unsigned m = 0; m < t->nmisses; m++)
+		jb->windowed[m] = (struct um_jit_windowed){
+			.site = (u16)(t->miss[m].site - t->start),
+			.plain = (u16)(t->miss[m].plain - t->start),
+			.insn = t->miss[m].insn,
+			.window = t->miss[m].window,
+		};
+	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks));
+	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
@@ -379,7 +462,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	struct um_jit_block *jb;
 	struct um_trans t;
 
-	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS));
+	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
 	if (*full)
 		return NULL;
 	memset(&t, 0, offsetof(struct um_trans, site));
@@ -392,7 +475,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
-	t.nsites = t.ncold = t.nlinks = 0;
+	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.map, 0, sizeof(t.map));

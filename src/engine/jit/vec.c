@@ -5,9 +5,11 @@
  * The code must not change flags, so it branches by JRCXZ alone.  Whether a state component is in use is bit 2 or 6 of
  * cpu.fpu.xinuse; rcx becomes 0 or not by moves, LEA and BSWAP.
  *
- * What is loaded for class AVX depends on it: all of ZMM0-15 if ZMM_Hi256 is in use, YMM0-15 if AVX is, else XMM0-15 by VEX.128,
- * which clear the rest and leave the registers "clean", so that legacy SSE instructions have no merging to do
- * (Intel's optimization manual, 15.3).  That a component is not in use means that it is zero, in memory as well.
+ * What is loaded of registers 0 to 15 depends on what they hold: all of ZMM0-15 if the upper 256 bits of any are not zero, YMM0-15 if
+ * bits 255..128 are not, else XMM0-15 by VEX.128. These clear the rest, and after VZEROUPPER leave the registers "clean", so that each
+ * change between legacy SSE and VEX instructions costs nothing (Intel's optimization manual, 15.3). Loading zeros by
+ * longer moves would make them "dirty", and they would stay so, since code with VEX.128 instructions alone has no reason to
+ * execute VZEROUPPER.  That a component is not in use means that it is zero, in memory as well.
  */
 #include "engine/jit/vec.h"
 
@@ -136,24 +138,67 @@ static void vex_moves(struct um_emit *e, unsigned bytes, bool store)
 		vex_move(e, r, bytes, store);
 }
 
-static void zmm_moves(struct um_emit *e, unsigned count, bool store)
+static void zmm_moves(struct um_emit *e, unsigned first, unsigned end, bool store)
 {
-	for (unsigned r = 0; r < count; r++)
+	for (unsigned r = first; r < end; r++)
 		zmm_move(e, r, store);
 }
 
-static void load_avx(struct um_emit *e, bool avx512)
+/* vorps xmm0 or ymm0, the same, [rbp + disp] */
+static void or_memory(struct um_emit *e, unsigned bytes, s32 disp)
+{
+	um_emit8(e, 0xc5);
+	um_emit8(e, bytes == 32 ? 0xfc : 0xf8);
+	um_emit8(e, 0x56);
+	modrm(e, 0, disp);
+}
+
+/*
+ * rcx is 0 if component @bit is not in use, or the @bytes (16 or 32) at offset @bytes of ZMM0-15 are zero in memory.  The host's
+ * registers 0 and 1 are lost.
+ */
+static void load_any(struct um_emit *e, unsigned bit, unsigned bytes)
+{
+	u8 *used, *unused;
+
+	load_in_use(e, bit);
+	used = jump_if_rcx(e);
+	unused = um_emit_jmp(e);
+	here(e, used);
+	um_emit_bytes(e, "\xc5\xf8\x57\xc0", 4); /* vxorps xmm0, xmm0, xmm0 */
+	for (unsigned r = 0; r < 16; r++)
+		or_memory(e, bytes, AT_ZMM(r) + (s32)bytes);
+	if (bytes == 32) {
+		um_emit_bytes(e, "\xc4\xe3\x7d\x19\xc1\x01", 6); /* vextractf128 xmm1, ymm0, 1 */
+		um_emit_bytes(e, "\xc5\xf8\x56\xc1", 4);	 /* vorps xmm0, xmm0, xmm1 */
+	}
+	um_emit_bytes(e, "\xc5\xf8\x12\xc8", 4);     /* vmovhlps xmm1, xmm0, xmm0 */
+	um_emit_bytes(e, "\xc5\xf8\x56\xc1", 4);     /* vorps xmm0, xmm0, xmm1 */
+	um_emit_bytes(e, "\xc5\xf1\x73\xd0\x20", 5); /* vpsrlq xmm1, xmm0, 32 */
+	um_emit_bytes(e, "\xc5\xf8\x56\xc1", 4);     /* vorps xmm0, xmm0, xmm1 */
+	um_emit_bytes(e, "\xc5\xf9\x7e\xc1", 4);     /* vmovd ecx, xmm0 */
+	here(e, unused);
+}
+
+static void vzeroupper(struct um_emit *e)
+{
+	um_emit_bytes(e, "\xc5\xf8\x77", 3);
+}
+
+/* Registers 0 to 15, as much of them as there is. */
+static void load_low(struct um_emit *e, bool avx512)
 {
 	u8 *to_zmm = NULL, *to_ymm, *end_xmm, *end_ymm;
 
 	if (avx512) {
-		load_in_use(e, 6);
+		load_any(e, 6, 32);
 		um_emit8(e, 0x89); /* mov [], ecx */
 		modrm(e, H_RCX, AT(jit.vec_zmm));
 		to_zmm = jump_if_rcx(e);
 	}
-	load_in_use(e, 2);
+	load_any(e, 2, 16);
 	to_ymm = jump_if_rcx(e);
+	vzeroupper(e);
 	vex_moves(e, 16, false);
 	end_xmm = um_emit_jmp(e);
 	here(e, to_ymm);
@@ -161,7 +206,7 @@ static void load_avx(struct um_emit *e, bool avx512)
 	if (avx512) {
 		end_ymm = um_emit_jmp(e);
 		here(e, to_zmm);
-		zmm_moves(e, 16, false);
+		zmm_moves(e, 0, 16, false);
 		here(e, end_ymm);
 	}
 	here(e, end_xmm);
@@ -179,14 +224,13 @@ static void store_avx(struct um_emit *e, bool avx512)
 	if (avx512) {
 		end = um_emit_jmp(e);
 		here(e, to_zmm);
-		zmm_moves(e, 16, true);
+		zmm_moves(e, 0, 16, true);
 		here(e, end);
 	}
 }
 
-static void avx512_moves(struct um_emit *e, bool store)
+static void opmask_moves(struct um_emit *e, bool store)
 {
-	zmm_moves(e, 32, store);
 	for (unsigned k = 0; k < 8; k++)
 		opmask_move(e, k, store);
 }
@@ -214,10 +258,11 @@ static void store(struct um_emit *e, enum um_vec_class live)
 		um_emit8(e, 0x59); /* pop rcx */
 		break;
 	case UM_VEC_CLASS_AVX512:
-		avx512_moves(e, true);
+		zmm_moves(e, 0, 32, true);
+		opmask_moves(e, true);
 		break;
 	}
-	um_emit_bytes(e, "\xc5\xf8\x77", 3); /* vzeroupper */
+	vzeroupper(e);
 }
 
 unsigned um_vec_emit_store(u8 *out, enum um_vec_class live)
@@ -239,10 +284,12 @@ unsigned um_vec_emit_load(u8 *out, enum um_vec_class have, enum um_vec_class wan
 	load_mxcsr(&e);
 	if (want == UM_VEC_CLASS_SSE)
 		sse_moves(&e, false);
-	else if (want == UM_VEC_CLASS_AVX)
-		load_avx(&e, um_vec_host_class(um_host()) == UM_VEC_CLASS_AVX512);
 	else
-		avx512_moves(&e, false);
+		load_low(&e, um_vec_host_class(um_host()) == UM_VEC_CLASS_AVX512);
+	if (want == UM_VEC_CLASS_AVX512) {
+		zmm_moves(&e, 16, 32, false);
+		opmask_moves(&e, false);
+	}
 	um_emit8(&e, 0x59); /* pop rcx */
 	return (unsigned)(e.p - out);
 }

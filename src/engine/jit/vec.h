@@ -15,13 +15,13 @@
 #include "engine/jit/copy.h"
 
 /* Bytes that either function writes at most. */
-#define UM_VEC_EMIT_MAX 1024
+#define UM_VEC_EMIT_MAX 2048
 
 /*
  * Write code to @out for: @have is in the registers, make it @want.  MXCSR becomes the guest's, too, and x->mxcsr_live is
  * set, unless it is.  Returns the length: 0 if @have includes @want.
  *
- * With class AVX the upper halves of ZMM0-15 come along if the guest uses them, since VEX instructions clear them: x->jit.vec_zmm.
+ * With class AVX the upper halves of ZMM0-15 come along if they are not zero, since VEX instructions clear them: x->jit.vec_zmm.
  */
 unsigned um_vec_emit_load(u8 *out, enum um_vec_class have, enum um_vec_class want);
 

@@ -121,6 +121,8 @@ static void stack_segment(void)
 	CHECK_TRAP(trap_call(load_ss_null3, 0), VEC_GP, 0, load_ss_null3_at, "not with RPL 3");
 	CHECK_TRAP(user_call(load_ss_null3, 0), VEC_GP, 0, load_ss_null3_at, "nor in ring 3");
 	CHECK_TRAP(user_call(swapgs_, 0), VEC_GP, 0, swapgs__at, "ring 3: SWAPGS");
+	CHECK_TRAP(user_call(peek, NOT_CANONICAL), VEC_GP, 0, peek_at, "ring 3: not canonical");
+	CHECK_TRAP(user_call(poke, NOT_CANONICAL), VEC_GP, 0, poke_at, "ring 3: a write");
 }
 
 static void fsgsbase(void)

@@ -27,6 +27,7 @@ CODE64(lock_add8, "lock add [rdi], rax\n hlt");
 CODE64(xchg8, "xchg [rdi], rax\n hlt");
 CODE64(cmpxchg8, "lock cmpxchg [rdi], rdx\n hlt");
 CODE64(cmpxchg16, "lock cmpxchg16b [rdi]\n hlt");
+CODE64(cmpxchg16_stack, "cmpxchg16b [rsp]\n hlt");
 CODE64(push_pop, "push rax\n pop rdx\n hlt");
 CODE64(push_only, "push rax\n hlt");
 CODE64(pop_to_mem, "pop qword ptr [rsp+8]\n hlt");
@@ -550,6 +551,13 @@ static void test_alignment(void **state)
 	m->x.cpu.gpr[UM_RDI] = DATA + 8;
 	load_code(m, cmpxchg16);
 	expect_fault(m, UM_VEC_GP); /* always aligned, whatever AC says */
+	/* ... and whatever else is wrong: */
+	m->x.cpu.gpr[UM_RSP] = 0x8000000000001000;
+	load_code(m, cmpxchg16_stack);
+	expect_fault(m, UM_VEC_SS);
+	m->x.cpu.gpr[UM_RSP]++;
+	load_code(m, cmpxchg16_stack);
+	expect_fault(m, UM_VEC_GP);
 }
 
 int main(void)

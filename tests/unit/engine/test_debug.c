@@ -3,6 +3,7 @@
  * Everything that makes the interpreter look at single instructions: TF, RF, interrupt shadows, the interrupt
  * window, breakpoints on instructions and data, single-stepping by the VMM, PAUSE exits, retiring.
  */
+#include "engine/jit/jit.h"
 #include "fixture.h"
 
 static int setup(void **state)
@@ -284,6 +285,37 @@ static void test_report(void **state)
 	assert_true(strlen(text) < sizeof(text));
 }
 
+CODE64(loops, "1: add rax, [rdi]\n dec ecx\n jnz 1b\n push rax\n pop rbx\n hlt");
+
+static void test_report_translated(void **state)
+{
+	struct machine *m = *state;
+	char text[2000];
+	char *at = text;
+
+	if (m->x.engine != UM_ENGINE_JIT)
+		return;
+	m->x.cpu.gpr[UM_RDI] = DATA;
+	for (unsigned k = 0; k < 3; k++) {
+		m->x.cpu.gpr[UM_RCX] = 20;
+		load_code(m, loops);
+		run_to_hlt(m);
+	}
+	um_engine_report(&m->x, text, sizeof(text));
+	/* What HLT is the last of, and the block that it was in. */
+	for (char *next = text; (next = strstr(next, "... translated code, left in\n")); next++)
+		at = next;
+	assert_string_equal(at, "... translated code, left in\n0000000000011000  add rax, [rdi]\n"
+				"0000000000011003  dec ecx\n"
+				"0000000000011005  jnz 0x0000000000011000\n"
+				"0000000000011007  push rax\n0000000000011008  pop rbx\n"
+				"0000000000011009  hlt\n");
+	/* They are not remembered longer than they exist. */
+	um_jit_flush(&m->x);
+	um_engine_report(&m->x, text, sizeof(text));
+	assert_null(strstr(text, "translated"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -297,6 +329,7 @@ int main(void)
 		T(test_pause),
 		T(test_retire),
 		T(test_report),
+		T(test_report_translated),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -211,6 +211,64 @@ static void test_upgrades(void **state)
 	assert_int_equal(um_vec_emit_store(out, UM_VEC_CLASS_NONE), 0);
 }
 
+/* XINUSE, after code that is of no consequence but for that: into cpu.rip. */
+static unsigned xgetbv_1(u8 *out)
+{
+	struct um_emit e = { .p = out, .end = out + UM_VEC_EMIT_MAX };
+
+	PUT(&e,
+	    "\x50\x51\x52\xb9\x01\0\0\0\x0f\x01\xd0"); /* push rax, rcx, rdx; mov ecx, 1; xgetbv */
+	um_emit_store(&e, 0, H_RAX, H_RBP, (s32)(offsetof(struct um_exec, cpu.rip) - UM_JIT_BIAS));
+	PUT(&e, "\x5a\x59\x58");
+	return (unsigned)(e.p - out);
+}
+
+/* Upper halves that are zero are clean, in use or not, whatever was there before. */
+static void test_clean(void **state)
+{
+	enum um_vec_class most = um_vec_host_class(um_host());
+	static u8 piece[3][UM_VEC_EMIT_MAX];
+	struct um_exec *a = context();
+	unsigned len[3];
+
+	if (most < UM_VEC_CLASS_AVX || !um_host_feature(um_host(), UM_F_XGETBV1))
+		skip();
+	set_in_use(a, 0);
+	io.rbp[0] = io.rbp[1] = (u64)(uintptr_t)a + UM_JIT_BIAS;
+	for (unsigned c = UM_VEC_CLASS_AVX; c <= most; c++) {
+		memcpy(piece[0], "\xc5\xf8\x77", 3); /* vzeroupper */
+		len[0] = 3;
+		len[1] = xgetbv_1(piece[1]);
+		run(piece, len, 2);
+		if (a->cpu.rip & (XCR0_AVX | XCR0_ZMM_HI256))
+			skip(); /* a processor that takes them to be in use always */
+		for (unsigned used = 0; used < 2; used++) {
+			a->cpu.fpu.xinuse = used ? um_vec_states(c) : 0;
+			len[0] = um_vec_emit_load(piece[0], UM_VEC_CLASS_NONE, c);
+			len[2] = um_vec_emit_store(piece[2], c);
+			run(piece, len, 3);
+			restore_mxcsr(a);
+			assert_int_equal(a->cpu.rip & (XCR0_AVX | XCR0_ZMM_HI256), 0);
+		}
+		/* One bit of one register counts. */
+		for (unsigned r = 0; r < 16; r++) {
+			for (unsigned byte = 16; byte < (most == UM_VEC_CLASS_AVX512 ? 64 : 32);
+			     byte++) {
+				a->cpu.fpu.xinuse = um_vec_states(most);
+				a->cpu.fpu.zmm[r][byte] = (u8)(1 << (byte + r) % 8);
+				len[0] = um_vec_emit_load(piece[0], UM_VEC_CLASS_NONE, c);
+				len[2] = um_vec_emit_store(piece[2], c);
+				run(piece, len, 3);
+				restore_mxcsr(a);
+				assert_int_not_equal(a->cpu.rip & (XCR0_AVX | XCR0_ZMM_HI256), 0);
+				assert_int_equal(a->cpu.fpu.zmm[r][byte], 1 << (byte + r) % 8);
+				a->cpu.fpu.zmm[r][byte] = 0;
+			}
+		}
+	}
+	free(a);
+}
+
 /* The guest's MXCSR, without bits that would be #GP; once only. */
 static void test_mxcsr(void **state)
 {
@@ -244,6 +302,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_moves),
 		cmocka_unit_test(test_upgrades),
+		cmocka_unit_test(test_clean),
 		cmocka_unit_test(test_mxcsr),
 	};
 

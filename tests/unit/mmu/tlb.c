@@ -55,11 +55,54 @@ static void fill_and_forget(void **state)
 	free(t);
 }
 
+/* Guarded pages have no write tag; others do, whatever their address has in common with them. */
+static void guard(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	char *host = (char *)0x7f0000000000;
+
+	um_tlb_fill(t, 0x5000, t->ctx[0], host, 1u << UM_READ | 1u << UM_WRITE);
+	assert_true(um_tlb_guard(t, (hva_t)host));
+	assert_true(um_tlb_guarded(t, (hva_t)host + 0xfff));
+	assert_null(um_tlb_lookup(t, 0x5000, UM_WRITE, t->ctx[0]));
+	assert_ptr_equal(um_tlb_lookup(t, 0x5000, UM_READ, t->ctx[0]), host);
+	um_tlb_fill(t, 0x5000, t->ctx[0], host, 1u << UM_READ | 1u << UM_WRITE);
+	assert_null(um_tlb_lookup(t, 0x5000, UM_WRITE, t->ctx[0]));
+	for (unsigned n = 12; n < 40; n++) {
+		um_tlb_fill(t, 0x5000, t->ctx[0], host + BIT(n), 1u << UM_WRITE);
+		assert_ptr_equal(um_tlb_lookup(t, 0x5000, UM_WRITE, t->ctx[0]), host + BIT(n));
+	}
+	um_tlb_unguard(t, (hva_t)host);
+	um_tlb_fill(t, 0x5000, t->ctx[0], host, 1u << UM_WRITE);
+	assert_ptr_equal(um_tlb_lookup(t, 0x5000, UM_WRITE, t->ctx[0]), host);
+	free(t);
+}
+
+/* When there is no room for a page to be guarded, it is said; after all were let go, there is. */
+static void guard_room(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	hva_t page = 0x7f0000000000;
+	unsigned n = 0;
+
+	while (um_tlb_guard(t, page + n * UM_PAGE_SIZE))
+		assert_in_range(++n, 1, UM_TLB_GUARD_SETS * UM_TLB_GUARD_WAYS);
+	assert_false(um_tlb_guarded(t, page + n * UM_PAGE_SIZE));
+	for (unsigned k = 0; k < n; k++)
+		assert_true(um_tlb_guarded(t, page + k * UM_PAGE_SIZE));
+	um_tlb_unguard_all(t);
+	assert_false(um_tlb_guarded(t, page));
+	assert_true(um_tlb_guard(t, page + n * UM_PAGE_SIZE));
+	free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_context),
 		cmocka_unit_test(fill_and_forget),
+		cmocka_unit_test(guard),
+		cmocka_unit_test(guard_room),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,0 +1,2 @@
+# SPDX-License-Identifier: MIT
+node "$1/node.js"
