@@ -141,14 +141,12 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 	unsigned tail = (skew + len1) & 7;
 	struct um_insn *end;
 
-	*b = (struct um_block){
-		.hva = hva,
-		.hits = x->interp->heat[slot],
-		.key = (u8)key,
-		.ninsns = (u8)n,
-		.len = (u16)len,
-		.len1 = (u16)len1
-	};
+	*b = (struct um_block){ .hva = hva,
+				.hits = x->interp->heat[slot],
+				.key = (u8)key,
+				.ninsns = (u8)n,
+				.len = (u16)len,
+				.len1 = (u16)len1 };
 	b->direct = !(insn[n - 1].flags & UM_INSN_BRANCH) || insn[n - 1].kind[0] == UM_OPD_REL;
 	memset(b->words, 0, words);
 	if (len1 == len) {

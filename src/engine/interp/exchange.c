@@ -140,15 +140,17 @@ static const struct um_insn *op_cmpxchg16b(struct um_exec *x, const struct um_in
 	u64 old[2] = { x->cpu.gpr[UM_RAX], x->cpu.gpr[UM_RDX] };
 	u64 new[2] = { x->cpu.gpr[UM_RBX], x->cpu.gpr[UM_RCX] }, now[2];
 	bool tracked, equal, ok;
+	u64 off = um_ea(x, i);
 	gva_t gva;
 	void *p;
 
-	if (!um_linear(x, i->seg, um_ea(x, i), 16, UM_WRITE, &gva))
-		return um_stop(x, i);
-	if (gva & 15) {
+	/* Even with an address that isn't canonical, for which it would be #SS by RSP or RBP: so do processors. */
+	if ((x->seg_base[i->seg] + off) & 15) {
 		um_raise_code(x, UM_VEC_GP, 0);
 		return um_stop(x, i);
 	}
+	if (!um_linear(x, i->seg, off, 16, UM_WRITE, &gva))
+		return um_stop(x, i);
 	if (!um_lin_map(x, gva, 16, UM_WRITE, &p, &tracked))
 		return um_stop(x, i);
 	if (p) {

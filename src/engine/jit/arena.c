@@ -87,12 +87,18 @@ void um_arena_clear(struct um_jit_chunk *c)
 	c->blocks = NULL;
 }
 
+/* The last one is for who has none. */
+static bool may_have(unsigned own, unsigned free)
+{
+	return free && (!own || own < SHARE * (free - 1));
+}
+
 struct um_jit_chunk *um_arena_get(unsigned own)
 {
 	struct um_jit_chunk *c = NULL;
 
 	pthread_mutex_lock(&arena.lock);
-	if (own < SHARE * arena.nfree) {
+	if (may_have(own, arena.nfree)) {
 		c = arena.free;
 		arena.free = c->next;
 		arena.nfree--;
@@ -118,7 +124,7 @@ bool um_arena_crowded(unsigned own)
 	bool crowded;
 
 	pthread_mutex_lock(&arena.lock);
-	crowded = own > SHARE * (arena.nfree + 1);
+	crowded = own > SHARE * arena.nfree;
 	pthread_mutex_unlock(&arena.lock);
 	return crowded;
 }
@@ -128,7 +134,7 @@ struct um_jit_page *um_arena_page_get(unsigned own)
 	struct um_jit_page *p = NULL;
 
 	pthread_mutex_lock(&arena.lock);
-	if (own < SHARE * arena.nfree_pages) {
+	if (may_have(own, arena.nfree_pages)) {
 		p = arena.free_page;
 		if (p)
 			arena.free_page = p->next;

@@ -184,9 +184,17 @@ static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, c
 	bool imm = i->nops > 1 && i->kind[1] == UM_OPD_IMM;
 	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
 
-	if (!in_host(i, 0))
+	if (i->kind[0] != UM_OPD_GPR)
 		return false;
 	*regs = reg_bit(i, 0);
+	if (i->op == ZYDIS_MNEMONIC_CMP || i->op == ZYDIS_MNEMONIC_TEST) {
+		if (!imm)
+			*regs |= reg_bit(i, 1);
+		um_emit_bytes(e, copy, len);
+		return imm || i->kind[1] == UM_OPD_GPR;
+	}
+	if (!in_host(i, 0))
+		return false;
 	if (i->op == ZYDIS_MNEMONIC_NEG) {
 		um_emit_mov(e, w, H_T2, dst);
 		for (unsigned n = 0; n < 2; n++)
@@ -223,8 +231,6 @@ static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, c
 	if (!imm)
 		*regs |= reg_bit(i, 1);
 	switch (i->op) {
-	case ZYDIS_MNEMONIC_CMP:
-	case ZYDIS_MNEMONIC_TEST:
 	case ZYDIS_MNEMONIC_BT:
 		um_emit_bytes(e, copy, len);
 		return true;

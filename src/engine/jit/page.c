@@ -96,6 +96,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 		um_jit_page_check(x, p);
 	}
 	b->page = p;
+	b->dead = false;
 	b->page_next = p->blocks;
 	p->blocks = b;
 	return true;

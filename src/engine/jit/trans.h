@@ -126,7 +126,10 @@ void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
 void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
 /* The present instruction has the flags that it needs and can go to the slow path no more: it is about to write registers. */
 void um_flags_registers(struct um_trans *t);
-/* It has written flags; @f says which; @copy is its encoding for the host. */
+/*
+ * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if that has operands in scratch
+ * registers.
+ */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
 

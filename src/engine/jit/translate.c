@@ -142,13 +142,86 @@ static void emit_bit_element(struct um_trans *t, const struct um_insn *i)
 	um_emit_lea(&t->e, t->m64, H_T1, H_T1, H_T2, wide ? 3 : 2, 0);
 }
 
-static bool emit_copy(struct um_trans *t, const struct um_insn *i)
+/*
+ * Of two registers, have the one in memory in ModRM.rm: the other direction of ADD, OR, ... CMP, MOV is the opcode with bit 1 set; TEST
+ * has none.
+ */
+static void prefer_rm(struct um_facts *f)
+{
+	struct um_encoding *e = &f->enc;
+	struct um_field reg = e->reg;
+	bool alu = (e->opcode & 0xc6) == 0 || (e->opcode & 0xfe) == 0x88;
+
+	if (e->form != UM_FORM_LEGACY || e->map || e->mem || !e->modrm || reg.kind < UM_FIELD_GPR ||
+	    e->rm.kind < UM_FIELD_GPR || um_jit_host(reg.n) != UM_JIT_IN_MEMORY ||
+	    um_jit_host(e->rm.n) == UM_JIT_IN_MEMORY || !(alu || (e->opcode & 0xfe) == 0x84))
+		return;
+	e->reg = e->rm;
+	e->rm = reg;
+	if (alu) {
+		e->opcode |= 2;
+		f->rm_written = false;
+	}
+}
+
+/* The guest register in memory that may take the place of ModRM.rm as a memory operand; UM_NR_GPRS: none. */
+static unsigned rm_in_memory(const struct um_facts *f)
+{
+	const struct um_encoding *e = &f->enc;
+	const struct um_field *other[] = { &e->reg, &e->vvvv, &e->low };
+
+	if (f->mem_size || e->mem || !e->modrm || e->rm.kind < UM_FIELD_GPR ||
+	    um_jit_host(e->rm.n) != UM_JIT_IN_MEMORY)
+		return UM_NR_GPRS;
+	for (unsigned n = 0; n < ARRAY_SIZE(other); n++) {
+		if (other[n]->kind >= UM_FIELD_GPR && other[n]->n == e->rm.n)
+			return UM_NR_GPRS;
+	}
+	return e->rm.n;
+}
+
+/*
+ * Encode the copy: guest registers in memory get the scratch registers, *@nscratch of them; but for @rm, which is an operand in
+ * memory (UM_NR_GPRS: none is).  Returns the length or 0.
+ */
+static unsigned encode(const struct um_facts *f, unsigned rm, struct um_places *p,
+		       unsigned *nscratch, u8 *copy)
 {
 	static const u8 scratch[] = { H_T0, H_T2, H_T1 };
-	const struct um_facts *f = &t->facts[t->k];
-	struct um_places p = { .base = H_T1 };
-	unsigned n = 0, avail = f->mem_size ? 2 : 3, len;
-	u8 copy[16];
+	unsigned n = 0, avail = f->mem_size ? 2 : 3;
+
+	*p = (struct um_places){ .base = H_T1, .bit_string = f->bit_string };
+	if (rm < UM_NR_GPRS) {
+		p->base = H_CTX;
+		p->disp = um_jit_gpr(rm);
+	}
+	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
+		p->gpr[g] = f->bit_string ? H_T0 : (u8)um_jit_host(g);
+		if (p->gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)) || g == rm)
+			continue;
+		if (n == avail)
+			return 0;
+		p->gpr[g] = scratch[n++];
+	}
+	*nscratch = n;
+	return rm < UM_NR_GPRS ? um_jit_copy_rm(f, p, copy) : um_jit_copy(f, p, copy);
+}
+
+static bool emit_copy(struct um_trans *t, const struct um_insn *i)
+{
+	struct um_facts *f = &t->facts[t->k];
+	unsigned len = 0, nscratch, rm;
+	struct um_places p;
+	u8 copy[UM_ENCODE_MAX];
+
+	prefer_rm(f);
+	rm = rm_in_memory(f);
+	if (rm < UM_NR_GPRS)
+		len = encode(f, rm, &p, &nscratch, copy);
+	if (!len)
+		len = encode(f, rm = UM_NR_GPRS, &p, &nscratch, copy);
+	if (!len)
+		return false;
 
 	if (f->mem_size) {
 		um_flags_spill(t);
@@ -163,7 +236,6 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 		if (f->bit_string) {
 			um_emit_get(t, H_T0, i->reg[1] / 8);
 			um_emit_alu_imm(&t->e, 0, 4, H_T0, i->osz * 8 - 1);
-			p.bit_string = true;
 		}
 		um_flags_before(t, i, f);
 		um_flags_registers(t);
@@ -175,24 +247,16 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	t->has_slow[t->k] |= f->mem_size || f->may_fault;
 
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
-		p.gpr[g] = f->bit_string ? H_T0 : (u8)um_jit_host(g);
-		if (p.gpr[g] != UM_JIT_IN_MEMORY || !(f->explicit_regs & BIT(g)))
-			continue;
-		if (n == avail)
-			return false;
-		p.gpr[g] = scratch[n++];
-		if ((f->reads | f->partial | f->conditional) & BIT(g))
+		if (um_jit_host(g) == UM_JIT_IN_MEMORY && g != rm && !f->bit_string &&
+		    (f->explicit_regs & (f->reads | f->partial | f->conditional) & BIT(g)))
 			um_emit_load(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
-	len = um_jit_copy(f, &p, copy);
-	if (!len)
-		return false;
 	um_emit_bytes(&t->e, copy, len);
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
-		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY)
+		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY && g != rm)
 			um_emit_store(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
-	um_flags_written(t, i, f, copy, len);
+	um_flags_written(t, i, f, copy, nscratch ? 0 : len);
 	return true;
 }
 
@@ -209,9 +273,9 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 /* What all stack instructions begin with. */
 static void begin_stack(struct um_trans *t)
 {
-	um_flags_registers(t);
 	um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
+	um_flags_registers(t); /* (The flags as they are before it are the slow path's.) */
 }
 
 static void emit_push(struct um_trans *t, const struct um_insn *i)
@@ -271,17 +335,10 @@ static void emit_leave(struct um_trans *t)
 
 static void emit_one(struct um_trans *t, const struct um_insn *i)
 {
-	u8 *start = t->e.p;
-	unsigned nsites = t->nsites;
-	struct um_flag_state flags = t->flags;
-
 	switch (t->how[t->k]) {
 	case UM_HOW_COPY:
 		if (emit_copy(t, i))
 			return;
-		t->e.p = start;
-		t->nsites = nsites;
-		t->flags = flags;
 		break;
 	case UM_HOW_BRANCH:
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
@@ -397,6 +454,7 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
 	jb->map = memcpy(p + links, t->map, map);

@@ -43,6 +43,7 @@ enum {
 #define CR0_PG BIT(31)
 
 #define CR4_VME	       BIT(0)
+#define CR4_PVI	       BIT(1)
 #define CR4_TSD	       BIT(2)
 #define CR4_DE	       BIT(3)
 #define CR4_PSE	       BIT(4)
@@ -63,16 +64,21 @@ enum {
 #define FLAG_CF	   BIT(0)
 #define FLAG_FIXED BIT(1)
 #define FLAG_PF	   BIT(2)
+#define FLAG_AF	   BIT(4)
 #define FLAG_ZF	   BIT(6)
+#define FLAG_SF	   BIT(7)
 #define FLAG_TF	   BIT(8)
 #define FLAG_IF	   BIT(9)
 #define FLAG_DF	   BIT(10)
+#define FLAG_OF	   BIT(11)
+#define FLAG_IOPL  (BIT(12) | BIT(13))
 #define FLAG_NT	   BIT(14)
 #define FLAG_RF	   BIT(16)
 #define FLAG_VM	   BIT(17)
 #define FLAG_AC	   BIT(18)
 #define FLAG_VIF   BIT(19)
 #define FLAG_VIP   BIT(20)
+#define FLAG_ID	   BIT(21)
 
 #define MSR_TSC		   0x10
 #define MSR_APIC_BASE	   0x1b
