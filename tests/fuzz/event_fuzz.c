@@ -61,14 +61,19 @@
 #define NLINES	6
 #define LOOSE \
 	400 /* numbers of the descriptors that are closed at any moment: nobody else gets them */
-#define NLOOSE 4
+#define NLOOSE 6
+#define NRAISING \
+	4 /* the first of them; the others tell of EOIs, which must not raise lines again */
 #define VECTOR 0x40 /* of line 0 */
 
-/* Those of the PIC, and those that only the IOAPIC has. */
+/*
+ * Those of the PIC, and those that only the IOAPIC has.  The troublemaker's have the lowest priority: however often
+ * they are raised, the workers' interrupts come through.
+ */
 static const uint32_t lines[PARTIES][NLINES] = {
-	{ 3, 4, 5, 16, 17, 18 },
-	{ 10, 11, 12, 19, 20, 21 },
-	{ 6, 7, 14, 15, 22, 23 },
+	{ 3, 4, 5, 18, 19, 20 },
+	{ 10, 11, 12, 21, 22, 23 },
+	{ 16, 17, 16, 17, 16, 17 },
 };
 
 enum chip { CHIP_NONE, CHIP_FULL, CHIP_SPLIT, CHIP_KINDS };
@@ -581,10 +586,10 @@ static void *trouble_main(void *arg)
 				 (rng_one_in(r, 2) ? KVM_IOEVENTFD_FLAG_DEASSIGN : 0),
 		};
 		struct kvm_irqfd irq = {
-			.fd = LOOSE + rng_below(r, NLOOSE),
+			.fd = LOOSE + rng_below(r, NRAISING),
 			.gsi = lines[PARTIES - 1][rng_below(r, NLINES)],
 			.flags = rng_below(r, 4),
-			.resamplefd = LOOSE + rng_below(r, NLOOSE),
+			.resamplefd = LOOSE + NRAISING + rng_below(r, NLOOSE - NRAISING),
 		};
 		int ret = rng_one_in(r, 2) ? io(m->vm, KVM_IOEVENTFD, &listen)
 					   : io(m->vm, KVM_IRQFD, &irq);
@@ -600,11 +605,13 @@ static void *closing_main(void *arg)
 {
 	struct machine *m = arg;
 	struct rng *r = &m->closing;
-	int events[2] = { new_event(), new_event() }, null = open("/dev/null", O_RDWR | O_CLOEXEC);
+	int raising[] = { new_event(), new_event() }, telling[] = { new_event(), new_event() };
+	int null = open("/dev/null", O_RDWR | O_CLOEXEC);
 
 	must(null >= 0, "/dev/null");
 	while (!atomic_load(&m->quiet)) {
-		int fd = LOOSE + (int)rng_below(r, NLOOSE);
+		unsigned n = rng_below(r, NLOOSE), which = rng_below(r, 2);
+		int fd = LOOSE + (int)n;
 
 		switch (rng_below(r, 4)) {
 		case 0:
@@ -614,15 +621,19 @@ static void *closing_main(void *arg)
 			must(dup3(null, fd, O_CLOEXEC) == fd, "dup3");
 			break;
 		default:
-			must(dup3(rng_pick(r, events), fd, O_CLOEXEC) == fd, "dup3");
+			must(dup3(n < NRAISING ? raising[which] : telling[which], fd, O_CLOEXEC) ==
+				     fd,
+			     "dup3");
 			signal_event(fd, 1);
 			break;
 		}
 	}
 	for (int i = 0; i < NLOOSE; i++)
 		close(LOOSE + i);
-	close(events[0]);
-	close(events[1]);
+	for (int i = 0; i < 2; i++) {
+		close(raising[i]);
+		close(telling[i]);
+	}
 	close(null);
 	return NULL;
 }
@@ -649,6 +660,15 @@ static void join(pthread_t id, const char *what)
 	until.tv_sec += HANG_SECONDS;
 	if (pthread_timedjoin_np(id, NULL, &until))
 		report_hang(id, what);
+}
+
+/* An interrupt that comes before the guest has enabled its local APIC is lost. */
+static void wait_for_guest(const struct machine *m)
+{
+	struct timespec wait = { .tv_nsec = 1000000 };
+
+	while (!counted(m, 0, 0))
+		nanosleep(&wait, NULL);
 }
 
 static void check_account(struct machine *m, struct worker *w)
@@ -687,6 +707,7 @@ static void one_run(uint64_t seed, unsigned steps)
 		must(!pthread_create(&m.vcpus[n].id, NULL, vcpu_main, &m.vcpus[n]), "a thread");
 	must(!pthread_create(&trouble, NULL, trouble_main, &m), "a thread");
 	must(!pthread_create(&closing, NULL, closing_main, &m), "a thread");
+	wait_for_guest(&m);
 	for (unsigned i = 0; i < NWORKERS; i++)
 		worker_start(&m, i, seed);
 	for (unsigned i = 0; i < NWORKERS; i++)

@@ -2,6 +2,7 @@
 /* hot.h: interrupts, SMAP, the time-stamp counter. */
 #include "apic.h"
 #include "cpu.h"
+#include "desc.h"
 #include "guest.h"
 #include "hot.h"
 #include "paging.h"
@@ -113,6 +114,17 @@ static void pend(void)
 		pause();
 }
 
+/*
+ * With IF set already, STI has no shadow, and what is behind it is executed as all code is.  So that becomes hot, too, and is
+ * where translated code goes on when STI does have a shadow.
+ */
+static void without_shadow(const struct event *e)
+{
+	sti();
+	trap_call(e->fn, 0);
+	cli();
+}
+
 static bool event(const struct event *e, bool pending)
 {
 	unsigned ticks = hot_ticks();
@@ -140,9 +152,11 @@ static void at_page_end(void)
 	struct event e = { (guest_fn)(code + 4095), code + 4097, "STI at the end of a page" };
 
 	memcpy(code + 4095, end, sizeof(end));
-	for (unsigned round = 0; round < HOT; round++)
+	for (unsigned round = 0; round < HOT; round++) {
 		if (!event(&e, round % 2))
 			return;
+		without_shadow(&e);
+	}
 }
 
 /* The timer ends a sleep, however short it is. */
@@ -170,9 +184,12 @@ void hot_interrupts(void)
 	for (unsigned n = 0; n < COUNT(events); n++) {
 		const struct event *e = &events[n];
 
-		for (unsigned round = 0; round < HOT; round++)
+		for (unsigned round = 0; round < HOT; round++) {
 			if (!event(e, e->always || round % 4 == 3))
 				break;
+			if (!e->always && round % 4 != 3)
+				without_shadow(e);
+		}
 	}
 	at_page_end();
 	if (lapic_read(LAPIC_LVT_TIMER) & LVT_MASKED)
@@ -197,6 +214,14 @@ PROBE(smap_popf,
       "pushf; pop " R(dx) "; mov " R(dx) ", " R(cx) "; or $0x40000, " R(cx) "; push " R(
 	      cx) "; popf; mov (" AX "), %ecx; push " R(dx) "; popf",
       "mov (" AX "), %ecx");
+#ifdef __x86_64__
+/* By the stack pointer: an access that engines may have a quicker way for. */
+PROBE(smap_stack, "mov %rsp, %rdx; mov %rax, %rsp; stac; mov (%rsp), %ecx; mov %ecx, (%rsp); clac",
+      "mov (%rsp), %ecx; mov %rdx, %rsp");
+PROBE(smap_push,
+      "mov %rsp, %rdx; mov %rax, %rsp; stac; pop %rcx; push %rcx; clac; lea 8(%rsp), %rsp",
+      "push %rcx; mov %rdx, %rsp");
+#endif
 /* Another address space's page: smap_cr3[0], then smap_cr3[1]. */
 PROBE(smap_switch,
       "mov smap_cr3, " R(cx) "; mov " R(cx) ", %cr3; stac; mov (" AX "), %edx; clac; "
@@ -235,6 +260,32 @@ static bool smap_round(ulong va, bool smap, ulong flags)
 	return HOT_EQ(trap_call(smap_open, va).value & ~BIT(0) & FLAG_AC, 0, "CLAC clears AC") &&
 	       HOT_EQ(trap_call(smap_image, va).value & (FLAG_AC | FLAG_IF),
 		      FLAG_AC | (flags & FLAG_IF), "STAC sets AC");
+}
+
+/* A stack in a user's page.  The fault has another one. */
+static void smap_stacks(void)
+{
+#ifdef __x86_64__
+	ulong flags = read_flags();
+
+	cli();
+	idt_set_ist(VEC_PF, 1);
+	for (unsigned round = 0; round < HOT; round++) {
+		bool fault = round % 8 >= 6;
+		struct trap t = trap_call(smap_stack, (fault ? VA : OWN) + 512);
+
+		if (!HOT_EQ(t.vector, fault ? VEC_PF : TRAP_NONE,
+			    "STAC, CLAC, the stack is read") ||
+		    (fault && !HOT_EQ(t.ip, ADDR(smap_stack_at), "at that instruction")))
+			break;
+		t = trap_call(smap_push, (fault ? VA : OWN) + 512);
+		if (!HOT_EQ(t.vector, fault ? VEC_PF : TRAP_NONE, "STAC, CLAC, PUSH") ||
+		    (fault && !HOT_EQ(t.ip, ADDR(smap_push_at), "at the PUSH")))
+			break;
+	}
+	idt_set_ist(VEC_PF, 0);
+	write_flags(flags);
+#endif
 }
 
 static void smap_spaces(struct space *mine, struct space *others)
@@ -286,6 +337,7 @@ void hot_smap(void)
 		CHECK_TRAP(user_call(user_clac, 0), VEC_UD, 0, user_clac_at, "CLAC in ring 3");
 	}
 	write_cr4(read_cr4() | CR4_SMAP);
+	smap_stacks();
 	smap_spaces(&mine, &others);
 	write_cr4(read_cr4() & ~CR4_SMAP);
 	if (IS_64BIT)

@@ -376,17 +376,22 @@ static void modes(void)
 	} __attribute__((packed)) far;
 
 	fill();
-	/* lea 1(%rdx), %eax; 48 ff c0; retf */
-	emit_bytes(alias(8) + 0x500, "\x8d\x42\x01\x48\xff\xc0\xcb", 7);
+	/* call *%rcx; retf: to lea 1(%rdx), %eax; 48 ff c0; ret */
+	emit_bytes(alias(8) + 0x500, "\xff\xd1\xcb", 3);
+	emit_bytes(alias(9), "\x8d\x42\x01\x48\xff\xc0\xc3", 7);
 	map(&a, 0, 8);
+	map(&a, 1, 9);
 	flush_tlb();
-	for (unsigned round = 0; round < HOT; round++) {
-		bool compat = round % 4 == 3;
+	for (unsigned round = 0; round < 2 * HOT; round++) {
+		bool compat = round / 4 % 2;
 		u32 ax;
 
 		far.ip = CODE + 0x500;
 		far.cs = compat ? SEL_KCODE32 : SEL_KCODE;
-		asm volatile("lcall *%1" : "=a"(ax) : "m"(far), "d"(10) : "memory", "cc");
+		asm volatile("lcall *%1"
+			     : "=a"(ax)
+			     : "m"(far), "c"(CODE + 4096), "d"(10)
+			     : "memory", "cc");
 		if (!HOT_EQ(ax, compat ? 11 : 12, "the same code in two modes"))
 			break;
 	}

@@ -426,6 +426,36 @@ static void test_fault_inside(void **state)
 	assert_int_equal(m->counters.v[UM_CNT_insns], 4);
 }
 
+CODE64(call_changed,
+       "1: call rdi\n dec ecx\n jnz 1b\n mov [rdi], bl\n mov [rsi + 1], dl\n call rdi\n hlt");
+
+/*
+ * A block that is one jump is stored to, then the block that it went to, then it is called: by what the caller remembers of it, if
+ * it was translated, since nothing has looked for it anew.
+ */
+static void test_jump_that_changed(void **state)
+{
+	static const u8 jump[] = { 0xe9, 0x3b, 0, 0, 0 };      /* jmp target */
+	static const u8 target[] = { 0xb8, 0, 0, 0, 0, 0xc3 }; /* mov eax, 0; ret */
+	struct machine *m = *state;
+	u64 dropped = m->counters.v[UM_CNT_jit_dropped];
+
+	memcpy(at(m, PAGE(2)), jump, sizeof(jump));
+	memcpy(at(m, PAGE(2) + 0x40), target, sizeof(target));
+	m->x.cpu.gpr[UM_RDI] = PAGE(2);
+	m->x.cpu.gpr[UM_RSI] = PAGE(2) + 0x40;
+	m->x.cpu.gpr[UM_RBX] = jump[0];
+	for (unsigned n = 1; n < 4; n++) {
+		m->x.cpu.gpr[UM_RCX] = 100;
+		m->x.cpu.gpr[UM_RDX] = n;
+		load_code(m, call_changed);
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], n);
+	}
+	if (m->x.engine == UM_ENGINE_JIT)
+		assert_true(m->counters.v[UM_CNT_jit_dropped] >= dropped + 6);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -443,6 +473,7 @@ int main(void)
 		T(test_hot_and_forgotten),
 		T(test_features),
 		T(test_fault_inside),
+		T(test_jump_that_changed),
 		T(test_instruction_features),
 	};
 
