@@ -290,20 +290,6 @@ static void emit_tlb(struct um_emit *e, unsigned acc)
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, (s32)(offsetof(struct um_tlb_entry, tag) + 8 * acc));
 }
 
-static const u8 *emit_lookup(struct um_emit *e, unsigned acc)
-{
-	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
-	u8 *no;
-
-	emit_tlb(e, acc);
-	no = um_emit_jcc(e, CC_NZ);
-	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
-	um_emit_rr(e, 0, 0x3b, H_T0, H_T0); /* CMP: ZF */
-	um_emit_patch(no, e->p);
-	um_emit8(e, 0xc3);
-	return start;
-}
-
 static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 {
 	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
@@ -419,7 +405,6 @@ static void make_routines(void)
 	arena.code.renew = um_arena_rx_of(e.p);
 	emit_renew(&e);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		arena.code.lookup[acc] = emit_lookup(&e, acc);
 		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
 			arena.code.miss[acc][w] = emit_miss(&e, acc, w);
 	}

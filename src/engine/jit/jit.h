@@ -115,9 +115,10 @@ struct um_jit_windowed {
 };
 
 struct um_jit_insn {
-	u16 start;	    /* host code, from the block's code */
-	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	u16 off : 15;	    /* guest bytes, from the block's first */
+	u16 start;    /* host code, from the block's code */
+	u16 slow;     /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 off : 14; /* guest bytes, from the block's first */
+	u16 goes_on : 1; /* it takes the host address from the instruction before: no code is entered here */
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 
@@ -255,11 +256,11 @@ struct um_arena_code {
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
 	/*
-	 * By enum um_access, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host address;
-	 * else it is undefined.  Clobber rsi, r11.  miss: by window, which is filled; it may be in vain so that C can look into it
-	 * (x->jit.patience).
+	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host
+	 * address, and the window has its page; else it is undefined.  Clobber rsi, r11.  In vain now and then so that C can look into
+	 * it (x->jit.patience).
 	 */
-	const u8 *lookup[2], *miss[2][UM_JIT_WINDOWS];
+	const u8 *miss[2][UM_JIT_WINDOWS];
 	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
 	const u8 *renew;
 };

@@ -197,9 +197,8 @@ void um_emit_miss(struct um_trans *t, struct um_miss *m)
 	emit_back(t, m);
 
 	m->plain = e->p;
-	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
-	emit_call(t, um_arena_code()->lookup[acc]);
-	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	emit_lookup(t, m->size, acc);
+	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
 	emit_back(t, m);
 }
 
