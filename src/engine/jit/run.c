@@ -309,8 +309,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	struct um_jit_block *to;
 
 	x->cpu.rip = link_target(x, l);
-	if (l->off >= UM_PAGE_SIZE)
+	if (l->off >= UM_PAGE_SIZE) {
+		um_count(x->counters, jit_jump_misses);
 		return um_jit_find(x);
+	}
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
 	if (!to || l->linked || l->from->dead)
 		return to;

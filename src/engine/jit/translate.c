@@ -255,9 +255,9 @@ static void emit_lea(struct um_trans *t, const struct um_insn *i)
 /* What all stack instructions begin with. */
 static void begin_stack(struct um_trans *t)
 {
-	um_flags_registers(t);
 	um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
+	um_flags_registers(t); /* (The flags as they are before it are the slow path's.) */
 }
 
 static void emit_push(struct um_trans *t, const struct um_insn *i)
