@@ -35,8 +35,6 @@ def gain(result, name):
 
 
 def verdict(value, least, aim):
-    if math.isnan(value):
-        return ""
     better = (lambda a, b: a <= b) if aim < least else (lambda a, b: a >= b)
     return "goal reached" if better(value, aim) else "floor passed" if better(value, least) else "below the floor"
 
@@ -69,9 +67,8 @@ def table(result):
     print(f"{'geometric mean':26s} {'tcg/native':>11s} {'umbra/native':>13s} {'tcg/umbra':>10s}   wanted: floor, goal")
     for cls, (umbra, tcg, both, worst, worst_gain) in summary(result).items():
         title, least, aim, _ = CLASSES[cls]
-        print(f"{title:26s} {show(tcg, 11, 1, 'x')} {show(umbra, 13, 2, 'x')} {show(both, 10, 2, 'x')}   "
-              f"{least}x, {aim}x: {verdict(both, least, aim)}"
-              + (f"; the worst is {worst}, {worst_gain:.2f}x" if not math.isnan(worst_gain) else ""))
+        print(f"{title:26s} {show(tcg, 11, 1, 'x')} {show(umbra, 13, 2, 'x')} {show(both, 10, 2, 'x')}   {least}x, {aim}x"
+              + (f": {verdict(both, least, aim)}; the worst is {worst}, {worst_gain:.2f}x" if "tcg" in result["machines"] else ""))
     b = result["boot"]
     line = f"boot to init: umbra {b['umbra']:.2f} s"
     if "tcg" in b:

@@ -30,7 +30,7 @@
 	X(jit_unwindowed, "memory accesses that went without a window from then on")      \
 	X(jit_enters, "times that a block was looked up to enter translated code")        \
 	X(jit_links, "jumps in translated code linked to their target")                   \
-	X(jit_jump_misses, "branches whose target the jump cache did not have")           \
+	X(jit_jump_misses, "transfers to elsewhere that were left to C code")             \
 	X(jit_dropped, "translated blocks dropped because code changed")                  \
 	X(jit_evicted, "translated blocks dropped to make room")                          \
 	X(jit_evictions, "chunks of the code cache emptied to make room")                 \

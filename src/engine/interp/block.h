@@ -64,8 +64,9 @@ struct um_interp {
 	size_t used;
 	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
 	struct um_block **hash;
-	u8 heat[1 << UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
-	u64 features[4]; /* of the CPUID that blocks were bound for */
+	u8 heat[1
+		<< UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
+	u64 features[4];	  /* of the CPUID that blocks were bound for */
 	unsigned ring_pos;
 	struct um_ring_entry ring[UM_RING_SIZE];
 };

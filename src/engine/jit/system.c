@@ -246,12 +246,12 @@ bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_f
 
 void um_emit_system(struct um_trans *t, const struct um_insn *i)
 {
-	um_flags_registers(t);
 	if (i->op == ZYDIS_MNEMONIC_PUSHFD || i->op == ZYDIS_MNEMONIC_PUSHFQ)
 		um_flags_save(t);
 	else
 		um_flags_spill(t);
 	t->slow_flags[t->k] = t->flags;
+	um_flags_registers(t);
 	switch (i->op) {
 	case ZYDIS_MNEMONIC_CLI:
 		emit_cli(t);

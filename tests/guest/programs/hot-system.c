@@ -101,6 +101,59 @@ static void no_stack(void)
 	write_flags(flags);
 }
 
+/* ---- SYSCALL and SYSRET, as kernels use them ---- */
+
+u64 sys_area[3]; /* by GS: the user's stack pointer at 8, the kernel's at 16 */
+
+#define ENTRY(name, more)                                                                   \
+	asm(".pushsection .text; .globl " #name "; " #name ": swapgs; mov %rsp, %gs:8; "    \
+	    "mov %gs:16, %rsp; pushf; push %rcx; push %r11; mov 16(%rsp), %rax; " more "; " \
+	    "pop %r11; pop %rcx; mov %gs:8, %rsp; swapgs; sysretq; .popsection");           \
+	extern const u8 name[]
+
+ENTRY(sys_entry, "nop");
+ENTRY(sys_entry2, "bts $31, %rax");
+/* Returns RFLAGS as the kernel found them, and as they are afterwards in the upper half. */
+PROBE(sys_calls, "mov %eax, %edx; mov $8, %edi",
+      "1: cmp $5, %edx; .globl sys_at; sys_at: syscall; .globl sys_back; sys_back: pushf; pop "
+      "%rsi; "
+      "dec %edi; jnz 1b; shl $32, %rsi; or %rsi, %rax; cmp $sys_back, %rcx; je 2f; xor %eax, %eax; "
+      "2:");
+extern const u8 sys_at[];
+
+static void syscalls(void)
+{
+	static u64 stack[64];
+	static const u8 status[] = { 0x95, 0x44, 0x00 }; /* of CMP of 4, 5 and 6 with 5 */
+	u64 interrupts = read_flags() & FLAG_IF, efer = rdmsr(MSR_EFER);
+
+	sys_area[2] = (ulong)&stack[COUNT(stack)];
+	wrmsr(MSR_GS_BASE, 0);
+	wrmsr(MSR_KERNEL_GS_BASE, (ulong)sys_area);
+	wrmsr(MSR_STAR, (u64)SEL_UCODE32 << 48 | (u64)SEL_KCODE << 32);
+	for (unsigned round = 0; round < HOT; round++) {
+		bool second = round % 8 >= 6, off = round % 16 == 13;
+		u64 mask = FLAG_IF | FLAG_TF | (round % 4 == 3 ? FLAG_ZF | FLAG_CF | FLAG_AC : 0);
+		u64 user = FLAG_FIXED | interrupts | status[round % 3] |
+			   (round % 5 == 4 ? FLAG_AC : 0);
+		struct trap t;
+
+		wrmsr(MSR_SFMASK, mask);
+		wrmsr(MSR_LSTAR, (ulong)(second ? sys_entry2 : sys_entry));
+		wrmsr(MSR_EFER, off ? efer & ~EFER_SCE : efer | EFER_SCE);
+		t = user_call_flags(sys_calls, 4 + round % 3, user & FLAG_AC);
+		if (off) {
+			CHECK_TRAP(t, VEC_UD, 0, sys_at, "SYSCALL with EFER.SCE clear");
+			continue;
+		}
+		if (!HOT_EQ(t.value, user << 32 | (second ? BIT64(31) : 0) | (user & ~mask),
+			    "SYSCALL, SYSRET: flags"))
+			break;
+	}
+	wrmsr(MSR_EFER, efer);
+	wrmsr(MSR_KERNEL_GS_BASE, 0);
+}
+
 void guest_main(void)
 {
 	lapic_enable();
@@ -119,6 +172,7 @@ void guest_main(void)
 		hot_strings();
 		swapgs();
 		no_stack();
+		syscalls();
 	}
 	cli();
 	CHECK(hot_ticks() > 10, "the timer was running");

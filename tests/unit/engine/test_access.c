@@ -28,6 +28,8 @@ CODE64(xchg8, "xchg [rdi], rax\n hlt");
 CODE64(cmpxchg8, "lock cmpxchg [rdi], rdx\n hlt");
 CODE64(cmpxchg16, "lock cmpxchg16b [rdi]\n hlt");
 CODE64(cmpxchg16_stack, "cmpxchg16b [rsp]\n hlt");
+CODE64(flags_leave, "cmp rax, rsp\n mov bl, [rdi]\n leave\n cmp esi, esp\n hlt");
+CODE64(flags_pop, "cmp rax, rsp\n mov bl, [rdi]\n pop rax\n cmp esi, esp\n hlt");
 CODE64(push_pop, "push rax\n pop rdx\n hlt");
 CODE64(push_only, "push rax\n hlt");
 CODE64(pop_to_mem, "pop qword ptr [rsp+8]\n hlt");
@@ -560,14 +562,48 @@ static void test_alignment(void **state)
 	expect_fault(m, UM_VEC_GP);
 }
 
+/* Flags that nothing reads, because others follow, are seen if an instruction between faults. */
+static void test_flags_at_fault(void **state)
+{
+	struct machine *m = *state;
+	struct {
+		const u8 *code, *end;
+		unsigned size;
+	} const of[] = { { flags_leave, flags_leave_end, 5 }, { flags_pop, flags_pop_end, 5 } };
+
+	machine_prop(m, 10, 0);
+	for (unsigned n = 0; n < ARRAY_SIZE(of); n++) {
+		for (unsigned round = 0; round < 4; round++) {
+			bool bad = round == 3;
+
+			machine_code(m, CODE, of[n].code, of[n].end);
+			m->x.cpu.gpr[UM_RSP] = PAGE(bad ? 10 : 8) + 64;
+			m->x.cpu.gpr[UM_RBP] = m->x.cpu.gpr[UM_RSP];
+			m->x.cpu.gpr[UM_RDI] = PAGE(9);
+			m->x.cpu.gpr[UM_RAX] = 0;
+			m->x.cpu.rflags = RFLAGS_FIXED1;
+			if (!bad) {
+				run_to_hlt(m);
+				continue;
+			}
+			expect_fault(m, UM_VEC_PF);
+			assert_int_equal(m->x.cpu.rip, CODE + of[n].size);
+			/* 0 - (PAGE(10) + 64) */
+			assert_int_equal(m->x.cpu.rflags & RFLAGS_STATUS,
+					 RFLAGS_CF | RFLAGS_SF | RFLAGS_PF);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_crossing),	T(test_crossing_fault), T(test_read_only), T(test_user),
-		T(test_host_fault),	T(test_mmio),		T(test_tracked),   T(test_stack),
-		T(test_crossing_taken), T(test_crossing_mmio),	T(test_canonical), T(test_limits),
-		T(test_real_mode),	T(test_alignment),
+		T(test_crossing),      T(test_crossing_fault), T(test_read_only),
+		T(test_user),	       T(test_host_fault),     T(test_mmio),
+		T(test_tracked),       T(test_stack),	       T(test_crossing_taken),
+		T(test_crossing_mmio), T(test_canonical),      T(test_limits),
+		T(test_real_mode),     T(test_alignment),      T(test_flags_at_fault),
 	};
 
 	um_uaccess_init();

@@ -10,6 +10,8 @@
 #define BLOCK_SIZE 7  /* ADD EAX, imm32; JMP to the next */
 #define BLOCKS	   ((UM_PAGE_SIZE - 16) / BLOCK_SIZE)
 
+CODE64(calls, "1: inc eax\n call 2f\n dec ecx\n jnz 1b\n hlt\n 2: ret");
+
 /* Many short blocks, one behind the other.  Returns what they add up to. */
 static u32 write_code(struct machine *m, u32 seed)
 {
@@ -73,6 +75,39 @@ static void test_evict(void **state)
 	machine_free(m);
 }
 
+/* What is counted besides. */
+static void test_counters(void **state)
+{
+	struct machine *m = new_machine();
+	u64 *count = m->counters.v;
+
+	for (unsigned round = 0; round < 3; round++) {
+		load_code(m, calls);
+		m->x.cpu.gpr[UM_RCX] = 100;
+		run_to_hlt(m);
+	}
+	assert_true(count[UM_CNT_jit_insns] > count[UM_CNT_jit_blocks]);
+	assert_true(count[UM_CNT_jit_links] > 0);
+	assert_true(count[UM_CNT_jit_unlinked] >= count[UM_CNT_jit_links]);
+	assert_true(count[UM_CNT_jit_jump_misses] > 0);
+	assert_true(count[UM_CNT_jit_slow] > 0);
+	assert_true(count[UM_CNT_jit_enters] > 0);
+	assert_int_equal(count[UM_CNT_jit_dropped], 0);
+	*at(m, CODE) = 0x90; /* as another processor does */
+	*at(m, CODE + 1) = 0x90;
+	m->x.code_doubt = true;
+	m->x.cpu.gpr[UM_RCX] = 100;
+	m->x.cpu.rip = CODE;
+	run_to_hlt(m);
+	assert_true(count[UM_CNT_jit_dropped] > 0);
+	assert_int_equal(count[UM_CNT_jit_flushes], 0);
+	m->x.cpu.features[0] ^= 1;
+	m->x.cpu.rip = CODE;
+	run_to_hlt(m);
+	assert_int_equal(count[UM_CNT_jit_flushes], 1);
+	machine_free(m);
+}
+
 /* A block whose code was changed while it was translated is nowhere but in its chunk. */
 static void test_past(void **state)
 {
@@ -124,6 +159,7 @@ static void test_pages(void **state)
 static void test_shared(void **state)
 {
 	struct machine *m[4];
+	u64 blocks[4] = { 0 };
 	unsigned all = UM_CODE_CACHE_MIN / UM_JIT_CHUNK, before, sum;
 
 	for (unsigned n = 0; n < 4; n++)
@@ -139,7 +175,8 @@ static void test_shared(void **state)
 			total += m[n]->x.translator->nchunks;
 			/* Those who were first have learnt of the others. */
 			if (round > 1)
-				assert_true(m[n]->x.translator->nchunks > 0);
+				assert_true(m[n]->counters.v[UM_CNT_jit_blocks] > blocks[n]);
+			blocks[n] = m[n]->counters.v[UM_CNT_jit_blocks];
 		}
 		assert_true(total <= all);
 	}
@@ -158,6 +195,7 @@ static void test_shared(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = { cmocka_unit_test(test_evict),
+					    cmocka_unit_test(test_counters),
 					    cmocka_unit_test(test_past),
 					    cmocka_unit_test(test_pages),
 					    cmocka_unit_test(test_shared) };
