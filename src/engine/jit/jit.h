@@ -114,9 +114,10 @@ struct um_jit_windowed {
 };
 
 struct um_jit_insn {
-	u16 start;	    /* host code, from the block's code */
-	u16 slow;	    /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	u16 off : 15;	    /* guest bytes, from the block's first */
+	u16 start;    /* host code, from the block's code */
+	u16 slow;     /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 off : 14; /* guest bytes, from the block's first */
+	u16 goes_on : 1; /* it takes the host address from the instruction before: no code is entered here */
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 

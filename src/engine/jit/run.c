@@ -296,6 +296,18 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	return again;
 }
 
+/* The same for it and those behind it that translated code can't be entered at: @k becomes the last. */
+static bool execute_on(struct um_exec *x, struct um_jit_block *b, unsigned *k)
+{
+	while (execute_one(x, b, *k)) {
+		if (!b->map[*k + 1].goes_on)
+			return true;
+		++*k;
+		x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+	}
+	return false;
+}
+
 static u64 link_target(const struct um_exec *x, const struct um_jit_link *l)
 {
 	u64 rip = x->cpu.gpr[UM_REG_PAGE] + l->off;
@@ -418,7 +430,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 		case UM_JIT_EXIT_SLOW:
 			if (unlikely(x->jit.patience < 0))
 				missed_window(x, b, k);
-			if (execute_one(x, b, k)) {
+			if (execute_on(x, b, &k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
 				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
@@ -510,16 +522,18 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			return;
 		case UM_JIT_EXIT_SLOW:
 			x->jit.patience = WINDOW_MISSES;
-			if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
-				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
-				um_set_status(x, x->jit.flags);
-				return;
-			}
-			if (!execute_one(x, b, k))
-				return;
-			code = b->code + b->map[k + 1].start;
-			flags = b->map[k + 1].host_flags;
-			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+			do {
+				if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
+					x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+					um_set_status(x, x->jit.flags);
+					return;
+				}
+				if (!execute_one(x, b, k))
+					return;
+				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+			} while (b->map[++k].goes_on);
+			code = b->code + b->map[k].start;
+			flags = b->map[k].host_flags;
 			break;
 		case UM_JIT_EXIT_VEC:
 			code = b->code;

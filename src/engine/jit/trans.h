@@ -90,6 +90,13 @@ struct um_trans {
 
 	struct um_flag_state flags;
 
+	/* H_T1 is the host address of this memory operand, checked for `size` bytes; insn NULL: of none. */
+	struct {
+		const struct um_insn *insn;
+		u8 size;
+		bool write;
+	} known;
+
 	/* jumps to the slow path of an instruction: to its start, or behind what saves the flags */
 	struct um_site {
 		u8 *at;

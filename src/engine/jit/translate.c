@@ -195,6 +195,81 @@ static unsigned encode(const struct um_facts *f, unsigned rm, struct um_places *
 	return rm < UM_NR_GPRS ? um_jit_copy_rm(f, p, copy) : um_jit_copy(f, p, copy);
 }
 
+/* ---- one address, several accesses ---- */
+
+static bool same_operand(const struct um_insn *a, const struct um_insn *b)
+{
+	return a->seg == b->seg && a->base == b->base && a->index == b->index &&
+	       (a->index == UM_REG_ZERO || a->scale == b->scale) && a->disp == b->disp &&
+	       a->asz == b->asz;
+}
+
+static bool changes_address(const struct um_facts *f, const struct um_insn *i)
+{
+	return (i->base < UM_NR_GPRS && (f->writes & BIT(i->base))) ||
+	       (i->index < UM_NR_GPRS && (f->writes & BIT(i->index)));
+}
+
+/* Does the copy of @f use all scratch registers? */
+static bool takes_scratch(const struct um_facts *f)
+{
+	unsigned n = 0;
+
+	for (unsigned g = 0; g < UM_NR_GPRS; g++)
+		n += (f->explicit_regs & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY;
+	return n > 2;
+}
+
+/* The present instruction @i is checked: is that the check of one behind it, too, that writes the same operand? */
+static bool written_next(const struct um_trans *t, const struct um_insn *i)
+{
+	const struct um_facts *f = &t->facts[t->k];
+
+	for (unsigned k = t->k + 1; k < t->b->ninsns; k++) {
+		const struct um_facts *g = &t->facts[k];
+
+		if (changes_address(f, i) || t->how[k] != UM_HOW_COPY || takes_scratch(g))
+			return false;
+		if (g->mem_size)
+			return g->mem_write && g->mem_size <= t->facts[t->k].mem_size &&
+			       same_operand(i, &t->b->insn[k]);
+		f = g;
+	}
+	return false;
+}
+
+/*
+ * The host address of @i's operand is in H_T1 still, from the instruction before or a little earlier?  Whoever executed that by the
+ * interpreter does so with @i: goes_on.
+ */
+static bool is_known(const struct um_trans *t, const struct um_insn *i)
+{
+	const struct um_facts *f = &t->facts[t->k];
+
+	return t->known.insn && same_operand(t->known.insn, i) && f->mem_size <= t->known.size &&
+	       (t->known.write || !f->mem_write) && !(i->flags & UM_INSN_LOCK) &&
+	       i->op != ZYDIS_MNEMONIC_XCHG;
+}
+
+static void check_operand(struct um_trans *t, const struct um_insn *i)
+{
+	const struct um_facts *f = &t->facts[t->k];
+	bool write = f->mem_write || written_next(t, i);
+
+	if (is_known(t, i)) {
+		for (unsigned k = t->k; &t->b->insn[k] != t->known.insn; k--)
+			t->map[k].goes_on = true;
+		return;
+	}
+	um_emit_linear(t, i);
+	if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
+		emit_locked_check(t, f->mem_size);
+	um_emit_check(t, f->mem_size, write ? UM_WRITE : UM_READ, um_window_of(t, i));
+	t->known.insn = i;
+	t->known.size = f->mem_size;
+	t->known.write = write;
+}
+
 static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 {
 	struct um_facts *f = &t->facts[t->k];
@@ -214,11 +289,7 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	if (f->mem_size) {
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
-		um_emit_linear(t, i);
-		if ((i->flags & UM_INSN_LOCK) || i->op == ZYDIS_MNEMONIC_XCHG)
-			emit_locked_check(t, f->mem_size);
-		um_emit_check(t, f->mem_size, f->mem_write ? UM_WRITE : UM_READ,
-			      um_window_of(t, i));
+		check_operand(t, i);
 		um_flags_before(t, i, f);
 		um_flags_registers(t);
 	} else {
@@ -239,6 +310,8 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 			um_emit_store(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
 	um_flags_written(t, i, f, copy, nscratch ? 0 : len);
+	if (t->known.insn && (changes_address(f, t->known.insn) || nscratch > 2))
+		t->known.insn = NULL;
 	return true;
 }
 
@@ -317,10 +390,13 @@ static void emit_leave(struct um_trans *t)
 
 static void emit_one(struct um_trans *t, const struct um_insn *i)
 {
+	if (t->how[t->k] != UM_HOW_COPY)
+		t->known.insn = NULL;
 	switch (t->how[t->k]) {
 	case UM_HOW_COPY:
 		if (emit_copy(t, i))
 			return;
+		t->known.insn = NULL;
 		break;
 	case UM_HOW_BRANCH:
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
@@ -365,7 +441,7 @@ static void emit(struct um_trans *t)
 
 		t->k = k;
 		t->map[k].start = (u16)(t->e.p - t->start);
-		t->map[k].off = (i->off - t->b->insn[0].off) & 0x7fff;
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x3fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
