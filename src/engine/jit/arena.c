@@ -410,6 +410,32 @@ static void make_routines(void)
 	}
 }
 
+/*
+ * The same without a file: perf looks at its map for memory that has none, of which shared anonymous memory is (an old size of 0 maps
+ * it again).
+ */
+static int map_anonymous(void)
+{
+	void *rw = mmap(NULL, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
+			0),
+	     *rx;
+
+	if (rw == MAP_FAILED)
+		return -errno;
+	rx = mremap(rw, 0, arena.size, MREMAP_MAYMOVE);
+	if (rx == MAP_FAILED || mprotect(rx, arena.size, PROT_READ | PROT_EXEC) < 0) {
+		int err = -errno;
+
+		if (rx != MAP_FAILED)
+			munmap(rx, arena.size);
+		munmap(rw, arena.size);
+		return err;
+	}
+	arena.rw = rw;
+	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
+	return 0;
+}
+
 static int map_code(void)
 {
 	int fd = um_memfd_create("umbra-jit", arena.size), err = 0;
@@ -502,7 +528,7 @@ static int make_arena(const struct um_jit_options *o)
 	err = hook() ? map_tables(o->code_cache) : -ENOMEM;
 	if (err)
 		return err;
-	err = map_code();
+	err = o->perf == UM_PERF_MAP ? map_anonymous() : map_code();
 	if (err)
 		munmap(arena.tables, arena.tables_size);
 	else

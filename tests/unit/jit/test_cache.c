@@ -102,6 +102,7 @@ static void test_counters(void **state)
 	assert_true(count[UM_CNT_jit_dropped] > 0);
 	assert_int_equal(count[UM_CNT_jit_flushes], 0);
 	m->x.cpu.features[0] ^= 1;
+	m->x.cpu.gpr[UM_RCX] = 100;
 	m->x.cpu.rip = CODE;
 	run_to_hlt(m);
 	assert_int_equal(count[UM_CNT_jit_flushes], 1);
