@@ -227,6 +227,7 @@ static bool run_translated(struct um_exec *x)
 static void loop(struct um_exec *x)
 {
 	struct um_block *prev = NULL, *b;
+	bool ran;
 
 	while (x->exit.kind == UM_EXIT_NONE) {
 		if (unlikely(um_interp_kicked(x))) {
@@ -239,7 +240,8 @@ static void loop(struct um_exec *x)
 			prev = NULL;
 			continue;
 		}
-		if (run_translated(x)) {
+		ran = run_translated(x);
+		if (ran) {
 			prev = NULL;
 			if (x->lockstep || x->exit.kind != UM_EXIT_NONE || unlikely(x->special) ||
 			    unlikely(um_interp_kicked(x)))
@@ -251,8 +253,8 @@ static void loop(struct um_exec *x)
 			u64 flushes = x->interp->flushes;
 
 			b = um_block_enter(x, x->mode);
-			/* Now its page is in the TLB. */
-			if (b && run_translated(x)) {
+			/* Now its page is in the TLB.  (What left at its very start has no use for being tried again.) */
+			if (b && !ran && run_translated(x)) {
 				prev = NULL;
 				continue;
 			}

@@ -180,6 +180,38 @@ static void goto_next_page(struct um_trans *t, unsigned off)
 	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
 }
 
+void um_emit_tail_check(struct um_trans *t)
+{
+	u64 page = t->tail & UM_PAGE_MASK;
+	struct um_emit *e = &t->e;
+	u8 *miss[2], *on;
+
+	emit_address(t, H_T1, UM_PAGE_SIZE);
+	um_emit_mov(e, 0, H_T0, H_T1);
+	um_emit_shift(e, 0, 5, H_T0, UM_PAGE_SHIFT - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, (UM_TLB_PAGES - 1) << 5);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.fetch_tlb));
+	um_emit_mov(e, 1, H_T2, H_T1);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_tlb_entry, tag[UM_FETCH]));
+	miss[0] = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+	um_emit_mov_imm(e, H_T2, page);
+	um_emit_rr(e, 1, 0x3b, H_T1, H_T2);
+	miss[1] = um_emit_jcc(e, CC_NZ);
+	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.doubt));
+	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.checked));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0,
+		   (s32)((um_jit_checked_slot(t->j, page) - t->j->checked) * 8));
+	on = um_emit_jcc(e, CC_Z);
+	for (unsigned n = 0; n < ARRAY_SIZE(miss) && !e->full; n++)
+		um_emit_patch(miss[n], e->p);
+	t->link[t->nlinks] = (struct um_jit_link){ .off = t->b->insn[0].off, .again = true };
+	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
+	if (!e->full)
+		um_emit_patch(on, e->p);
+}
+
 void um_emit_goto(struct um_trans *t, unsigned off)
 {
 	um_flags_save(t);

@@ -128,7 +128,7 @@ static unsigned free_pages(struct um_jit *j)
 		struct um_jit_page **q = &j->pages[n], *p;
 
 		while ((p = *q)) {
-			if (p->blocks) {
+			if (p->blocks || p->tails) {
 				q = &p->next;
 				continue;
 			}

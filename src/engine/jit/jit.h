@@ -104,6 +104,7 @@ struct um_jit_link {
 	u16 site;			/* of the jump's displacement, from the block's code */
 	u16 stub;			/* where it goes when not linked */
 	u16 off;			/* target's offset in the page */
+	bool again;			/* to the block's own start, by the interpreter */
 	bool linked;
 };
 
@@ -126,9 +127,12 @@ struct um_jit_block {
 	hva_t hva;
 	struct um_jit_block *next, *page_next, *chunk_next;
 	struct um_jit_page *page;
+	/* If its one instruction goes on in the next page: that page, and the others that do so. */
+	struct um_jit_page *tail_page;
+	struct um_jit_block *tail_next;
 	u8 *code; /* executable mapping */
 	u32 key, id, code_len;
-	u16 len; /* guest bytes */
+	u16 len, len1; /* guest bytes; of those: in the first page */
 	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
 	bool dead;
@@ -145,11 +149,12 @@ struct um_jit_page {
 	hva_t hva;
 	struct um_jit_page *next;
 	struct um_jit_block *blocks;
-	bool guarded; /* stores to it come to um_jit_written() */
-	u64 doubt;    /* compared when j->doubt was this */
-	u64 covered;  /* 64 pieces of 64 bytes: translated from */
-	u32 stores;   /* since it was guarded */
-	u32 patience; /* how many it takes to give up its code */
+	struct um_jit_block *tails; /* blocks of the page before whose instruction ends here */
+	bool guarded;		    /* stores to it come to um_jit_written() */
+	u64 doubt;		    /* compared when j->doubt was this */
+	u64 covered;		    /* 64 pieces of 64 bytes: translated from */
+	u32 stores;		    /* since it was guarded */
+	u32 patience;		    /* how many it takes to give up its code */
 	u8 copy[4096];
 };
 
@@ -273,9 +278,9 @@ const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *
 void um_jit_forget_insns(struct um_jit *j);
 
 /* ---- translate.c ---- */
-/* Translate @b, executed at x's state, for @key.  NULL: it can't be, or there is no room now (*@full). */
-struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
-				      bool *full);
+/* Translate @b, executed at x's state, for @key; its last bytes are at @tail, if they are in a second page, else that is 0.  NULL: it can't be, or there is no room now (*@full). */
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
+				      u32 key, bool *full);
 
 /* ---- branch.c ---- */
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
@@ -285,8 +290,8 @@ void um_emit_dead(struct um_jit_block *b);
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
 /* Have a description of the page of @hva, before a block of it is translated. */
 bool um_jit_page_reserve(struct um_exec *x, hva_t hva);
-/* @b was translated: note its page. */
-bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b);
+/* @b was translated: note its page; and that of @tail, where its last bytes are, if it has a second one. */
+bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b, hva_t tail);
 /* Compare what was translated of the page with memory; drop what changed. */
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
 /* The host bytes [hva, hva + len) of one page are about to be, or were, stored to by this vCPU. */

@@ -59,7 +59,7 @@ bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
 		return false;
 	p->hva = hva & UM_PAGE_MASK;
 	p->next = *head;
-	p->blocks = NULL;
+	p->blocks = p->tails = NULL;
 	p->covered = 0;
 	p->doubt = j->doubt;
 	p->guarded = false;
@@ -68,18 +68,15 @@ bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
 	return true;
 }
 
-bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
+/* Have @p cover @len bytes from @off on, which were @bytes.  False: they are others by now, or can't be had. */
+static bool cover(struct um_exec *x, struct um_jit_page *p, unsigned off, const u8 *bytes,
+		  unsigned len)
 {
-	struct um_jit *j = x->translator;
-	struct um_jit_page *p = um_jit_page_find(j, b->hva);
-	unsigned off = b->hva & ~UM_PAGE_MASK;
-	u64 need = pieces(off, b->len);
+	u64 need = pieces(off, len);
 
-	if (!p)
-		return false;
 	for (bool checked = false;; checked = true) {
 		if (!p->guarded && !guard(x, p)) {
-			um_jit_flush(x); /* @b and @p, too */
+			um_jit_flush(x); /* the block and @p, too */
 			return false;
 		}
 		for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
@@ -88,18 +85,47 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b)
 				return false;
 		}
 		p->covered |= need;
-		if (!memcmp(p->copy + off, b->bytes, b->len))
-			break;
+		if (!memcmp(p->copy + off, bytes, len))
+			return true;
 		/* The block is of the past, or the copy is: bring it up to date.  That may unguard the page. */
 		if (checked)
 			return false;
 		um_jit_page_check(x, p);
 	}
+}
+
+bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b, hva_t tail)
+{
+	struct um_jit *j = x->translator;
+	struct um_jit_page *p = um_jit_page_find(j, b->hva), *q = NULL;
+
+	if (!p || !cover(x, p, b->hva & ~UM_PAGE_MASK, b->bytes, b->len1))
+		return false;
+	if (tail) {
+		q = um_jit_page_find(j, tail);
+		/* What is covered for nothing is seen to when the page is compared next. */
+		if (!q || !cover(x, q, 0, b->bytes + b->len1, b->len - b->len1))
+			return false;
+		b->tail_next = q->tails;
+		q->tails = b;
+	}
+	b->tail_page = q;
 	b->page = p;
 	b->dead = false;
 	b->page_next = p->blocks;
 	p->blocks = b;
 	return true;
+}
+
+static void forget_tail(struct um_exec *x, struct um_jit_block *b)
+{
+	struct um_jit_block **q = &b->tail_page->tails;
+
+	while (*q && *q != b)
+		q = &(*q)->tail_next;
+	if (*q)
+		*q = b->tail_next;
+	um_jit_page_settle(x, b->tail_page);
 }
 
 void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
@@ -125,6 +151,8 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 	}
 	b->in = NULL;
 	b->dead = true;
+	if (b->tail_page)
+		forget_tail(x, b);
 }
 
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
@@ -136,8 +164,15 @@ void um_jit_drop(struct um_exec *x, struct um_jit_block *b)
 
 void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p)
 {
-	if (!p->blocks)
+	if (!p->blocks && !p->tails)
 		unguard(x, p);
+}
+
+/* Drop @b since its second page changed. */
+static void drop_tail(struct um_exec *x, struct um_jit_block *b)
+{
+	um_jit_drop(x, b);
+	um_jit_page_settle(x, b->page);
 }
 
 /* Drop the blocks with bytes in [off, off + len). */
@@ -149,8 +184,13 @@ static void drop_range(struct um_exec *x, struct um_jit_page *p, unsigned off, u
 		unsigned at = b->hva & ~UM_PAGE_MASK;
 
 		next = b->page_next;
-		if (at < off + len && off < at + b->len)
+		if (at < off + len && off < at + b->len1)
 			um_jit_drop(x, b);
+	}
+	for (b = p->tails; b; b = next) {
+		next = b->tail_next;
+		if (off < (unsigned)b->len - b->len1)
+			drop_tail(x, b);
 	}
 }
 
@@ -210,8 +250,13 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 		unsigned off = b->hva & ~UM_PAGE_MASK;
 
 		next = b->page_next;
-		if ((changed & pieces(off, b->len)) && memcmp(b->bytes, now + off, b->len))
+		if ((changed & pieces(off, b->len1)) && memcmp(b->bytes, now + off, b->len1))
 			um_jit_drop(x, b);
+	}
+	for (b = p->tails; (changed & 1) && b; b = next) {
+		next = b->tail_next;
+		if (memcmp(b->bytes + b->len1, now, b->len - b->len1))
+			drop_tail(x, b);
 	}
 	for (; changed; changed &= changed - 1) {
 		unsigned n = (unsigned)__builtin_ctzll(changed);

@@ -194,8 +194,17 @@ static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 		if (b->dead)
 			return NULL;
 	}
-	if (b)
-		*um_jit_checked_slot(j, hva) = (hva & UM_PAGE_MASK) | um_jit_doubt_tag(j->doubt);
+	if (!b)
+		return NULL;
+	*um_jit_checked_slot(j, hva) = (hva & UM_PAGE_MASK) | um_jit_doubt_tag(j->doubt);
+	if (likely(!b->tail_page))
+		return b;
+	if (b->tail_page->doubt != j->doubt) {
+		um_jit_page_check(x, b->tail_page);
+		if (b->dead)
+			return NULL;
+	}
+	*um_jit_checked_slot(j, b->tail_page->hva) = b->tail_page->hva | um_jit_doubt_tag(j->doubt);
 	return b;
 }
 
@@ -252,6 +261,7 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
+	hva_t tail = 0;
 	bool full;
 
 	x->jit_key = key_of(x);
@@ -259,12 +269,20 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 		return true; /* it may be another time */
 	if (block_at(x, b->hva, x->jit_key))
 		return true; /* it was executed by the interpreter since the TLB did not have its page */
+	if (b->len1 < b->len) {
+		gva_t lin = (x->cpu.rip + x->seg_base[UM_CS] + b->len1) & x->lin_mask;
+
+		tail = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
+		if (!tail || !um_jit_page_reserve(x, tail))
+			return true;
+	}
+	/* (The one page may have had to go for the other: then um_jit_page_add() refuses.) */
 	if (!um_jit_page_reserve(x, b->hva))
 		return true;
-	jb = um_jit_translate(x, b, x->jit_key, &full);
+	jb = um_jit_translate(x, b, tail, x->jit_key, &full);
 	if (!jb)
 		return full;
-	if (!um_jit_page_add(x, jb))
+	if (!um_jit_page_add(x, jb, tail))
 		return true;
 	jb->next = j->hash[um_jit_bucket(jb->hva)];
 	j->hash[um_jit_bucket(jb->hva)] = jb;
@@ -325,6 +343,11 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	struct um_jit_block *to;
 
 	x->cpu.rip = link_target(x, l);
+	if (l->again) {
+		/* This time the interpreter executes it, and gets its pages into the TLB; see to doubts for the next. */
+		block_at(x, l->from->hva, l->from->key);
+		return NULL;
+	}
 	if (l->off >= UM_PAGE_SIZE) {
 		um_count(x->counters, jit_jump_misses);
 		return um_jit_find(x);

@@ -76,6 +76,7 @@ struct um_trans {
 	struct um_jit *j;
 	const struct um_block *b;
 	const u8 *bytes; /* of the guest */
+	hva_t tail;	 /* where the last of them are, if they are in a second page; else 0 */
 	u32 key, id;
 	bool m64;
 	struct um_emit e;
@@ -174,6 +175,8 @@ void um_emit_system(struct um_trans *t, const struct um_insn *i);
 /* ---- branch.c ---- */
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
+/* See that the second page of the block's bytes is still where it was, and not in doubt. */
+void um_emit_tail_check(struct um_trans *t);
 /* Translate the instruction if it is a near branch.  False: it isn't, or not one for here. */
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */

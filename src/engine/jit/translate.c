@@ -457,6 +457,8 @@ static void emit(struct um_trans *t)
 	const struct um_insn *last = &t->b->insn[t->b->ninsns - 1];
 
 	t->flags.where = UM_FLAGS_SAVED;
+	if (t->tail)
+		um_emit_tail_check(t);
 	if (t->vec) {
 		um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(jit.vec)); /* CMP dword, class */
 		um_emit8(&t->e, t->vec);
@@ -534,6 +536,7 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.code = um_arena_rx_of(t->start),
 		.code_len = (u32)(t->e.p - t->start),
 		.len = t->b->len,
+		.len1 = t->b->len1,
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
@@ -557,8 +560,8 @@ static struct um_jit_block *finish(struct um_trans *t)
 	return jb;
 }
 
-static struct um_jit_block *translate(struct um_exec *x, const struct um_block *b, u32 key,
-				      size_t room, bool *full)
+static struct um_jit_block *translate(struct um_exec *x, const struct um_block *b, hva_t tail,
+				      u32 key, size_t room, bool *full)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
@@ -571,7 +574,8 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.x = x;
 	t.j = j;
 	t.b = b;
-	t.bytes = (const u8 *)b->words + (b->hva & 7);
+	t.bytes = (const u8 *)b->words + (tail ? 0 : b->hva & 7);
+	t.tail = tail;
 	t.key = key;
 	t.id = (u32)((j->newest->meta - j->meta) / UM_JIT_ALIGN);
 	t.m64 = key & UM_JIT_KEY_64;
@@ -597,15 +601,16 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	return jb;
 }
 
-struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, u32 key,
-				      bool *full)
+struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
+				      u32 key, bool *full)
 {
 	struct um_jit_block *jb = NULL;
 
 	*full = false;
-	if (b->nwords)
-		jb = translate(x, b, key, ROOM_USUAL, full);
+	/* (In lockstep, a block must not leave before its first instruction.) */
+	if (b->nwords || (tail && !x->lockstep))
+		jb = translate(x, b, tail, key, ROOM_USUAL, full);
 	if (*full) /* the chunk's rest was too small for it; or there is none */
-		jb = translate(x, b, key, ROOM, full);
+		jb = translate(x, b, tail, key, ROOM, full);
 	return jb;
 }
