@@ -243,9 +243,10 @@ static void loop(struct um_exec *x)
 		ran = run_translated(x);
 		if (ran) {
 			prev = NULL;
-			if (x->lockstep || x->exit.kind != UM_EXIT_NONE || unlikely(x->special) ||
-			    unlikely(um_interp_kicked(x)))
+			if (x->lockstep || x->exit.kind != UM_EXIT_NONE ||
+			    unlikely(um_interp_kicked(x)) || (unlikely(x->special) && special(x)))
 				continue;
+			/* It may have left without doing anything: the interpreter has to, now. */
 		}
 		um_interp_sync_ctx(x);
 		b = um_block_find(x, x->mode, prev);
