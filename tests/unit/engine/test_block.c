@@ -193,6 +193,29 @@ static void test_crossing(void **state)
 	}
 }
 
+CODE64(call_crossing, "1: call rdi\n dec ecx\n jnz 1b\n mov [rsi], dl\n call rdi\n hlt");
+
+/* Either part of a hot instruction is stored to by the code that executes it. */
+static void test_crossing_stored_to(void **state)
+{
+	static const u8 code[] = { 0xb8, 1, 1, 1, 1, 0xc3 }; /* mov eax, 1010101h; ret */
+	struct machine *m = *state;
+
+	for (unsigned first = 1; first < 5; first++) {
+		for (unsigned byte = 1; byte < 5; byte++) {
+			memcpy(at(m, PAGE(2) - first), code, sizeof(code));
+			m->x.cpu.gpr[UM_RDI] = PAGE(2) - first;
+			m->x.cpu.gpr[UM_RSI] = PAGE(2) - first + byte;
+			m->x.cpu.gpr[UM_RCX] = 100;
+			m->x.cpu.gpr[UM_RDX] = 2;
+			load_code(m, call_crossing);
+			run_to_hlt(m);
+			assert_int_equal(m->x.cpu.gpr[UM_RAX],
+					 0x1010101u + (1u << (8 * (byte - 1))));
+		}
+	}
+}
+
 /* Code runs off the end of a page into one that isn't there, or into the non-canonical hole. */
 static void test_fetch_faults(void **state)
 {
@@ -460,21 +483,14 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_self_modifying),
-		T(test_foreign_write),
-		T(test_verify_every_byte),
-		T(test_undefined_then_not),
-		T(test_crossing),
-		T(test_fetch_faults),
-		T(test_faults),
-		T(test_code_limit),
-		T(test_kick),
-		T(test_arena_full),
-		T(test_hot_and_forgotten),
-		T(test_features),
-		T(test_fault_inside),
-		T(test_jump_that_changed),
-		T(test_instruction_features),
+		T(test_self_modifying),	   T(test_foreign_write),
+		T(test_verify_every_byte), T(test_undefined_then_not),
+		T(test_crossing),	   T(test_crossing_stored_to),
+		T(test_fetch_faults),	   T(test_faults),
+		T(test_code_limit),	   T(test_kick),
+		T(test_arena_full),	   T(test_hot_and_forgotten),
+		T(test_features),	   T(test_fault_inside),
+		T(test_jump_that_changed), T(test_instruction_features),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
