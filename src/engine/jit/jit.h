@@ -3,10 +3,11 @@
  * The translator: hot blocks of guest code become host code.  Private to the engine.
  *
  * What is translated.  Blocks come from the interpreter's cache (interp/block.h) when they were executed often enough: decoded
- * instructions of one guest page (or the one that goes on in the next), in 64-bit mode or in 32-bit protected mode with flat segments.  An instruction is copied with its
- * registers renumbered and its memory operand replaced (copy.h), or it is written anew (branches, the stack), or
- * translated code leaves, the interpreter's function executes it, and translated code goes on behind it.  This third way is also what
- * every hard case of the others takes: a TLB miss, a device, a fault.  So exactness is the interpreter's.
+ * instructions of one guest page (or the one that goes on in the next), in 64-bit mode or in 32-bit protected mode with
+ * flat segments.  An instruction is copied with its registers renumbered and its memory operand replaced (copy.h), or it is
+ * written anew (branches, the stack, what kernels do all the time), or translated code leaves, the interpreter's function
+ * executes it, and translated code goes on behind it.  This third way is also what every hard case of the others takes: a TLB
+ * miss, a device, a fault.  So exactness is the interpreter's.
  *
  * Registers in translated code (JIT_HOST below):
  *	rbp		struct um_exec + UM_JIT_BIAS
