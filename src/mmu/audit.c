@@ -374,8 +374,11 @@ static bool implies(u64 spte, unsigned level, gva_t gva, hva_t page)
 	       page == spte_hva(spte) + (gva & ((level_pages(level) << UM_PAGE_SHIFT) - 1));
 }
 
-/* The same of any root: what an entry of the shared context needs.  0: none. */
-static u64 leaf_anywhere(struct um_mmu_vm *v, unsigned smm, gva_t gva, hva_t page)
+/*
+ * The same of any root, which allows storing if @write: what an entry of the shared context needs.  (Roots may have leaves of their own,
+ * as with 4 MiB pages, and not all need be dirty.)  0: none.
+ */
+static u64 leaf_anywhere(struct um_mmu_vm *v, unsigned smm, gva_t gva, hva_t page, bool write)
 {
 	struct um_shadow_page *sp;
 
@@ -387,7 +390,7 @@ static u64 leaf_anywhere(struct um_mmu_vm *v, unsigned smm, gva_t gva, hva_t pag
 			     !((sp->gva ^ gva) & GENMASK(47, 12) & ~(span - 1));
 
 		if (there && sp->role.smm == smm && spte_leaf(spte, level) &&
-		    implies(spte, level, gva, page))
+		    implies(spte, level, gva, page) && (!write || spte_store_ok(spte)))
 			return spte;
 	}
 	return 0;
@@ -411,10 +414,10 @@ static void check_entry(struct audit *a, struct um_mmu *m, const struct um_root 
 		return;
 	}
 	spte = leaf_at(root, gva, &level);
-	if (!implies(spte, level, gva, page) && shared)
-		spte = leaf_anywhere(a->v, root->mode.smm, gva, page);
-	else if (!implies(spte, level, gva, page))
+	if (!implies(spte, level, gva, page))
 		spte = 0;
+	if (shared && (!spte || (acc == UM_WRITE && !spte_store_ok(spte))))
+		spte = leaf_anywhere(a->v, root->mode.smm, gva, page, acc == UM_WRITE);
 	if (!spte) {
 		violation(a, "TLB: %#lx -> %#lx, spte %#lx", gva, page, leaf_at(root, gva, &level));
 		return;

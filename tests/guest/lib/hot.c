@@ -46,6 +46,15 @@ unsigned hot_ticks(void)
 	return ticks;
 }
 
+bool hot_ticked(unsigned n)
+{
+	sti();
+	for (unsigned i = 0; ticks < n && i < 100000000; i++)
+		pause();
+	cli();
+	return ticks >= n;
+}
+
 u32 hot_random(void)
 {
 	static u32 state = 1;

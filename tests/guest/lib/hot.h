@@ -15,6 +15,8 @@
 void hot_timer(bool on);
 /* How many of these have come. */
 unsigned hot_ticks(void);
+/* Have @n come?  If not yet, they are waited for: the host may have had no time for its timers. */
+bool hot_ticked(unsigned n);
 
 /* Random numbers. */
 u32 hot_random(void);
