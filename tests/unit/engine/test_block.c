@@ -256,6 +256,7 @@ static void test_faults(void **state)
 	expect_fault(m, UM_VEC_GP);
 	assert_int_equal(m->x.cpu.rip, CODE + 10);
 	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
+	assert_int_equal(*(u64 *)at(m, STACK - 8), CODE + 12); /* stored all the same */
 	load_code(m, ret_out);
 	m->x.cpu.gpr[UM_RSP] = STACK - 8;
 	*(u64 *)at(m, STACK - 8) = 0x0000800000000000;
