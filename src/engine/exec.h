@@ -176,38 +176,43 @@ struct um_jit_window {
 #define UM_STAMP_KICKED 1
 
 /*
- * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
- * but for the flags.
+ * What translated code reads and writes all the time, the most used of it within short reach of its base register: derived
+ * from the rest, but for the flags.
  */
 struct um_jit_state {
+	struct um_tlb_entry *fetch_tlb;	 /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			 /* = um_exec.fetch_ctx */
+	u64 *code_pages;		 /* the TLB's notes of code pages */
+	u64 *checked;			 /* um_jit.checked */
+	u64 doubt;			 /* um_jit_doubt_tag() of now */
+	struct um_jit_context kernel[2]; /* with EFLAGS.AC clear, set */
+	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
+	u32 want;	/* enum um_vec_class: what entering translated code must bring there */
+	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	u64 operand;  /* of the last shift or multiplication, for having its flags again */
+	u64 spare[2]; /* scratch */
+	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
+	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
+	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
+	s32 patience;		  /* misses of windows until one is looked at */
 	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
 	u64 ctx;		  /* = um_exec.ctx */
 	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
 	u64 stamp;		  /* of jump cache entries that hold now; or UM_STAMP_KICKED */
 	void *jump;		  /* the jump cache */
-	struct um_tlb_entry *fetch_tlb;	   /* the TLB's entries for the context `fetch_ctx` */
-	u64 fetch_ctx;			   /* = um_exec.fetch_ctx */
-	u64 *code_pages;		   /* the TLB's notes of code pages */
-	u64 *checked;			   /* um_jit.checked */
-	u64 doubt;			   /* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
-	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
-	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
-	u64 spare[2];	/* scratch */
-	u64 operand;	/* of the last shift or multiplication, for having its flags again */
-	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
-	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
-	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
-	s32 patience; /* misses of windows until one is looked at */
 };
 
 struct um_exec {
-	struct um_jit_state jit;
-	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
-	atomic_uint kick;
 	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
 	u32 jit_threshold; /* executions after which a block is translated */
 	const struct um_jit_options *jit_options; /* read by um_engine_init(); NULL: the usual */
+	struct um_tlb *tlb;
+	struct um_mmu *mmu;
+	/* Right before cpu: UM_JIT_BIAS. */
+	struct um_jit_state jit;
+	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
+	atomic_uint kick;
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
@@ -243,8 +248,6 @@ struct um_exec {
 	gva_t tracked_gva;   /* the last um_lin_map() that said "tracked", and where it was */
 	gpa_t tracked_gpa;
 
-	struct um_tlb *tlb;
-	struct um_mmu *mmu;
 	struct um_counters *counters;
 	const struct um_trace *trace;
 

@@ -198,12 +198,6 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 
 static const u8 saved[] = { H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15 };
 
-static void emit_push(struct um_emit *e, unsigned op, unsigned reg)
-{
-	um_emit_rex(e, 0, 0, 0, reg);
-	um_emit8(e, op | (reg & 7));
-}
-
 static void emit_set_vec(struct um_emit *e, enum um_vec_class c)
 {
 	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(jit.vec));
@@ -250,7 +244,7 @@ static void emit_by_class(struct um_emit *e, s32 off,
 static void emit_enter(struct um_emit *e, bool flags)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
-		emit_push(e, 0x50, saved[n]);
+		um_emit_push(e, saved[n]);
 	um_emit_alu_imm(e, 1, 5, H_RSP, 8); /* the stack is aligned for calls */
 	um_emit_lea(e, 1, H_CTX, H_RDI, H_RSP, 0, UM_JIT_BIAS);
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
@@ -274,7 +268,7 @@ static void emit_leave(struct um_emit *e)
 	um_emit_mov(e, 1, H_RAX, H_RSI);
 	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
 	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
-		emit_push(e, 0x58, saved[n]);
+		um_emit_pop(e, saved[n]);
 	um_emit8(e, 0xc3);
 }
 
@@ -295,6 +289,8 @@ static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
 	u8 *no, *enough;
 
+	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_page(acc, window));
+	um_emit_rm(e, 1, 0x03, H_T2, H_CTX, um_jit_window_page(acc, window));
 	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(jit.patience)); /* SUB dword, 1 */
 	um_emit8(e, 1);
 	enough = um_emit_jcc(e, CC_S);
@@ -319,7 +315,7 @@ static void emit_renew(struct um_emit *e)
 	const s32 stamp = offsetof(struct um_jump, stamp);
 	u8 *miss[5];
 
-	emit_push(e, 0x50, H_RAX);
+	um_emit_push(e, H_RAX);
 	/* Of this generation, for this kind of code? */
 	um_emit_load(e, 1, H_RAX, H_T0, stamp);
 	um_emit_rm(e, 1, 0x33, H_RAX, H_CTX, UM_JIT_OFF(jit.stamp)); /* XOR */
@@ -365,12 +361,12 @@ static void emit_renew(struct um_emit *e)
 	um_emit_alu_imm(e, 1, 7, H_T2, UM_STAMP_KICKED);
 	miss[4] = um_emit_jcc(e, CC_Z);
 	um_emit_store(e, 1, H_T2, H_T0, stamp);
-	emit_push(e, 0x58, H_RAX);
+	um_emit_pop(e, H_RAX);
 	um_emit_rr(e, 0, 0x39, H_T0, H_T0); /* CMP: ZF = 1 */
 	um_emit8(e, 0xc3);
 	for (unsigned n = 0; n < ARRAY_SIZE(miss); n++)
 		um_emit_patch(miss[n], e->p);
-	emit_push(e, 0x58, H_RAX);
+	um_emit_pop(e, H_RAX);
 	um_emit_rr(e, 1, 0x85, H_CTX, H_CTX); /* TEST: ZF = 0 */
 	um_emit8(e, 0xc3);
 }

@@ -22,11 +22,6 @@
 
 #define JUMP_MASK ((s32)(((1u << UM_JIT_JUMP_BITS) - 1) << 5))
 
-static s32 page_off(void)
-{
-	return UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8;
-}
-
 /* ---- links ---- */
 
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
@@ -61,9 +56,9 @@ static void emit_link(struct um_trans *t, unsigned off)
 	*l = (struct um_jit_link){ .site = (u16)(site - t->start),
 				   .stub = (u16)(e->p - t->start),
 				   .off = (u16)off };
-	if (kicked && !e->full) {
-		um_emit_patch(kicked, e->p);
-		um_emit_patch(wanted, e->p);
+	if (kicked) {
+		um_emit_patch_here(e, kicked);
+		um_emit_patch_here(e, wanted);
 	}
 	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
 }
@@ -115,18 +110,19 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 	struct um_emit *e = &t->e;
 	u8 *site;
 
-	if (!e->full)
-		um_emit_patch(r->site, e->p);
+	t->k = r->insn;
+	um_emit_patch_here(e, r->site);
 	um_emit8(e, 0xe8); /* CALL */
 	um_emit32(e, (u32)(um_arena_code()->renew - (um_arena_rx_of(e->p) + 4)));
 	site = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(site, r->back);
+	if (!r->miss) {
+		um_emit_slow(t);
+		return;
+	}
 	site = um_emit_jmp(e);
-	t->k = r->insn;
-	if (!r->miss)
-		um_emit_to_slow(t, site, true);
-	else if (!e->full)
+	if (!e->full)
 		um_emit_patch(site, r->miss);
 }
 
@@ -143,7 +139,7 @@ void um_emit_dead(struct um_jit_block *b)
 static void emit_enter_page(struct um_trans *t)
 {
 	um_emit_alu_imm(&t->e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
-	um_emit_store(&t->e, 1, H_T1, H_CTX, page_off());
+	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
 }
 
 static void emit_jump_entry(struct um_trans *t)
@@ -154,7 +150,7 @@ static void emit_jump_entry(struct um_trans *t)
 /* @host := linear address of offset @off of the page. */
 static void emit_address(struct um_trans *t, unsigned host, s32 off)
 {
-	um_emit_load(&t->e, 1, host, H_CTX, page_off());
+	um_emit_load(&t->e, 1, host, H_CTX, UM_JIT_PAGE);
 	um_emit_lea(&t->e, t->m64, host, host, H_RSP, 0, off);
 }
 
@@ -174,8 +170,7 @@ static void goto_next_page(struct um_trans *t, unsigned off)
 	emit_enter_page(t);
 	emit_jump_entry(t);
 	r->miss = t->e.p;
-	if (!t->e.full)
-		um_emit_patch(site, t->e.p);
+	um_emit_patch_here(&t->e, site);
 	*l = (struct um_jit_link){ .off = (u16)off };
 	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
 }
@@ -204,12 +199,11 @@ void um_emit_tail_check(struct um_trans *t)
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0,
 		   (s32)((um_jit_checked_slot(t->j, page) - t->j->checked) * 8));
 	on = um_emit_jcc(e, CC_Z);
-	for (unsigned n = 0; n < ARRAY_SIZE(miss) && !e->full; n++)
-		um_emit_patch(miss[n], e->p);
+	for (unsigned n = 0; n < ARRAY_SIZE(miss); n++)
+		um_emit_patch_here(e, miss[n]);
 	t->link[t->nlinks] = (struct um_jit_link){ .off = t->b->insn[0].off, .again = true };
 	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
-	if (!e->full)
-		um_emit_patch(on, e->p);
+	um_emit_patch_here(e, on);
 }
 
 void um_emit_goto(struct um_trans *t, unsigned off)
@@ -283,31 +277,25 @@ static void call_near(struct um_trans *t, const struct um_insn *i, s64 off)
 	emit_link(t, (unsigned)off);
 }
 
-/* To another page, or anywhere: scratch registers don't suffice for all that is known at once. */
+/* To another page, or anywhere.  The entry of the jump cache, which has the target, stays in H_T0 while the stack is looked up. */
 static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 off)
 {
 	struct um_emit *e = &t->e;
 
 	um_flags_save(t);
-	if (!rel) {
-		emit_target(t, i);
-		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	}
-	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
-	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
 	if (rel)
 		emit_address(t, H_T1, (s32)off);
 	else
-		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+		emit_target(t, i);
 	emit_lookup(t);
-	um_emit_alu_imm(e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
-	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
+	t->entry_in_t0 = true;
+	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
+	t->entry_in_t0 = false;
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(e, t->m64, H_T2, H_T1, 0);
 	um_emit_add(t, UM_RSP, -(s32)word(t));
-	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	um_emit_store(e, 1, H_T1, H_CTX, page_off());
+	um_emit_load(e, 1, H_T1, H_T0, offsetof(struct um_jump, lin));
+	emit_enter_page(t);
 	emit_jump_entry(t);
 }
 
@@ -347,8 +335,7 @@ void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
 {
 	t->k = c->insn;
 	t->flags = c->flags;
-	if (!t->e.full)
-		um_emit_patch(c->site, t->e.p);
+	um_emit_patch_here(&t->e, c->site);
 	jump_rel(t, target_of(&t->b->insn[c->insn]));
 }
 

@@ -45,7 +45,8 @@
 #include "engine/jit/copy.h"
 #include "engine/jit/emit.h"
 
-#define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
+/* So that short displacements from rbp reach the guest's registers that are in memory, and what is before them. */
+#define UM_JIT_BIAS ((s32)offsetof(struct um_exec, cpu.gpr[UM_REG_PAGE]) - 120)
 
 #define UM_JIT_CHUNK	    (128ul << 10) /* code */
 #define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
@@ -54,6 +55,7 @@
 #define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    16
 #define UM_JIT_CHECKED_BITS 12
+#define UM_JIT_PLAIN_BITS   16
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
 
 /* What POPFQ must load besides the guest's status flags. */
@@ -110,8 +112,7 @@ struct um_jit_link {
 
 /* An access by a window (memory.c). */
 struct um_jit_windowed {
-	u16 site, plain; /* its start; how it is done without: from the block's code */
-	u8 insn, window;
+	u8 insn;
 	u8 strikes; /* times it was seen to miss when many did */
 };
 
@@ -194,9 +195,10 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
-	u16 window_ctx;		      /* the context that CPL 3's are of */
-	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
+	u32 window_seq, window_epoch;		  /* the TLB's, as of x->window */
+	u16 window_ctx;				  /* the context that CPL 3's are of */
+	u64 missed_at;				  /* host's TSC when x->jit.patience was new */
+	u64 plain[(1 << UM_JIT_PLAIN_BITS) / 64]; /* um_jit_plain() */
 	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
 	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
@@ -226,6 +228,15 @@ static inline u64 um_jit_doubt_tag(u64 doubt)
 static inline u64 *um_jit_checked_slot(struct um_jit *j, hva_t hva)
 {
 	return &j->checked[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->checked)];
+}
+
+/* Where to note that the instruction at @hva accesses memory without a window.  (Others may share the bit: they do, too.) */
+static inline u64 *um_jit_plain(struct um_jit *j, hva_t hva, u64 *bit)
+{
+	unsigned n = (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_PLAIN_BITS));
+
+	*bit = BIT(n % 64);
+	return &j->plain[n / 64];
 }
 
 /* ---- arena.c ---- */
@@ -262,9 +273,9 @@ struct um_arena_code {
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
 	/*
-	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte of the access.  ZF: rdi is the host
-	 * address, and the window has its page; else it is undefined.  Clobber rsi, r11.  In vain now and then so that C can look into
-	 * it (x->jit.patience).
+	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte of the access, both less the window's
+	 * page.  ZF: rdi is the host address, and the window has its page; else it is undefined.  Clobber rsi, r11.  In vain now and
+	 * then so that C can look into it (x->jit.patience).
 	 */
 	const u8 *miss[2][UM_JIT_WINDOWS];
 	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */

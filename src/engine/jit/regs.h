@@ -3,7 +3,7 @@
  * Where the guest's general registers are while translated code runs, and where things are from rbp.
  *
  * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH CH DH BH.  What
- * stays in memory is used least by compilers.
+ * stays in memory is used least by compilers.  RSP, the commonest base, is none that would take a longer encoding.
  */
 #ifndef UM_ENGINE_JIT_REGS_H
 #define UM_ENGINE_JIT_REGS_H
@@ -14,9 +14,9 @@
 // clang-format off
 #define UM_JIT_HOST(X)								\
 	X(RAX, H_RAX) X(RCX, H_RCX) X(RDX, H_RDX) X(RBX, H_RBX)			\
-	X(RSP, H_R12) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
+	X(RSP, H_R15) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
 	X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY)			\
-	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R15) X(R13, UM_JIT_IN_MEMORY)		\
+	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R12) X(R13, UM_JIT_IN_MEMORY)		\
 	X(R14, UM_JIT_IN_MEMORY) X(R15, UM_JIT_IN_MEMORY)
 // clang-format on
 
@@ -31,6 +31,7 @@ static inline unsigned um_jit_host(unsigned guest)
 	return host[guest];
 }
 
+_Static_assert(offsetof(struct um_exec, jit.stack) >= UM_JIT_BIAS - 128, "within short reach");
 #define UM_JIT_OFF(field) ((s32)offsetof(struct um_exec, field) - UM_JIT_BIAS)
 
 static inline s32 um_jit_gpr(unsigned guest)
@@ -51,9 +52,14 @@ _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 
 static inline s32 um_jit_window_page(unsigned acc, unsigned window)
 {
+	if (window == UM_RSP)
+		return UM_JIT_OFF(jit.stack) + (s32)(acc * sizeof(struct um_jit_window));
 	return UM_JIT_OFF(window) +
 	       (s32)((acc * UM_JIT_WINDOWS + window) * sizeof(struct um_jit_window));
 }
+
+/* linear address of the page of the instruction */
+#define UM_JIT_PAGE (UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8)
 
 static inline s32 um_jit_window_host(unsigned acc, unsigned window)
 {

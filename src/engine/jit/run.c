@@ -33,6 +33,11 @@ void um_jit_forget_jumps(struct um_jit *j)
 	}
 }
 
+static struct um_jit_window *window_of(struct um_exec *x, unsigned acc, unsigned n)
+{
+	return n == UM_RSP ? &x->jit.stack[acc] : &x->window[acc][n];
+}
+
 static void forget_windows(struct um_exec *x, bool user)
 {
 	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
@@ -40,7 +45,7 @@ static void forget_windows(struct um_exec *x, bool user)
 
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned n = first; n < last; n++)
-			x->window[acc][n] =
+			*window_of(x, acc, n) =
 				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
 	}
 }
@@ -395,9 +400,26 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/* Those of its accesses that missed do without windows from now on. */
+static void do_without(struct um_exec *x, struct um_jit_block *b)
+{
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		const struct um_jit_windowed *w = &b->windowed[n];
+		u64 bit, *plain;
+
+		if (w->strikes < WINDOW_STRIKES / 2)
+			continue;
+		plain = um_jit_plain(x->translator, b->hva + b->map[w->insn].off, &bit);
+		*plain |= bit;
+		um_count(x->counters, jit_unwindowed);
+	}
+	um_jit_drop(x, b);
+	um_jit_page_settle(x, b->page);
+}
+
 /*
  * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
- * prediction, a hit gains less than that), and it is seen here again, it does without from now on.
+ * prediction, a hit gains less than that), and it is seen here again, it does without from now on: @b is translated anew.
  */
 static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
@@ -409,13 +431,9 @@ static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 		return;
 	for (unsigned n = 0; n < b->nwindowed; n++) {
 		struct um_jit_windowed *w = &b->windowed[n];
-		u8 *site = um_arena_rw_of(b->code) + w->site;
 
-		if (w->insn != k || ++w->strikes != WINDOW_STRIKES)
-			continue;
-		*site = 0xe9;
-		um_emit_patch(site + 1, um_arena_rw_of(b->code) + w->plain);
-		um_count(x->counters, jit_unwindowed);
+		if (w->insn == k && ++w->strikes == WINDOW_STRIKES)
+			do_without(x, b);
 	}
 }
 

@@ -483,34 +483,46 @@ static void emit(struct um_trans *t)
 
 /* ---- emit_cold ---- */
 
+void um_emit_slow(struct um_trans *t)
+{
+	unsigned k = t->k;
+	u8 *site;
+
+	t->has_slow[k] = true;
+	if (t->slow[k]) {
+		site = um_emit_jmp(&t->e);
+		if (!t->e.full)
+			um_emit_patch(site, t->slow[k]);
+		return;
+	}
+	t->slow[k] = t->e.p;
+	t->map[k].slow = (u16)(t->e.p - t->start);
+	um_flags_emit_save(t, &t->slow_flags[k]);
+	t->slow_saved[k] = t->e.p;
+	um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+}
+
 static void emit_cold(struct um_trans *t)
 {
-	u8 *all[UM_JIT_MAX_INSNS], *saved[UM_JIT_MAX_INSNS];
-
 	if (t->vec) {
-		if (!t->e.full)
-			um_emit_patch(t->no_vec, t->e.p);
+		um_emit_patch_here(&t->e, t->no_vec);
 		um_emit_exit(t, 0, UM_JIT_EXIT_VEC);
 	}
-
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
 	for (unsigned n = 0; n < t->nrenewals; n++)
 		um_emit_renewal(t, &t->renewal[n]);
-	for (unsigned k = 0; k < t->b->ninsns; k++) {
-		if (!t->has_slow[k])
-			continue;
-		all[k] = t->e.p;
-		t->map[k].slow = (u16)(t->e.p - t->start);
-		um_flags_emit_save(t, &t->slow_flags[k]);
-		saved[k] = t->e.p;
-		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+	for (t->k = 0; t->k < t->b->ninsns; t->k++) {
+		if (t->has_slow[t->k] && !t->slow[t->k])
+			um_emit_slow(t);
 	}
-	for (unsigned n = 0; n < t->nsites && !t->e.full; n++)
-		um_emit_patch(t->site[n].at,
-			      t->site[n].saved ? saved[t->site[n].insn] : all[t->site[n].insn]);
+	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
+		const struct um_site *s = &t->site[n];
+
+		um_emit_patch(s->at, s->saved ? t->slow_saved[s->insn] : t->slow[s->insn]);
+	}
 }
 
 /* ---- finish ---- */
@@ -549,10 +561,7 @@ static struct um_jit_block *finish(struct um_trans *t)
 	jb->windowed = (void *)(p + links + map);
 	for (unsigned m = 0; m < t->nmisses; m++)
 		jb->windowed[m] = (struct um_jit_windowed){
-			.site = (u16)(t->miss[m].site - t->start),
-			.plain = (u16)(t->miss[m].plain - t->start),
 			.insn = t->miss[m].insn,
-			.window = t->miss[m].window,
 		};
 	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
@@ -584,7 +593,9 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.start = t.e.p;
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
+	t.entry_in_t0 = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
+	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
 	if (!classify(&t)) {
 		um_dump_block(&t, NULL);
