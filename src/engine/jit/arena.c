@@ -81,7 +81,8 @@ void um_arena_clear(struct um_jit_chunk *c)
 	size_t n = (size_t)(c - arena.chunk);
 
 	c->code = arena.rw + HEAD + n * UM_JIT_CHUNK;
-	c->code_end = c->code + UM_JIT_CHUNK;
+	c->code_end = c->cold = c->code + UM_JIT_CHUNK_HOT;
+	c->cold_end = c->code + UM_JIT_CHUNK;
 	c->meta = arena.meta + n * UM_JIT_CHUNK_META;
 	c->meta_end = c->meta + UM_JIT_CHUNK_META;
 	c->blocks = NULL;
@@ -180,13 +181,15 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 	if (chunk >= arena.nchunks)
 		return 0;
 	for (b = arena.chunk[chunk].blocks; b; b = b->chunk_next) {
-		unsigned k;
+		unsigned k = 0;
 
-		if (pc - (uintptr_t)b->code >= b->code_len)
+		if (pc - (uintptr_t)b->code < b->code_len) {
+			k = insn_at(b, (u32)(pc - (uintptr_t)b->code));
+			if (b->map[k].slow != UM_JIT_NO_SLOW)
+				return (uintptr_t)b->cold + b->map[k].slow;
+		} else if (pc - (uintptr_t)b->cold >= b->cold_len) {
 			continue;
-		k = insn_at(b, (u32)(pc - (uintptr_t)b->code));
-		if (b->map[k].slow)
-			return (uintptr_t)b->code + b->map[k].slow;
+		}
 		/* An instruction that can't fault has: a broken invariant, which ends the VM. */
 		uc->uc_mcontext.gregs[REG_RSI] = (greg_t)UM_JIT_EXIT(b->id, k, UM_JIT_EXIT_STOP);
 		return (uintptr_t)arena.code.leave;

@@ -31,42 +31,63 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
 	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
 }
 
-/* A jump to offset @off of the page; flags are saved. */
-static void emit_link(struct um_trans *t, unsigned off)
+/* An exit to offset @off of the page; NULL: there are too many. */
+static struct um_jit_link *new_link(struct um_trans *t, unsigned off)
 {
-	struct um_emit *e = &t->e;
-	struct um_jit_link *l;
-	u8 *site, *kicked = NULL, *wanted = NULL;
+	struct um_jit_link *l = &t->link[t->nlinks];
 
 	if (t->nlinks == UM_MAX_LINKS) {
 		t->failed = true;
-		return;
+		return NULL;
 	}
+	*l = (struct um_jit_link){ .off = off & 0x3fff };
+	t->link_sites[t->nlinks++].n = 0;
+	return l;
+}
+
+/* The jump at @site goes to the stub of exit @l. */
+static void to_stub(struct um_trans *t, const struct um_jit_link *l, u8 *site)
+{
+	struct um_link_sites *s = &t->link_sites[l - t->link];
+
+	s->at[s->n++] = site;
+}
+
+void um_emit_stub(struct um_trans *t, unsigned n)
+{
+	t->link[n].stub = (u16)(t->e.p - t->cold_start);
+	for (unsigned k = 0; k < t->link_sites[n].n; k++)
+		um_emit_patch_here(&t->e, t->link_sites[n].at[k]);
+	um_emit_exit(t, n, UM_JIT_EXIT_LINK);
+}
+
+/* A jump to offset @off of the page; flags are saved. */
+static void emit_link(struct um_trans *t, unsigned off)
+{
+	struct um_jit_link *l = new_link(t, off);
+	struct um_emit *e = &t->e;
+	u8 *site;
+
+	if (!l)
+		return;
 	if (off <= t->b->insn[t->k].off) {
 		um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
 		um_emit8(e, 0);
-		kicked = um_emit_jcc(e, CC_NZ);
+		to_stub(t, l, um_emit_jcc(e, CC_NZ));
 		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
 		um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
 		um_emit8(e, 0);
-		wanted = um_emit_jcc(e, CC_NZ);
+		to_stub(t, l, um_emit_jcc(e, CC_NZ));
 	}
 	site = um_emit_jmp(e);
-	l = &t->link[t->nlinks];
-	*l = (struct um_jit_link){ .site = (u16)(site - t->start),
-				   .stub = (u16)(e->p - t->start),
-				   .off = (u16)off };
-	if (kicked) {
-		um_emit_patch_here(e, kicked);
-		um_emit_patch_here(e, wanted);
-	}
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
+	l->site = (s32)(site - t->start);
+	to_stub(t, l, site);
 }
 
 /* ---- the jump cache ---- */
 
-/* @miss: NULL, or where it is left what to patch when the entry is another's; then um_renewal.miss is the caller's to set, too. */
-static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
+/* @l: the exit that it is if there is no entry that holds; NULL: it's the instruction's slow path. */
+static void emit_lookup_or(struct um_trans *t, const struct um_jit_link *l)
 {
 	struct um_emit *e = &t->e;
 	struct um_renewal *r;
@@ -87,8 +108,8 @@ static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	site = um_emit_jcc(e, CC_NZ);
-	if (miss)
-		*miss = site;
+	if (l)
+		to_stub(t, l, site);
 	else
 		um_emit_to_slow(t, site, true);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
@@ -96,8 +117,7 @@ static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 	r->site = um_emit_jcc(e, CC_NZ);
 	r->back = e->p;
 	r->insn = t->k;
-	r->miss = NULL;
-	return r;
+	r->link = l ? (s8)(l - t->link) : -1;
 }
 
 static void emit_lookup(struct um_trans *t)
@@ -117,19 +137,16 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 	site = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(site, r->back);
-	if (!r->miss) {
+	if (r->link < 0)
 		um_emit_slow(t);
-		return;
-	}
-	site = um_emit_jmp(e);
-	if (!e->full)
-		um_emit_patch(site, r->miss);
+	else
+		to_stub(t, &t->link[r->link], um_emit_jmp(e));
 }
 
 void um_emit_dead(struct um_jit_block *b)
 {
 	u8 *code = um_arena_rw_of(b->code);
-	struct um_emit e = { .p = code, .end = code + b->code_len };
+	struct um_emit e = { .p = code, .end = code + UM_JIT_CODE_ALIGN };
 
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
 	um_emit8(&e, 0xe9);
@@ -157,30 +174,23 @@ static void emit_address(struct um_trans *t, unsigned host, s32 off)
 /* Off the end of the page.  No instruction is left to have executed: a miss is an exit like that of a link. */
 static void goto_next_page(struct um_trans *t, unsigned off)
 {
-	struct um_jit_link *l = &t->link[t->nlinks];
-	struct um_renewal *r;
-	u8 *site;
+	struct um_jit_link *l = new_link(t, off);
 
-	if (t->nlinks == UM_MAX_LINKS) {
-		t->failed = true;
+	if (!l)
 		return;
-	}
 	emit_address(t, H_T1, (s32)off);
-	r = emit_lookup_or(t, &site);
+	emit_lookup_or(t, l);
 	emit_enter_page(t);
 	emit_jump_entry(t);
-	r->miss = t->e.p;
-	um_emit_patch_here(&t->e, site);
-	*l = (struct um_jit_link){ .off = (u16)off };
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
 }
 
 void um_emit_tail_check(struct um_trans *t)
 {
 	u64 page = t->tail & UM_PAGE_MASK;
+	struct um_jit_link *l = new_link(t, t->b->insn[0].off);
 	struct um_emit *e = &t->e;
-	u8 *miss[2], *on;
 
+	l->again = true;
 	emit_address(t, H_T1, UM_PAGE_SIZE);
 	um_emit_mov(e, 0, H_T0, H_T1);
 	um_emit_shift(e, 0, 5, H_T0, UM_PAGE_SHIFT - 5);
@@ -189,21 +199,16 @@ void um_emit_tail_check(struct um_trans *t)
 	um_emit_mov(e, 1, H_T2, H_T1);
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_tlb_entry, tag[UM_FETCH]));
-	miss[0] = um_emit_jcc(e, CC_NZ);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
 	um_emit_mov_imm(e, H_T2, page);
 	um_emit_rr(e, 1, 0x3b, H_T1, H_T2);
-	miss[1] = um_emit_jcc(e, CC_NZ);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.doubt));
 	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.checked));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0,
 		   (s32)((um_jit_checked_slot(t->j, page) - t->j->checked) * 8));
-	on = um_emit_jcc(e, CC_Z);
-	for (unsigned n = 0; n < ARRAY_SIZE(miss); n++)
-		um_emit_patch_here(e, miss[n]);
-	t->link[t->nlinks] = (struct um_jit_link){ .off = t->b->insn[0].off, .again = true };
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
-	um_emit_patch_here(e, on);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 }
 
 void um_emit_goto(struct um_trans *t, unsigned off)

@@ -48,9 +48,12 @@
 /* So that short displacements from rbp reach the guest's registers that are in memory, and what is before them. */
 #define UM_JIT_BIAS ((s32)offsetof(struct um_exec, cpu.gpr[UM_REG_PAGE]) - 120)
 
-#define UM_JIT_CHUNK	    (128ul << 10) /* code */
-#define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
-#define UM_JIT_ALIGN	    32		  /* of descriptions */
+#define UM_JIT_CHUNK (128ul << 10) /* code */
+#define UM_JIT_CHUNK_HOT \
+	(72ul << 10) /* of that: for what is executed every time, apart from the rest */
+#define UM_JIT_CHUNK_META   (88ul << 10) /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		 /* of descriptions */
+#define UM_JIT_CODE_ALIGN   16		 /* of blocks: what um_emit_dead() writes has room there */
 #define UM_JIT_HASH_BITS    17
 #define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    16
@@ -94,6 +97,7 @@ struct um_jit_block;
 /* Room for code and the descriptions of blocks: what is evicted at a time. */
 struct um_jit_chunk {
 	u8 *code, *code_end; /* writable mapping: the rest of it */
+	u8 *cold, *cold_end; /* the same for what is seldom executed */
 	char *meta, *meta_end;
 	struct um_jit_block *blocks;
 	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
@@ -103,11 +107,11 @@ struct um_jit_chunk {
 struct um_jit_link {
 	struct um_jit_block *from, *to; /* to: if linked */
 	struct um_jit_link *next;	/* of the links into a block */
-	u16 site;			/* of the jump's displacement, from the block's code */
-	u16 stub;			/* where it goes when not linked */
-	u16 off;			/* target's offset in the page */
-	bool again;			/* to the block's own start, by the interpreter */
-	bool linked;
+	s32 site;			/* of the jump's displacement, from the block's code */
+	u16 stub;			/* where it goes when not linked: from its cold code */
+	u16 off : 14;			/* target's offset in the page */
+	u16 again : 1;			/* to the block's own start, by the interpreter */
+	u16 linked : 1;
 };
 
 /* An access by a window (memory.c). */
@@ -117,12 +121,14 @@ struct um_jit_windowed {
 };
 
 struct um_jit_insn {
-	u16 start;    /* host code, from the block's code */
-	u16 slow;     /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
+	u16 start; /* host code, from the block's code */
+	u16 slow; /* the way to UM_JIT_EXIT_SLOW, from its cold code; UM_JIT_NO_SLOW: it has none, since it can't fault */
 	u16 off : 14; /* guest bytes, from the block's first */
 	u16 goes_on : 1; /* it takes the host address from the instruction before: no code is entered here */
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
+
+#define UM_JIT_NO_SLOW 0xffff
 
 struct um_jit_block {
 	hva_t hva;
@@ -131,8 +137,9 @@ struct um_jit_block {
 	/* If its one instruction goes on in the next page: that page, and the others that do so. */
 	struct um_jit_page *tail_page;
 	struct um_jit_block *tail_next;
-	u8 *code; /* executable mapping */
-	u32 key, id, code_len;
+	u8 *code, *cold; /* executable mapping */
+	u32 key, id;
+	u16 code_len, cold_len;
 	u16 len, len1; /* guest bytes; of those: in the first page */
 	u8 ninsns, nlinks;
 	u8 vec; /* enum um_vec_class: what it needs */
@@ -321,10 +328,10 @@ void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);
 /* Forget all translations. */
 void um_jit_flush(struct um_exec *x);
 void um_jit_cache_destroy(struct um_jit *j);
-/* See that there is room for @code bytes of code and @meta of descriptions in the newest chunk.  May evict others. */
+/* See that there is room for @code bytes of code, as many of cold code, and @meta of descriptions in the newest chunk.  May evict others. */
 bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
-/* @b has taken up the newest chunk's code up to @code_end, and @meta bytes. */
-void um_jit_commit(struct um_exec *x, struct um_jit_block *b, const u8 *code_end, size_t meta);
+/* @b has taken up the newest chunk's code up to its ends, and @meta bytes. */
+void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta);
 /* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 

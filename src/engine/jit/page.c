@@ -147,7 +147,7 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 		l->linked = false;
 		/* The start of a dropped block is not what it was: um_emit_dead(). */
 		if (!l->from->dead)
-			um_emit_patch(code + l->site, code + l->stub);
+			um_emit_patch(code + l->site, um_arena_rw_of(l->from->cold) + l->stub);
 	}
 	b->in = NULL;
 	b->dead = true;

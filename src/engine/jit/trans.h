@@ -62,13 +62,14 @@ struct um_miss {
 
 /* A look-up in the jump cache that found an entry with another stamp. */
 struct um_renewal {
-	unsigned
-		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
-	u8 *site, *back, *miss;
+	unsigned insn; /* whose slow path it takes if the entry doesn't hold ... */
+	s8 link;       /* ... unless it is an exit that then isn't linked; -1: none */
+	u8 *site, *back;
 };
 
-#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
+#define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
+#define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
+#define UM_LINK_SITES 3
 
 struct um_trans {
 	struct um_exec *x;
@@ -79,7 +80,7 @@ struct um_trans {
 	u32 key, id;
 	bool m64;
 	struct um_emit e;
-	u8 *start;
+	u8 *start, *cold_start; /* where its code and its cold code begin */
 
 	unsigned k; /* the instruction being translated */
 	struct um_facts facts[UM_JIT_MAX_INSNS];
@@ -117,6 +118,10 @@ struct um_trans {
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
 	struct um_jit_link link[UM_MAX_LINKS];
+	struct um_link_sites {
+		u8 *at[UM_LINK_SITES]; /* jumps to the stub */
+		unsigned n;
+	} link_sites[UM_MAX_LINKS];
 	unsigned nlinks;
 	bool failed;
 };
@@ -187,6 +192,8 @@ void um_emit_tail_check(struct um_trans *t);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of exit @n: where it goes when it is not linked. */
+void um_emit_stub(struct um_trans *t, unsigned n);
 /* The cold part of a look-up. */
 void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */

@@ -496,7 +496,7 @@ void um_emit_slow(struct um_trans *t)
 		return;
 	}
 	t->slow[k] = t->e.p;
-	t->map[k].slow = (u16)(t->e.p - t->start);
+	t->map[k].slow = (u16)(t->e.p - t->cold_start);
 	um_flags_emit_save(t, &t->slow_flags[k]);
 	t->slow_saved[k] = t->e.p;
 	um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
@@ -518,6 +518,8 @@ static void emit_cold(struct um_trans *t)
 		if (t->has_slow[t->k] && !t->slow[t->k])
 			um_emit_slow(t);
 	}
+	for (unsigned n = 0; n < t->nlinks; n++)
+		um_emit_stub(t, n);
 	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
 		const struct um_site *s = &t->site[n];
 
@@ -534,7 +536,7 @@ static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmis
 	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
 
-static struct um_jit_block *finish(struct um_trans *t)
+static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 {
 	unsigned n = t->b->ninsns;
 	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
@@ -547,7 +549,9 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.key = t->key,
 		.id = t->id,
 		.code = um_arena_rx_of(t->start),
-		.code_len = (u32)(t->e.p - t->start),
+		.cold = um_arena_rx_of(t->cold_start),
+		.code_len = (u16)(code_end - t->start),
+		.cold_len = (u16)(t->e.p - t->cold_start),
 		.len = t->b->len,
 		.len1 = t->b->len1,
 		.ninsns = (u8)n,
@@ -566,7 +570,7 @@ static struct um_jit_block *finish(struct um_trans *t)
 	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
+	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
@@ -575,6 +579,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
+	const u8 *code_end;
 	struct um_trans t;
 
 	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
@@ -591,23 +596,30 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
+	t.cold_start = j->newest->cold;
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
 	t.entry_in_t0 = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
+	for (unsigned k = 0; k < b->ninsns; k++)
+		t.map[k].slow = UM_JIT_NO_SLOW;
 	if (!classify(&t)) {
 		um_dump_block(&t, NULL);
 		return NULL;
 	}
 	um_flags_liveness(&t);
 	emit(&t);
-	emit_cold(&t);
+	code_end = t.e.p;
+	if (!t.e.full) {
+		t.e = (struct um_emit){ .p = t.cold_start, .end = j->newest->cold_end };
+		emit_cold(&t);
+	}
 	*full = t.e.full;
 	if (t.failed || t.e.full)
 		return NULL;
-	jb = finish(&t);
+	jb = finish(&t, code_end);
 	um_dump_block(&t, jb);
 	um_perf_block(x, jb);
 	return jb;
