@@ -163,12 +163,14 @@ struct um_jit_context {
 };
 
 /*
- * The page that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
- * so that the next access there costs a subtraction and a comparison.  Good as long as neither the context nor tlb->seq changes.
+ * The memory that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
+ * so that the next access there costs a subtraction and a comparison.  Pages in a row, of which one is the rule.  Good as long as
+ * neither the context nor tlb->seq changes.
  */
 struct um_jit_window {
-	gva_t page;
+	gva_t start;
 	hva_t host;
+	u64 limit; /* greatest distance from the start for an access of 8 bytes at most */
 };
 #define UM_JIT_WINDOWS	     25
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
@@ -191,6 +193,9 @@ struct um_jit_state {
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
 	u64 operand;  /* of the last shift or multiplication, for having its flags again */
 	u64 spare[2]; /* scratch */
+	struct um_jit_region *regions; /* the first of um_jit.region */
+	gva_t missed;		       /* the last access whose window's miss is to be looked at */
+	u32 missed_window;	       /* ... enum um_access, and from bit 1 the window */
 	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
 	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
@@ -209,6 +214,11 @@ struct um_exec {
 	const struct um_jit_options *jit_options; /* read by um_engine_init(); NULL: the usual */
 	struct um_tlb *tlb;
 	struct um_mmu *mmu;
+	struct um_counters *counters;
+	const struct um_trace *trace;
+	struct um_interp *interp;
+	struct um_jit *translator;    /* NULL: none */
+	struct um_lockstep *lockstep; /* NULL but with UM_ENGINE_LOCKSTEP */
 	/* Right before cpu: UM_JIT_BIAS. */
 	struct um_jit_state jit;
 	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
@@ -248,9 +258,6 @@ struct um_exec {
 	gva_t tracked_gva;   /* the last um_lin_map() that said "tracked", and where it was */
 	gpa_t tracked_gpa;
 
-	struct um_counters *counters;
-	const struct um_trace *trace;
-
 	/*
 	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread:
 	 * tested wherever kick is, with the same effect.  NULL: there is none (tests).
@@ -278,15 +285,13 @@ struct um_exec {
 	struct um_mmio_log mmio;
 	struct um_pio pio;
 
-	struct um_interp *interp;
-	struct um_jit *translator; /* NULL: none */
 	u32 jit_key;
-	struct um_lockstep *lockstep;		  /* NULL but with UM_ENGINE_LOCKSTEP */
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
 	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
-	struct um_jit_window window[2]
-				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
+	/* Translated code's, of UM_READ, UM_WRITE; and um_jit_window.limit for accesses of up to 64 bytes. */
+	struct um_jit_window window[2][UM_JIT_WINDOWS];
+	u64 window_wide[2][UM_JIT_WINDOWS];
 };
 
 /* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */

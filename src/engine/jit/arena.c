@@ -287,28 +287,83 @@ static void emit_tlb(struct um_emit *e, unsigned acc)
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, (s32)(offsetof(struct um_tlb_entry, tag) + 8 * acc));
 }
 
+/* H_T1 and H_T2 += (0x03) or -= (0x2b) the quadword at [@base + @disp]. */
+static void emit_both(struct um_emit *e, unsigned op, unsigned base, s32 disp)
+{
+	um_emit_rm(e, 1, op, H_T1, base, disp);
+	um_emit_rm(e, 1, op, H_T2, base, disp);
+}
+
+#define REGION(field) ((s32)offsetof(struct um_jit_region, field))
+
+/* If the region where H_T1 is has all up to H_T2, it becomes the window, and H_T1 the host address: return. */
+static void emit_region(struct um_emit *e, unsigned acc, unsigned window)
+{
+	s32 table = (s32)(acc * UM_JIT_REGIONS * sizeof(struct um_jit_region));
+	u8 *no[2];
+
+	um_emit_mov(e, 1, H_T0, H_T1);
+	um_emit_shift(e, 1, 5, H_T0, UM_JIT_REGION_SHIFT - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, (UM_JIT_REGIONS - 1) << 5);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.regions));
+	emit_both(e, 0x2b, H_T0, table + REGION(start));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, table + REGION(last));
+	no[0] = um_emit_jcc(e, CC_A);
+	um_emit_rr(e, 1, 0x3b, H_T1, H_T2);
+	no[1] = um_emit_jcc(e, CC_A);
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(start));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_start(acc, window));
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(host));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	um_emit_rr(e, 1, 0x03, H_T1, H_T2);
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(last));
+	um_emit_alu_imm(e, 1, 5, H_T2, 8 - 1);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 8));
+	um_emit_alu_imm(e, 1, 5, H_T2, 64 - 8);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 64));
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
+	um_emit8(e, 0xc3);
+	um_emit_patch_here(e, no[0]);
+	um_emit_patch_here(e, no[1]);
+	emit_both(e, 0x03, H_T0, table + REGION(start));
+}
+
+/* MOV qword [rbp + @off], @v */
+static void emit_set(struct um_emit *e, s32 off, s32 v)
+{
+	um_emit_rm(e, 1, 0xc7, 0, H_CTX, off);
+	um_emit32(e, (u32)v);
+}
+
 static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 {
 	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
 	u8 *no, *enough;
 
-	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_page(acc, window));
-	um_emit_rm(e, 1, 0x03, H_T2, H_CTX, um_jit_window_page(acc, window));
+	emit_both(e, 0x03, H_CTX, um_jit_window_start(acc, window));
 	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(jit.patience)); /* SUB dword, 1 */
 	um_emit8(e, 1);
 	enough = um_emit_jcc(e, CC_S);
+	if (window != UM_JIT_KERNEL_WINDOW)
+		emit_region(e, acc, window);
 	emit_tlb(e, acc);
 	no = um_emit_jcc(e, CC_NZ);
 	um_emit_rm(e, 1, 0x2b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
-	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_page(acc, window));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_start(acc, window));
 	um_emit_load(e, 1, H_T0, H_T0, offsetof(struct um_tlb_entry, addend));
 	um_emit_rr(e, 1, 0x03, H_T2, H_T0);
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	emit_set(e, um_jit_window_limit(acc, window, 8), UM_PAGE_SIZE - 8);
+	emit_set(e, um_jit_window_limit(acc, window, 64), UM_PAGE_SIZE - 64);
 	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
 	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
-	um_emit_patch(no, e->p);
-	um_emit_patch(enough, e->p); /* (SF: not ZF) */
+	um_emit_patch_here(e, no);
 	um_emit8(e, 0xc3);
+	um_emit_patch_here(e, enough);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.missed));
+	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(jit.missed_window)); /* MOV dword */
+	um_emit32(e, acc | window << 1);
+	um_emit8(e, 0xc3); /* (not ZF, as from SUB) */
 	return start;
 }
 

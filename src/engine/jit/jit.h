@@ -186,6 +186,20 @@ _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated co
 #define UM_STAMP_SEQ_SHIFT 12
 #define UM_STAMP_SEQ_BITS  12
 
+/*
+ * Pages in a row whose hosts' pages are, too, and which the TLB had, all of them, since its seq changed: at the place for each
+ * 64 KiB of linear addresses that it has a part of.
+ */
+struct um_jit_region {
+	gva_t start;
+	hva_t host;
+	u64 last; /* its length - 1 */
+	u64 reserved;
+};
+#define UM_JIT_REGIONS	    256
+#define UM_JIT_REGION_SHIFT 16
+_Static_assert(sizeof(struct um_jit_region) == 32, "indexed by shifts in translated code");
+
 struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
 	struct um_jit_page *pages[1 << 12];
@@ -206,6 +220,8 @@ struct um_jit {
 	u16 window_ctx;				  /* the context that CPL 3's are of */
 	u64 missed_at;				  /* host's TSC when x->jit.patience was new */
 	u64 plain[(1 << UM_JIT_PLAIN_BITS) / 64]; /* um_jit_plain() */
+	struct um_jit_region region[2][UM_JIT_REGIONS]; /* of UM_READ, UM_WRITE, at CPL 3 */
+	bool regions;					/* there are some */
 	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
 	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */

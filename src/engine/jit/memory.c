@@ -13,11 +13,12 @@
  * Most accesses go to the page that they went to the last time.  So what the look-up found is kept in a "window", one for each kind
  * of access and, roughly, base register, and comes first:
  *
- *	sub  t1, [window.page]
- *	cmp  t1, 4096 - size
+ *	sub  t1, [window.start]
+ *	cmp  t1, [window.limit]
  *	ja   miss				restore t1; look up; keep what was found
  *	add  t1, [window.host]
  *
+ * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (run.c).
  * An access that often finds its window elsewhere does without (um_jit_run(), which has the block translated anew).
  */
 #include "engine/jit/trans.h"
@@ -173,8 +174,8 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	m->acc = (u8)acc;
 	m->window = (u8)window;
 	m->entry_in_t0 = t->entry_in_t0;
-	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_page(acc, window));
-	um_emit_alu_imm(e, 1, 7, H_T1, (s32)(UM_PAGE_SIZE - size));
+	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_start(acc, window));
+	um_emit_rm(e, 1, 0x3b, H_T1, H_CTX, um_jit_window_limit(acc, window, size));
 	m->jump = um_emit_jcc(e, CC_A);
 	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_host(acc, window));
 	m->back = e->p;

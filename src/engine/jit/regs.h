@@ -45,12 +45,12 @@ _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
 
 /*
- * Windows that no access hits: their page is no canonical address; to which an access, if there is one, becomes an access to a host
+ * Windows that no access hits: their start is no canonical address; to which an access, if there is one, becomes an access to a host
  * address that is none either, and so a fault that the interpreter looks into.
  */
 #define UM_JIT_NOWHERE BIT(63)
 
-static inline s32 um_jit_window_page(unsigned acc, unsigned window)
+static inline s32 um_jit_window_start(unsigned acc, unsigned window)
 {
 	if (window == UM_RSP)
 		return UM_JIT_OFF(jit.stack) + (s32)(acc * sizeof(struct um_jit_window));
@@ -63,7 +63,15 @@ static inline s32 um_jit_window_page(unsigned acc, unsigned window)
 
 static inline s32 um_jit_window_host(unsigned acc, unsigned window)
 {
-	return um_jit_window_page(acc, window) + (s32)offsetof(struct um_jit_window, host);
+	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, host);
+}
+
+/* Of accesses of @size bytes. */
+static inline s32 um_jit_window_limit(unsigned acc, unsigned window, unsigned size)
+{
+	if (size > 8)
+		return UM_JIT_OFF(window_wide) + (s32)((acc * UM_JIT_WINDOWS + window) * 8);
+	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, limit);
 }
 
 #endif

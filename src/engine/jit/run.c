@@ -19,9 +19,11 @@
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
 /* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
-#define WINDOW_MISSES  256
-#define WINDOW_CYCLES  100
-#define WINDOW_STRIKES 6 /* times that it is, until it does without */
+#define WINDOW_MISSES	   256
+#define WINDOW_CYCLES	   60
+#define WINDOW_STRIKES	   6 /* times that it is, until it does without */
+#define WINDOW_MISSES_TEST 2 /* in tests, which translate everything */
+#define REGION_MAX	   (4ul << 20)
 
 /* ---- life ---- */
 
@@ -38,6 +40,16 @@ static struct um_jit_window *window_of(struct um_exec *x, unsigned acc, unsigned
 	return n == UM_RSP ? &x->jit.stack[acc] : &x->window[acc][n];
 }
 
+static void clear_regions(struct um_jit *j)
+{
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		for (unsigned n = 0; n < UM_JIT_REGIONS; n++)
+			j->region[acc][n] =
+				(struct um_jit_region){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+	}
+	j->regions = false;
+}
+
 static void forget_windows(struct um_exec *x, bool user)
 {
 	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
@@ -46,8 +58,11 @@ static void forget_windows(struct um_exec *x, bool user)
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned n = first; n < last; n++)
 			*window_of(x, acc, n) =
-				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE, 0 };
+		memset(&x->window_wide[acc][first], 0, (last - first) * sizeof(u64));
 	}
+	if (user && unlikely(x->translator->regions))
+		clear_regions(x->translator);
 }
 
 /*
@@ -87,12 +102,14 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	x->jit.regions = j->region[0];
+	x->translator = j;
+	clear_regions(j);
 	forget_windows(x, false);
 	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
-	x->translator = j;
 	return 0;
 }
 
@@ -400,6 +417,39 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/* Does the TLB have page @gva for the access, at that distance from it? */
+static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 addend)
+{
+	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva, x->ctx)];
+
+	return e->tag[acc] == (gva | x->ctx) && e->addend == addend;
+}
+
+/* Make the region of the access that missed, or a larger one than is known.  False: it is no larger than a page, or than what was known. */
+static bool grow_region(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	unsigned acc = x->jit.missed_window & 1;
+	gva_t page = x->jit.missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
+	u64 addend = x->tlb->e[um_tlb_index(page, x->ctx)].addend;
+	struct um_jit_region *r = &j->region[acc][(page >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS];
+
+	if (x->jit.missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
+	    !continues(x, page, acc, addend))
+		return false;
+	while (page - from < REGION_MAX / 2 && continues(x, from - UM_PAGE_SIZE, acc, addend))
+		from -= UM_PAGE_SIZE;
+	while (to - page < REGION_MAX / 2 && continues(x, to, acc, addend))
+		to += UM_PAGE_SIZE;
+	if (to - from == UM_PAGE_SIZE || (page - r->start <= r->last && to - from <= r->last + 1))
+		return false;
+	for (gva_t at = from; at < to; at = (at | (BIT(UM_JIT_REGION_SHIFT) - 1)) + 1)
+		j->region[acc][(at >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS] =
+			(struct um_jit_region){ from, from + addend, to - from - 1, 0 };
+	j->regions = true;
+	return true;
+}
+
 /* Those of its accesses that missed do without windows from now on. */
 static void do_without(struct um_exec *x, struct um_jit_block *b)
 {
@@ -425,8 +475,10 @@ static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
 
-	x->jit.patience = WINDOW_MISSES;
+	x->jit.patience = x->jit_threshold ? WINDOW_MISSES : WINDOW_MISSES_TEST;
 	x->translator->missed_at = now;
+	if (grow_region(x))
+		return;
 	if (since > WINDOW_MISSES * WINDOW_CYCLES)
 		return;
 	for (unsigned n = 0; n < b->nwindowed; n++) {

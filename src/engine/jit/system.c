@@ -103,7 +103,8 @@ static void emit_ac(struct um_trans *t, bool ac)
 		return;
 	um_emit_mov_imm(&t->e, H_T1, UM_JIT_NOWHERE);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_page(acc, UM_JIT_KERNEL_WINDOW));
+		um_emit_store(&t->e, 1, H_T1, H_CTX,
+			      um_jit_window_start(acc, UM_JIT_KERNEL_WINDOW));
 		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_host(acc, UM_JIT_KERNEL_WINDOW));
 	}
 }
