@@ -31,6 +31,9 @@ void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
 	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
 }
 
+/* PUSHFQ, POP [rbp + disp8], opcode of JMP: as many bytes as a JMP has. */
+#define SAVING 5
+
 /* An exit to offset @off of the page; NULL: there are too many. */
 static struct um_jit_link *new_link(struct um_trans *t, unsigned off)
 {
@@ -40,8 +43,9 @@ static struct um_jit_link *new_link(struct um_trans *t, unsigned off)
 		t->failed = true;
 		return NULL;
 	}
-	*l = (struct um_jit_link){ .off = off & 0x3fff };
-	t->link_sites[t->nlinks++].n = 0;
+	*l = (struct um_jit_link){ .off = off & 0x1fff };
+	t->link_sites[t->nlinks].n = 0;
+	t->link_sites[t->nlinks++].kicked[0] = NULL;
 	return l;
 }
 
@@ -55,33 +59,116 @@ static void to_stub(struct um_trans *t, const struct um_jit_link *l, u8 *site)
 
 void um_emit_stub(struct um_trans *t, unsigned n)
 {
+	struct um_link_sites *s = &t->link_sites[n];
+
+	if (s->kicked[0]) {
+		um_emit_patch_here(&t->e, s->kicked[0]);
+		um_emit_patch_here(&t->e, s->kicked[1]);
+		um_flags_emit_save(t, &s->flags);
+	}
 	t->link[n].stub = (u16)(t->e.p - t->cold_start);
-	for (unsigned k = 0; k < t->link_sites[n].n; k++)
-		um_emit_patch_here(&t->e, t->link_sites[n].at[k]);
+	for (unsigned k = 0; k < s->n; k++)
+		um_emit_patch_here(&t->e, s->at[k]);
 	um_emit_exit(t, n, UM_JIT_EXIT_LINK);
 }
 
-/* A jump to offset @off of the page; flags are saved. */
-static void emit_link(struct um_trans *t, unsigned off)
+/* Jumps that are taken if the vCPU is kicked.  Clobbers the host's flags. */
+static void emit_kicked(struct um_trans *t, u8 *site[2])
 {
-	struct um_jit_link *l = new_link(t, off);
 	struct um_emit *e = &t->e;
-	u8 *site;
+
+	um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
+	um_emit8(e, 0);
+	site[0] = um_emit_jcc(e, CC_NZ);
+	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
+	um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
+	um_emit8(e, 0);
+	site[1] = um_emit_jcc(e, CC_NZ);
+}
+
+/*
+ * A jump to offset @off of the page; the flags are saved on the way, unless @skip (um_jit_link.skip) says otherwise: then it is the
+ * displacement of a conditional jump to here, or NULL for the block's last way on.
+ */
+static void emit_link(struct um_trans *t, unsigned off, u8 *skip)
+{
+	struct um_flag_state before = t->flags;
+	struct um_jit_link *l = new_link(t, off);
+	bool back = off <= t->b->insn[t->k].off;
+	/* (If it is to be left there, the flags have to be had again.) */
+	bool can_skip = !(before.where & UM_FLAGS_SAVED) && (before.where & UM_FLAGS_HOST) &&
+			(!back || (skip && (before.where & UM_FLAGS_RECIPE)));
+	u8 *start = t->e.p, *kicked[2], *site;
 
 	if (!l)
 		return;
-	if (off <= t->b->insn[t->k].off) {
-		um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
-		um_emit8(e, 0);
-		to_stub(t, l, um_emit_jcc(e, CC_NZ));
-		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
-		um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
-		um_emit8(e, 0);
-		to_stub(t, l, um_emit_jcc(e, CC_NZ));
+	um_flags_save(t);
+	if (can_skip) {
+		l->skip = (s32)((skip ? skip : start) - t->start);
+		l->by_jcc = skip != NULL;
+		l->full = skip ? (u16)(start - t->cold_start) : 0;
+		l->on = back ? (u16)(t->e.p - t->cold_start) : 0;
 	}
-	site = um_emit_jmp(e);
+	if (back) {
+		struct um_link_sites *s = &t->link_sites[l - t->link];
+
+		emit_kicked(t, kicked);
+		if (can_skip) {
+			memcpy(s->kicked, kicked, sizeof(kicked));
+			s->flags = before;
+			s->flags.where = UM_FLAGS_RECIPE;
+		} else {
+			to_stub(t, l, kicked[0]);
+			to_stub(t, l, kicked[1]);
+		}
+	}
+	site = um_emit_jmp(&t->e);
 	l->site = (s32)(site - t->start);
 	to_stub(t, l, site);
+	if (can_skip && !skip && site - start != SAVING)
+		l->skip = 0;
+}
+
+/* The place of um_jit_link.skip if that is where the flags are saved. */
+static struct um_emit saving_of(const struct um_jit_link *l)
+{
+	u8 *at = um_arena_rw_of(l->from->code) + l->skip;
+
+	return (struct um_emit){ .p = at, .end = at + SAVING };
+}
+
+void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to)
+{
+	u8 *code = um_arena_rw_of(l->from->code), *target = um_arena_rw_of(to->code);
+
+	um_emit_patch(code + l->site, target);
+	if (!l->skip || !to->flags_dead)
+		return;
+	if (!l->by_jcc) {
+		struct um_emit e = saving_of(l);
+
+		um_emit_patch(um_emit_jmp(&e), target);
+	} else {
+		um_emit_patch(code + l->skip,
+			      l->on ? um_arena_rw_of(l->from->cold) + l->on : target);
+	}
+}
+
+void um_emit_unlinked(struct um_jit_link *l)
+{
+	u8 *code = um_arena_rw_of(l->from->code), *cold = um_arena_rw_of(l->from->cold);
+
+	um_emit_patch(code + l->site, cold + l->stub);
+	if (!l->skip)
+		return;
+	if (!l->by_jcc) {
+		struct um_emit e = saving_of(l);
+
+		um_emit_flags_save(&e, H_CTX, UM_JIT_OFF(jit.flags));
+		um_emit8(&e, 0xe9); /* the jump whose displacement `site` is */
+	} else {
+		um_emit_patch(code + l->skip, cold + l->full);
+	}
 }
 
 /* ---- the jump cache ---- */
@@ -213,11 +300,12 @@ void um_emit_tail_check(struct um_trans *t)
 
 void um_emit_goto(struct um_trans *t, unsigned off)
 {
+	if (off < UM_PAGE_SIZE) {
+		emit_link(t, off, NULL);
+		return;
+	}
 	um_flags_save(t);
-	if (off < UM_PAGE_SIZE)
-		emit_link(t, off);
-	else
-		goto_next_page(t, off);
+	goto_next_page(t, off);
 }
 
 /* ---- instructions ---- */
@@ -232,10 +320,11 @@ static bool same_page(s64 off)
 	return off >= 0 && off < (s64)UM_PAGE_SIZE;
 }
 
-static void jump_rel(struct um_trans *t, s64 off)
+/* @skip: as for emit_link(). */
+static void jump_rel(struct um_trans *t, s64 off, u8 *skip)
 {
 	if (same_page(off)) {
-		um_emit_goto(t, (unsigned)off);
+		emit_link(t, (unsigned)off, skip);
 		return;
 	}
 	um_flags_save(t);
@@ -279,7 +368,7 @@ static void call_near(struct um_trans *t, const struct um_insn *i, s64 off)
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(&t->e, t->m64, H_T2, H_T1, 0);
 	um_emit_add(t, UM_RSP, -(s32)word(t));
-	emit_link(t, (unsigned)off);
+	emit_link(t, (unsigned)off, NULL);
 }
 
 /* To another page, or anywhere.  The entry of the jump cache, which has the target, stays in H_T0 while the stack is looked up. */
@@ -341,7 +430,7 @@ void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
 	t->k = c->insn;
 	t->flags = c->flags;
 	um_emit_patch_here(&t->e, c->site);
-	jump_rel(t, target_of(&t->b->insn[c->insn]));
+	jump_rel(t, target_of(&t->b->insn[c->insn]), c->site);
 }
 
 static bool takes_operand(const struct um_trans *t, const struct um_insn *i)
@@ -378,7 +467,7 @@ bool um_emit_branch(struct um_trans *t, const struct um_insn *i)
 	else if (i->op == ZYDIS_MNEMONIC_RET)
 		ret(t, i);
 	else if (i->op == ZYDIS_MNEMONIC_JMP && rel)
-		jump_rel(t, target_of(i));
+		jump_rel(t, target_of(i), NULL);
 	else if (i->op == ZYDIS_MNEMONIC_JMP)
 		jump_indirect(t, i);
 	else if (rel && same_page(target_of(i)))

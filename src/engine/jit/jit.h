@@ -108,10 +108,18 @@ struct um_jit_link {
 	struct um_jit_block *from, *to; /* to: if linked */
 	struct um_jit_link *next;	/* of the links into a block */
 	s32 site;			/* of the jump's displacement, from the block's code */
-	u16 stub;			/* where it goes when not linked: from its cold code */
-	u16 off : 14;			/* target's offset in the page */
-	u16 again : 1;			/* to the block's own start, by the interpreter */
+	/*
+	 * If the target has no use for the flags, they need not be saved on the way (skip != 0).  If a conditional jump leads here, `skip`
+	 * is where its displacement is, and it goes to `full`; or to `on`, which is behind the saving, or to the target if that is 0 (both
+	 * are in cold code).  Else `skip` is where they are saved.
+	 */
+	s32 skip;
+	u16 full, on;
+	u16 stub;      /* where it goes when not linked: from its cold code */
+	u16 off : 13;  /* target's offset in the page */
+	u16 again : 1; /* to the block's own start, by the interpreter */
 	u16 linked : 1;
+	u16 by_jcc : 1;
 };
 
 /* An access by a window (memory.c). */
@@ -142,7 +150,8 @@ struct um_jit_block {
 	u16 code_len, cold_len;
 	u16 len, len1; /* guest bytes; of those: in the first page */
 	u8 ninsns, nlinks;
-	u8 vec; /* enum um_vec_class: what it needs */
+	u8 vec;		 /* enum um_vec_class: what it needs */
+	bool flags_dead; /* it overwrites the flags before anybody can see them */
 	bool dead;
 	u8 nwindowed;
 	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
@@ -318,6 +327,9 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 				      u32 key, bool *full);
 
 /* ---- branch.c ---- */
+/* Have exit @l go to @to from now on; and back to its stub. */
+void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to);
+void um_emit_unlinked(struct um_jit_link *l);
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
 

@@ -377,7 +377,7 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
 	if (!to || l->linked || l->from->dead)
 		return to;
-	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
+	um_emit_linked(l, to);
 	l->linked = true;
 	l->to = to;
 	l->next = to->in;

@@ -121,6 +121,8 @@ struct um_trans {
 	struct um_link_sites {
 		u8 *at[UM_LINK_SITES]; /* jumps to the stub */
 		unsigned n;
+		u8 *kicked[2]; /* jumps to where the flags are saved before; NULL: none */
+		struct um_flag_state flags;
 	} link_sites[UM_MAX_LINKS];
 	unsigned nlinks;
 	bool failed;

@@ -558,6 +558,7 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.flags_dead = !t->live[0] && !t->vec && !t->tail,
 		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
