@@ -196,6 +196,7 @@ struct um_jit {
 	u64 doubt;
 	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
 	u16 window_ctx;		      /* the context that CPL 3's are of */
+	u64 contexts;		      /* contexts_of() as of x->jit */
 	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
 	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];

@@ -46,21 +46,22 @@ static void forget_windows(struct um_exec *x, bool user)
 }
 
 /*
- * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
- * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the context that allows less (x->priv is
+ * UM_PRIV_KERNEL), unless translated code was left with the other.  @same: it wasn't, or the kernel still has that.
  */
-static void check_windows(struct um_exec *x)
+static void check_windows(struct um_exec *x, bool same)
 {
 	struct um_jit *j = x->translator;
-	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
 
-	j->window_seq = x->tlb->seq;
-	j->window_epoch = x->tlb->epoch;
-	if (all || j->window_ctx != user)
+	if (unlikely(all || j->window_ctx != (u16)(x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask))) {
+		j->window_seq = x->tlb->seq;
+		j->window_epoch = x->tlb->epoch;
+		j->window_ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 		forget_windows(x, true);
-	forget_windows(x, false);
-	j->window_ctx = user;
+	}
+	if (all || !same)
+		forget_windows(x, false);
 }
 
 int um_jit_init(struct um_exec *x)
@@ -163,11 +164,24 @@ static u64 stamp_now(struct um_exec *x)
 	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
-/* Bring what translated code reads up to date. */
-static void sync_state(struct um_exec *x)
+/* What sync_contexts() depends on, but for the present privilege. */
+static u64 contexts_of(const struct um_exec *x)
 {
-	um_interp_sync_ctx(x);
-	check_windows(x);
+	const u16 *ctx = x->tlb->ctx;
+
+	return ctx[UM_PRIV_KERNEL] | (u64)ctx[UM_PRIV_KERNEL_AC] << 16 |
+	       (u64)ctx[UM_PRIV_USER] << 32 | (u64)(x->ctx_mask & 1) << 48 |
+	       (u64)!!(x->cpu.cr4 & CR4_SMAP) << 49;
+}
+
+/* Was translated code left in the kernel's context with EFLAGS.AC? */
+static bool left_with_ac(const struct um_exec *x)
+{
+	return x->jit.ctx == x->jit.kernel[1].ctx && x->jit.ctx != x->jit.kernel[0].ctx;
+}
+
+static void sync_contexts(struct um_exec *x)
+{
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
 	for (unsigned ac = 0; ac < 2; ac++) {
@@ -179,7 +193,24 @@ static void sync_state(struct um_exec *x)
 	}
 	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
 	x->jit.fetch_ctx = x->fetch_ctx;
-	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
+}
+
+/* Bring what translated code reads up to date. */
+static void sync_state(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	u64 contexts = contexts_of(x), stamp;
+	bool same = contexts == j->contexts;
+
+	um_interp_sync_ctx(x);
+	check_windows(x, same && (x->jit.ctx == x->ctx || !left_with_ac(x)));
+	if (!same || x->jit.ctx != x->ctx || x->jit.fetch_ctx != x->fetch_ctx) {
+		j->contexts = contexts;
+		sync_contexts(x);
+	}
+	stamp = stamp_now(x);
+	if (x->jit.stamp != stamp)
+		__atomic_store_n(&x->jit.stamp, stamp, __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
