@@ -156,7 +156,7 @@ struct um_lockstep_queue {
 	u64 next, serving;
 };
 
-/* Data accesses at CPL 0. */
+/* Data accesses at one privilege. */
 struct um_jit_context {
 	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
 	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
@@ -178,18 +178,19 @@ struct um_jit_window {
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
-	u64 ctx;			/* = um_exec.ctx */
-	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
-	void *jump;			/* the jump cache */
-	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
-	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
-	u64 *code_pages;		/* the TLB's notes of code pages */
-	u64 *checked;			/* um_jit.checked */
-	u64 doubt;			/* um_jit_doubt_tag() of now */
+	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
+	u64 ctx;		  /* = um_exec.ctx */
+	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;		  /* of jump cache entries that hold now; upper half 0: kicked */
+	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *fetch_tlb;	   /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			   /* = um_exec.fetch_ctx */
+	u64 *code_pages;		   /* the TLB's notes of code pages */
+	u64 *checked;			   /* um_jit.checked */
+	u64 doubt;			   /* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
 	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
+	struct um_jit_context user;
 	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
 	u64 spare[2];	/* scratch */
 	u64 operand;	/* of the last shift or multiplication, for having its flags again */
@@ -284,11 +285,14 @@ struct um_exec {
 				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
 };
 
-/* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */
+/*
+ * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The stamp's lower half is left alone: translated
+ * code writes it (engine/jit/syscall.c).
+ */
 static inline void um_exec_kick(struct um_exec *x)
 {
 	atomic_store(&x->kick, 1);
-	__atomic_store_n(&x->jit.stamp, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n((u32 *)&x->jit.stamp + 1, 0, __ATOMIC_SEQ_CST);
 }
 
 #endif

@@ -227,7 +227,7 @@ static bool run_translated(struct um_exec *x)
 static void loop(struct um_exec *x)
 {
 	struct um_block *prev = NULL, *b;
-	bool ran;
+	bool ran, shadow;
 
 	while (x->exit.kind == UM_EXIT_NONE) {
 		if (unlikely(um_interp_kicked(x))) {
@@ -241,10 +241,14 @@ static void loop(struct um_exec *x)
 			continue;
 		}
 		ran = run_translated(x);
+		shadow = ran && um_jit_in_shadow(x);
 		if (ran) {
 			prev = NULL;
+			if (unlikely(shadow) && (x->exit.kind != UM_EXIT_NONE || x->special))
+				um_jit_open_shadow(x);
 			if (x->lockstep || x->exit.kind != UM_EXIT_NONE ||
-			    unlikely(um_interp_kicked(x)) || (unlikely(x->special) && special(x)))
+			    (!shadow && unlikely(um_interp_kicked(x))) ||
+			    (unlikely(x->special) && special(x)))
 				continue;
 			/* It may have left without doing anything: the interpreter has to, now. */
 		}
@@ -254,6 +258,8 @@ static void loop(struct um_exec *x)
 			u64 flushes = x->interp->flushes;
 
 			b = um_block_enter(x, x->mode);
+			if (!b && shadow)
+				um_jit_open_shadow(x);
 			/* Now its page is in the TLB.  (What left at its very start has no use for being tried again.) */
 			if (b && !ran && run_translated(x)) {
 				prev = NULL;
@@ -267,6 +273,8 @@ static void loop(struct um_exec *x)
 		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold)
 			b->hits = um_jit_add(x, b) ? 0 : UM_BLOCK_NEVER;
 		execute(x, b);
+		if (unlikely(shadow) && x->exit.kind != UM_EXIT_NONE && um_jit_in_shadow(x))
+			um_jit_open_shadow(x); /* that one was not complete */
 		prev = b;
 	}
 }

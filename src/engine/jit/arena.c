@@ -363,7 +363,8 @@ static void emit_renew(struct um_emit *e)
 	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
 	/* Not the stamp that a kick leaves. */
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
-	um_emit_rr(e, 1, 0x85, H_T2, H_T2);
+	um_emit_mov(e, 1, H_RAX, H_T2);
+	um_emit_shift(e, 1, 5, H_RAX, UM_STAMP_GEN_SHIFT);
 	miss[4] = um_emit_jcc(e, CC_Z);
 	um_emit_store(e, 1, H_T2, H_T0, stamp);
 	emit_push(e, 0x58, H_RAX);
@@ -399,11 +400,18 @@ static void make_routines(void)
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.stop = um_arena_rx_of(e.p);
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, arena.code.leave);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.renew = um_arena_rx_of(e.p);
 	emit_renew(&e);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.syscall = um_arena_rx_of(e.p);
+	um_emit_syscall_routine(&e);
+	name_routine("umbra.syscall", arena.code.syscall, e.p);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.sysret = um_arena_rx_of(e.p);
+	um_emit_sysret_routine(&e);
+	name_routine("umbra.sysret", arena.code.sysret, e.p);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
 			arena.code.miss[acc][w] = emit_miss(&e, acc, w);

@@ -32,8 +32,7 @@ static s32 page_off(void)
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
 {
 	um_emit_mov_imm(&t->e, H_RSI, UM_JIT_EXIT(t->id, n, kind));
-	um_emit8(&t->e, 0xe9);
-	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
+	um_emit_jump(&t->e, um_arena_code()->leave);
 }
 
 /* A jump to offset @off of the page; flags are saved. */
@@ -70,6 +69,17 @@ static void emit_link(struct um_trans *t, unsigned off)
 
 /* ---- the jump cache ---- */
 
+void um_emit_jump_slot(struct um_emit *e)
+{
+	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
+	um_emit8(e, 0x69);
+	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
+	um_emit32(e, UM_JUMP_HASH);
+	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+}
+
 /* @miss: NULL, or where it is left what to patch when the entry is another's; then um_renewal.miss is the caller's to set, too. */
 static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 {
@@ -83,13 +93,7 @@ static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 	}
 	r = &t->renewal[t->nrenewals++];
 
-	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
-	um_emit8(e, 0x69);
-	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
-	um_emit32(e, UM_JUMP_HASH);
-	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
-	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
-	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+	um_emit_jump_slot(e);
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	site = um_emit_jcc(e, CC_NZ);
 	if (miss)
@@ -117,8 +121,7 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 
 	if (!e->full)
 		um_emit_patch(r->site, e->p);
-	um_emit8(e, 0xe8); /* CALL */
-	um_emit32(e, (u32)(um_arena_code()->renew - (um_arena_rx_of(e->p) + 4)));
+	um_emit_call(e, um_arena_code()->renew);
 	site = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(site, r->back);
@@ -136,8 +139,7 @@ void um_emit_dead(struct um_jit_block *b)
 	struct um_emit e = { .p = code, .end = code + b->code_len };
 
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(um_arena_code()->leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, um_arena_code()->leave);
 }
 
 static void emit_enter_page(struct um_trans *t)

@@ -82,8 +82,10 @@ enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
 	UM_JIT_EXIT_VEC, /* the block needs the vector registers: load them, enter it again; or it was dropped */
-	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
+	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; UM_JIT_GO_ON; or a fault of nobody's */
 };
+/* With UM_JIT_EXIT_STOP, and no block: go on at cpu.rip. */
+#define UM_JIT_GO_ON		 63u
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
 #define UM_JIT_MAX_ID		 (1u << 24)
 
@@ -270,6 +272,8 @@ struct um_arena_code {
 	const u8 *miss[2][UM_JIT_WINDOWS];
 	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
 	const u8 *renew;
+	/* Jumped to by SYSCALL, H_T1 being the address behind it, and SYSRET, when nothing can go wrong with them any more. */
+	const u8 *syscall, *sysret;
 };
 const struct um_arena_code *um_arena_code(void);
 
@@ -287,6 +291,11 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 /* ---- branch.c ---- */
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
+
+/* ---- syscall.c ---- */
+/* um_arena_code.syscall, sysret */
+void um_emit_syscall_routine(struct um_emit *e);
+void um_emit_sysret_routine(struct um_emit *e);
 
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
@@ -329,6 +338,12 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b);
 struct um_jit_block *um_jit_find(struct um_exec *x);
 /* Run @b and what follows, until the interpreter or the vCPU layer must act. */
 void um_jit_run(struct um_exec *x, struct um_jit_block *b);
+/*
+ * Was STI the last instruction of that (system.c)?  Or it was at this place some time before: then the shadow is one that nobody can tell from
+ * an interrupt that comes later.  Unless the next instruction is executed before anything else can happen, it is to be opened.
+ */
+bool um_jit_in_shadow(const struct um_exec *x);
+void um_jit_open_shadow(struct um_exec *x);
 /*
  * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left to the interpreter.
  */

@@ -38,6 +38,18 @@ static inline s32 um_jit_gpr(unsigned guest)
 	return UM_JIT_OFF(cpu.gpr) + (s32)guest * 8;
 }
 
+/* JMP, CALL to @to, in the executable mapping. */
+static inline void um_emit_jump(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe9);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
+}
+static inline void um_emit_call(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe8);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
+}
+
 /* From a linear address to its entry in the TLB: (page number mod 4096) * 32 */
 _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)

@@ -5,8 +5,8 @@
  * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
  * code is.
  *
- * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to 0, which no entry of the jump cache has; translated code looks at
- * one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
+ * Kicks.  Whoever kicks sets x->kick, then the upper half of x->jit.stamp to 0, which no entry of the jump cache has; translated code
+ * looks at one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
  * stamp stays.
  */
 #include <errno.h>
@@ -22,6 +22,9 @@
 #define WINDOW_MISSES  256
 #define WINDOW_CYCLES  100
 #define WINDOW_STRIKES 6 /* times that it is, until it does without */
+
+/* No guest has code there. */
+#define NO_RIP (~0ull)
 
 /* ---- life ---- */
 
@@ -83,6 +86,7 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	x->jit.shadow_rip = NO_RIP;
 	forget_windows(x, false);
 	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
@@ -171,7 +175,7 @@ static u64 contexts_of(const struct um_exec *x)
 
 	return ctx[UM_PRIV_KERNEL] | (u64)ctx[UM_PRIV_KERNEL_AC] << 16 |
 	       (u64)ctx[UM_PRIV_USER] << 32 | (u64)(x->ctx_mask & 1) << 48 |
-	       (u64)!!(x->cpu.cr4 & CR4_SMAP) << 49;
+	       (u64) !!(x->cpu.cr4 & CR4_SMAP) << 49;
 }
 
 /* Was translated code left in the kernel's context with EFLAGS.AC? */
@@ -191,6 +195,9 @@ static void sync_contexts(struct um_exec *x)
 		x->jit.kernel[ac] =
 			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
 	}
+	x->jit.user.ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	x->jit.user.tlb = x->tlb->e + um_tlb_spread(x->jit.user.ctx);
+	x->jit.user.priv = UM_PRIV_USER;
 	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
 	x->jit.fetch_ctx = x->fetch_ctx;
 }
@@ -455,9 +462,6 @@ static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
 }
 
-/* No guest has code there. */
-#define NO_RIP (~0ull)
-
 static void run(struct um_exec *x, struct um_jit_block *b)
 {
 	const struct um_arena_code *a = um_arena_code();
@@ -515,6 +519,14 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
+			if (likely(k == UM_JIT_GO_ON)) {
+				um_count(x->counters, jit_jump_misses);
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+				code = b->code;
+				break;
+			}
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
@@ -531,11 +543,17 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 {
 	x->jit.shadow_rip = NO_RIP;
 	run(x, b);
-	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
-	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
-		x->cpu.int_shadow |= UM_SHADOW_STI;
-		um_sync_special(x);
-	}
+}
+
+bool um_jit_in_shadow(const struct um_exec *x)
+{
+	return x->cpu.rip == x->jit.shadow_rip && (x->cpu.rflags & RFLAGS_IF);
+}
+
+void um_jit_open_shadow(struct um_exec *x)
+{
+	x->cpu.int_shadow |= UM_SHADOW_STI;
+	um_sync_special(x);
 }
 
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */

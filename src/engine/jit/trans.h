@@ -26,15 +26,17 @@ struct um_flag_state {
 };
 
 /* How an instruction is translated.  X(name, text for dumps) */
-#define UM_HOWS(X)                        \
-	X(OUT, "interpreted")             \
-	X(COPY, "copied")                 \
-	X(BRANCH, "a branch")             \
-	X(SYSTEM, "a system instruction") \
-	X(LEA, "lea")                     \
-	X(PUSH, "push")                   \
-	X(POP, "pop")                     \
-	X(LEAVE, "leave")                 \
+#define UM_HOWS(X)                                 \
+	X(OUT, "interpreted")                      \
+	X(COPY, "copied")                          \
+	X(BRANCH, "a branch")                      \
+	X(SYSTEM, "a system instruction")          \
+	X(SYSCALL, "a system call")                \
+	X(STRING, "a repeated string instruction") \
+	X(LEA, "lea")                              \
+	X(PUSH, "push")                            \
+	X(POP, "pop")                              \
+	X(LEAVE, "leave")                          \
 	X(NOTHING, "nothing that can be seen")
 
 enum um_how {
@@ -172,7 +174,21 @@ void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
 void um_emit_system(struct um_trans *t, const struct um_insn *i);
 
+/* ---- string.c ---- */
+/* Is it a repeated string instruction that is translated?  Then @f is filled in. */
+bool um_string_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_string(struct um_trans *t, const struct um_insn *i);
+/* Where it goes on when it faulted, before its slow path. */
+void um_emit_string_fault(struct um_trans *t, const struct um_insn *i);
+
+/* ---- syscall.c ---- */
+/* Is it a SYSCALL or SYSRET that is translated? */
+bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i);
+void um_emit_syscall(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
+/* H_T0 := where the jump cache has linear address H_T1, if it has. */
+void um_emit_jump_slot(struct um_emit *e);
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 /* See that the second page of the block's bytes is still where it was, and not in doubt. */

@@ -56,6 +56,11 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	if (um_system_ok(t, i, f))
 		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
+	if (um_syscall_ok(t, i))
+		return UM_HOW_SYSCALL;
+	if (um_string_ok(t, i, f))
+		return UM_HOW_STRING;
+	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
 	if (i->flags & UM_INSN_BRANCH)
@@ -434,6 +439,12 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 	case UM_HOW_SYSTEM:
 		um_emit_system(t, i);
 		return;
+	case UM_HOW_SYSCALL:
+		um_emit_syscall(t, i);
+		return;
+	case UM_HOW_STRING:
+		um_emit_string(t, i);
+		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
 		return;
@@ -504,8 +515,10 @@ static void emit_cold(struct um_trans *t)
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (!t->has_slow[k])
 			continue;
-		all[k] = t->e.p;
 		t->map[k].slow = (u16)(t->e.p - t->start);
+		if (t->how[k] == UM_HOW_STRING)
+			um_emit_string_fault(t, &t->b->insn[k]);
+		all[k] = t->e.p;
 		um_flags_emit_save(t, &t->slow_flags[k]);
 		saved[k] = t->e.p;
 		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
