@@ -49,7 +49,8 @@ static void advance(struct um_emit *e, unsigned g, unsigned shift)
 
 bool um_string_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f)
 {
-	_Static_assert((int)H_T0 == H_RSI && (int)H_T1 == H_RDI, "the host's string instructions use them");
+	_Static_assert((int)H_T0 == H_RSI && (int)H_T1 == H_RDI,
+		       "the host's string instructions use them");
 	if (!t->m64 || i->asz != 8 || !(i->flags & UM_INSN_REP) || i->kind[0] == UM_OPD_VEC ||
 	    i->kind[1] == UM_OPD_VEC || (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_LOCK)))
 		return false;
