@@ -82,6 +82,7 @@ static struct cost round_of(struct machine *m)
 	um_block_flush(&m->x);
 	um_jit_flush(&m->x);
 	memset(&m->x.translator->facts, 0, sizeof(m->x.translator->facts));
+	um_decode_forget(&m->x.interp->decoded);
 	start = now();
 	n = decode(m, &c);
 	c.decode = now() - start;

@@ -331,6 +331,45 @@ static bool is_foreign(const ZydisDecodedInstruction *z)
 	       z->meta.isa_ext == ZYDIS_ISA_EXT_KNCV;
 }
 
+/*
+ * Where the displacement and the immediate are, and whether they are all that other bytes than the first (x86/decode_cache.h)
+ * decide.
+ */
+static void layout(struct um_insn *i, const ZydisDecoderContext *ctx,
+		   const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops)
+{
+	s64 disp = z->raw.disp.value;
+
+	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_3DNOW ||
+	    z->encoding == ZYDIS_INSTRUCTION_ENCODING_XOP || z->raw.imm[1].size)
+		return;
+	for (unsigned n = 0; n < z->operand_count; n++) {
+		if (ops[n].type == ZYDIS_OPERAND_TYPE_POINTER ||
+		    ops[n].encoding == ZYDIS_OPERAND_ENCODING_IS4)
+			return;
+	}
+	i->disp_scale = 1;
+	if (z->raw.disp.size) {
+		if (z->raw.disp.size == 8 && ctx->cd8_scale)
+			i->disp_scale = ctx->cd8_scale;
+		disp *= i->disp_scale;
+		if (i->base == UM_REG_PAGE)
+			disp += i->off + i->len;
+		if (disp != i->disp)
+			return;
+		i->disp_at = z->raw.disp.offset;
+		i->disp_len = z->raw.disp.size / 8;
+	}
+	if (z->raw.imm[0].size) {
+		if (i->imm != z->raw.imm[0].value.u)
+			return;
+		i->imm_at = z->raw.imm[0].offset;
+		i->imm_len = z->raw.imm[0].size / 8;
+		i->imm_signed = z->raw.imm[0].is_signed;
+	}
+	i->plain = true;
+}
+
 static void fill(struct um_insn *i, const ZydisDecoder *d, const ZydisDecoderContext *ctx,
 		 const ZydisDecodedInstruction *z)
 {
@@ -387,6 +426,7 @@ static void fill(struct um_insn *i, const ZydisDecoder *d, const ZydisDecoderCon
 	}
 	if (is_string(i->op) && !visible && z->encoding == ZYDIS_INSTRUCTION_ENCODING_LEGACY)
 		string_prefix(i, z);
+	layout(i, ctx, z, ops);
 }
 
 unsigned um_decode(struct um_insn *i, enum um_mode mode, const u8 *bytes, unsigned avail, u16 off)

@@ -93,6 +93,14 @@ struct um_insn {
 	u8 kind[3];	/* enum um_operand_kind of operands 0..2 */
 	u8 reg[3];	/* their registers */
 	u8 mode;	/* enum um_mode it was decoded in */
+	/*
+	 * Where in the instruction its displacement is, and its immediate; how many bytes each has, 0: it has none.  (x86/decode_cache.h.)
+	 */
+	u8 disp_at, disp_len;
+	u8 disp_scale; /* what is there times this is `disp`: EVEX */
+	u8 imm_at, imm_len;
+	bool imm_signed;
+	bool plain; /* nothing but disp and imm depends on those bytes */
 };
 
 _Static_assert(sizeof(struct um_insn) <= 64, "one cache line");

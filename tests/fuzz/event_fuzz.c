@@ -27,6 +27,7 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "options.h"
 #include "report.h"
 #include "rng.h"
 #include "umbra.h"
@@ -741,48 +742,22 @@ static void one_run(uint64_t seed, unsigned steps)
 	report_log();
 }
 
-static double now(void)
-{
-	struct timespec t;
-
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (double)t.tv_sec + (double)t.tv_nsec / 1e9;
-}
-
 int main(int argc, char **argv)
 {
-	unsigned long seed = 1, runs = ~0ul, seconds = 0, steps = 1000, done = 0;
-	double begin = now();
+	struct fuzz_options o = { .program = "event-fuzz",
+				  .length_name = "--steps",
+				  .length = 1000 };
 
-	for (int i = 1; i < argc; i += 2) {
-		unsigned long value = i + 1 < argc ? strtoul(argv[i + 1], NULL, 0) : 0;
-
-		if (!strcmp(argv[i], "--seed")) {
-			seed = value;
-		} else if (!strcmp(argv[i], "--runs")) {
-			runs = value;
-		} else if (!strcmp(argv[i], "--seconds")) {
-			seconds = value;
-		} else if (!strcmp(argv[i], "--steps")) {
-			steps = value;
-		} else {
-			fprintf(stderr, "usage: event-fuzz [--seed N] [--runs N] [--seconds N] "
-					"[--steps N]\n");
-			return 2;
-		}
-	}
-	if (runs == ~0ul && !seconds)
-		runs = 1;
-	report_init("event-fuzz");
+	fuzz_options_init(&o, argc, argv);
+	report_init(o.program);
 	umbra_close(umbra_open());
-	while (done < runs && (!seconds || now() - begin < (double)seconds)) {
-		report_run("--seed %lu --steps %lu", seed + done, steps);
-		one_run(seed + done, (unsigned)steps);
-		done++;
+	for (; fuzz_options_more(&o); o.done++) {
+		report_run("--seed %lu --steps %lu", fuzz_options_seed(&o), o.length);
+		one_run(fuzz_options_seed(&o), (unsigned)o.length);
 	}
 	report_say("%lu VMs: %lu requests; %lu writes, of which %lu were signals; %lu times "
 		   "resampled; %.1f s",
-		   done, total_requests, total_writes, total_signals, total_resamples,
-		   now() - begin);
+		   o.done, total_requests, total_writes, total_signals, total_resamples,
+		   fuzz_options_elapsed(&o));
 	return 0;
 }

@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "machine.h"
+#include "options.h"
 #include "report.h"
 #include "umbra.h"
 #include "world.h"
@@ -563,49 +564,23 @@ static void summary(unsigned long runs, double seconds)
 
 int main(int argc, char **argv)
 {
-	unsigned long seed = 1, runs = ~0ul, seconds = 0, rounds = 16, done = 0;
+	struct fuzz_options o = { .program = "guest-fuzz",
+				  .length_name = "--rounds",
+				  .length = 16,
+				  .flag_name = "--quiet-host" };
 	struct sigaction kick = { .sa_handler = on_kick };
-	bool quiet_only = false;
-	uint64_t start;
 
-	for (int i = 1; i < argc; i++) {
-		const char *value = i + 1 < argc ? argv[i + 1] : "";
-
-		if (!strcmp(argv[i], "--quiet-host")) {
-			quiet_only = true;
-			continue;
-		}
-		if (!strcmp(argv[i], "--seed")) {
-			seed = strtoul(value, NULL, 0);
-		} else if (!strcmp(argv[i], "--runs")) {
-			runs = strtoul(value, NULL, 0);
-		} else if (!strcmp(argv[i], "--seconds")) {
-			seconds = strtoul(value, NULL, 0);
-		} else if (!strcmp(argv[i], "--rounds")) {
-			rounds = strtoul(value, NULL, 0);
-		} else {
-			fprintf(stderr, "usage: guest-fuzz [--seed N] [--runs N] [--seconds N] "
-					"[--rounds N] "
-					"[--quiet-host]\n");
-			return 2;
-		}
-		i++;
-	}
-	if (runs == ~0ul && !seconds)
-		runs = 1;
-	report_init("guest-fuzz");
+	fuzz_options_init(&o, argc, argv);
+	report_init(o.program);
 	sigaction(SIGUSR1, &kick, NULL);
 	list_msrs();
-	start = clock_ns(CLOCK_MONOTONIC);
-	while (done < runs &&
-	       (!seconds || clock_ns(CLOCK_MONOTONIC) - start < seconds * 1000000000ull)) {
-		bool quiet = quiet_only || (seed + done) % 3 == 0;
+	for (; fuzz_options_more(&o); o.done++) {
+		unsigned long seed = fuzz_options_seed(&o);
 
-		report_run("--seed %lu --rounds %lu%s", seed + done, rounds,
-			   quiet_only ? " --quiet-host" : "");
-		one_run(seed + done, quiet, (unsigned)rounds);
-		done++;
+		report_run("--seed %lu --rounds %lu%s", seed, o.length,
+			   o.flag ? " --quiet-host" : "");
+		one_run(seed, o.flag || seed % 3 == 0, (unsigned)o.length);
 	}
-	summary(done, (double)(clock_ns(CLOCK_MONOTONIC) - start) / 1e9);
+	summary(o.done, fuzz_options_elapsed(&o));
 	return 0;
 }

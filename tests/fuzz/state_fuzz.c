@@ -24,6 +24,7 @@
 #include <unistd.h>
 
 #include "code.h"
+#include "options.h"
 #include "report.h"
 #include "umbra.h"
 
@@ -591,66 +592,49 @@ static void finish(struct fuzzer *f)
 	munmap(f->arena, ARENA_SIZE);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec t;
+struct totals {
+	unsigned long requests, succeeded;
+};
 
-	clock_gettime(CLOCK_MONOTONIC, &t);
-	return (uint64_t)t.tv_sec * 1000000000 + (uint64_t)t.tv_nsec;
+static void one_run(uint64_t seed, unsigned long steps, struct totals *t)
+{
+	struct fuzzer f[NTHREADS];
+
+	memset(f, 0, sizeof(f));
+	for (unsigned n = 0; n < NTHREADS; n++)
+		start(&f[n], seed, n, steps);
+	for (unsigned n = 0; n < NTHREADS; n++) {
+		if (pthread_create(&f[n].id, NULL, fuzzer_main, &f[n]))
+			report_fail("no thread");
+	}
+	for (unsigned n = 0; n < NTHREADS; n++) {
+		struct timespec until;
+
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += HANG_SECONDS;
+		if (pthread_timedjoin_np(f[n].id, NULL, &until))
+			report_hang(f[n].id, "a thread with requests");
+		finish(&f[n]);
+		t->requests += f[n].done;
+		t->succeeded += f[n].succeeded;
+	}
+	report_log();
 }
 
 int main(int argc, char **argv)
 {
-	unsigned long seed = 1, runs = ~0ul, seconds = 0, steps = 4000, done = 0, requests_done = 0,
-		      ok = 0;
-	uint64_t begin = now_ns();
+	struct fuzz_options o = { .program = "state-fuzz",
+				  .length_name = "--steps",
+				  .length = 4000 };
+	struct totals t = { 0 };
 
-	for (int i = 1; i < argc; i += 2) {
-		unsigned long value = i + 1 < argc ? strtoul(argv[i + 1], NULL, 0) : 0;
-
-		if (!strcmp(argv[i], "--seed")) {
-			seed = value;
-		} else if (!strcmp(argv[i], "--runs")) {
-			runs = value;
-		} else if (!strcmp(argv[i], "--seconds")) {
-			seconds = value;
-		} else if (!strcmp(argv[i], "--steps")) {
-			steps = value;
-		} else {
-			fprintf(stderr, "usage: state-fuzz [--seed N] [--runs N] [--seconds N] "
-					"[--steps N]\n");
-			return 2;
-		}
+	fuzz_options_init(&o, argc, argv);
+	report_init(o.program);
+	for (; fuzz_options_more(&o); o.done++) {
+		report_run("--seed %lu --steps %lu", fuzz_options_seed(&o), o.length);
+		one_run(fuzz_options_seed(&o), o.length, &t);
 	}
-	if (runs == ~0ul && !seconds)
-		runs = 1;
-	report_init("state-fuzz");
-	while (done < runs && (!seconds || now_ns() - begin < seconds * 1000000000ull)) {
-		struct fuzzer f[NTHREADS];
-
-		report_run("--seed %lu --steps %lu", seed + done, steps);
-		memset(f, 0, sizeof(f));
-		for (unsigned n = 0; n < NTHREADS; n++)
-			start(&f[n], seed + done, n, steps);
-		for (unsigned n = 0; n < NTHREADS; n++) {
-			if (pthread_create(&f[n].id, NULL, fuzzer_main, &f[n]))
-				report_fail("no thread");
-		}
-		for (unsigned n = 0; n < NTHREADS; n++) {
-			struct timespec until;
-
-			clock_gettime(CLOCK_REALTIME, &until);
-			until.tv_sec += HANG_SECONDS;
-			if (pthread_timedjoin_np(f[n].id, NULL, &until))
-				report_hang(f[n].id, "a thread with requests");
-			finish(&f[n]);
-			requests_done += f[n].done;
-			ok += f[n].succeeded;
-		}
-		report_log();
-		done++;
-	}
-	report_say("%lu runs, %lu steps, %lu requests succeeded, %.1f s", done, requests_done, ok,
-		   (double)(now_ns() - begin) / 1e9);
+	report_say("%lu runs, %lu steps, %lu requests succeeded, %.1f s", o.done, t.requests,
+		   t.succeeded, fuzz_options_elapsed(&o));
 	return 0;
 }

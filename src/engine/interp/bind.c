@@ -7,6 +7,7 @@
  * system's, a native stub's, or #UD.
  */
 #include "cpu/cpuid.h"
+#include "engine/interp/block.h"
 #include "engine/interp/ops.h"
 
 const struct um_insn *um_op_ud(struct um_exec *x, const struct um_insn *i)
@@ -231,4 +232,22 @@ void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 	/* What changes RIP can't be run by a stub; UD0, UD1 and UD2 are of this kind. */
 	if ((i->flags & UM_INSN_BRANCH) || !um_native_bind(x, i, bytes) || !i->fn)
 		i->fn = um_op_ud;
+}
+
+/*
+ * Which function executes an instruction depends on its first bytes and on what the guest's CPUID offers; which stub, on its
+ * immediate, too, since the stub has it.
+ */
+unsigned um_interp_decode(struct um_exec *x, struct um_insn *i, enum um_mode mode, const u8 *bytes,
+			  unsigned avail, u16 off)
+{
+	struct um_decode_entry *e;
+	unsigned len = um_decode_cached(&x->interp->decoded, i, mode, bytes, avail, off, &e);
+
+	if (!len || i->fn)
+		return len;
+	um_interp_bind(x, i, bytes);
+	if (e && !(i->imm_len && i->aux) && i->fn != um_native_no_memory)
+		um_decode_keep(e, i);
+	return len;
 }

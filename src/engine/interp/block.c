@@ -188,12 +188,9 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 		struct um_insn *i = &insn[n];
 		unsigned len;
 
-		i->fn = NULL;
-		i->aux = NULL;
-		len = um_decode(i, mode, bytes + pos, avail - pos, (u16)(off + pos));
+		len = um_interp_decode(x, i, mode, bytes + pos, avail - pos, (u16)(off + pos));
 		if (!len)
 			break;
-		um_interp_bind(x, i, bytes + pos);
 		pos += len;
 		n++;
 		if (um_is_jcc(i)) {
@@ -229,10 +226,7 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 	/* That fetch may have moved the first page: read it again, for its address as the key. */
 	if (!fetch(x, (lin - avail) & x->lin_mask, &hva))
 		return NULL;
-	insn[0].fn = NULL;
-	insn[0].aux = NULL;
-	um_decode(&insn[0], mode, bytes, 15, off);
-	um_interp_bind(x, &insn[0], bytes);
+	um_interp_decode(x, &insn[0], mode, bytes, 15, off);
 	pos = depends_on(&insn[0], 15);
 	return make(x, hva, key, insn, 1, bytes, pos, um_min(pos, avail));
 }

@@ -18,6 +18,7 @@
 #define UM_ENGINE_INTERP_BLOCK_H
 
 #include "engine/interp/interp.h"
+#include "x86/decode_cache.h"
 
 #define UM_BLOCK_JCC	3  /* conditional jumps in a block: it goes on behind them */
 #define UM_BLOCK_MAX	32 /* instructions */
@@ -66,7 +67,8 @@ struct um_interp {
 	struct um_block **hash;
 	u8 heat[1
 		<< UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
-	u64 features[4];	  /* of the CPUID that blocks were bound for */
+	struct um_decode_cache decoded;
+	u64 features[4]; /* of the CPUID that blocks and decoded instructions were bound for */
 	unsigned ring_pos;
 	struct um_ring_entry ring[UM_RING_SIZE];
 };

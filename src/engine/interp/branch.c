@@ -2,9 +2,9 @@
 /*
  * Near JMP CALL RET, Jcc, LOOP, JCXZ.  (Far transfers are the system's.)
  *
- * A branch sets cpu.rip and returns NULL; all but Jcc are the last of their block.  Its target is checked
- * before it has any other effect, and a fault is reported at the branch (SDM vol. 2: #GP(0) if the
- * target is not canonical or beyond the limit of CS).
+ * A branch sets cpu.rip and returns NULL; all but Jcc are the last of their block.  A fault is reported at the branch (SDM
+ * vol. 2: #GP(0) if the target is not canonical or beyond the limit of CS), and it has no other effect then; except
+ * that a CALL's return address is in memory already.
  */
 #include "engine/interp/ops.h"
 
@@ -115,10 +115,18 @@ static const struct um_insn *op_jmp_ind(struct um_exec *x, const struct um_insn 
 
 static const struct um_insn *call(struct um_exec *x, const struct um_insn *i, u64 target)
 {
-	if (unlikely(!um_target_ok(x, target)))
-		return bad_target(x, i);
+	u64 sp = x->cpu.gpr[UM_RSP];
+
+	/*
+	 * In the manuals' listings the target is checked first.  Processors were seen to store first: to raise faults of the
+	 * stack in place of #GP, and to have stored when they raise that.
+	 */
 	if (!um_push(x, um_next_rip(x, i), rip_size(i)))
 		return um_stop(x, i);
+	if (unlikely(!um_target_ok(x, target))) {
+		x->cpu.gpr[UM_RSP] = sp;
+		return bad_target(x, i);
+	}
 	x->cpu.rip = target;
 	return NULL;
 }

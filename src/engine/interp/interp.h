@@ -33,15 +33,20 @@ um_insn_fn um_system_bind(struct um_exec *x, const struct um_insn *i);
 /*
  * The rest, through a native stub: fills i->fn and i->aux.  @bytes are the instruction's i->len
  * bytes.  Returns false if the host CPU or the guest's CPUID does not have it (#UD).  -ENOMEM shows
- * as x->exit INTERNAL when executed.
+ * as x->exit INTERNAL when executed: um_native_no_memory().
  */
 bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
+const struct um_insn *um_native_no_memory(struct um_exec *x, const struct um_insn *i);
 
 /*
  * Bind i->fn (and i->aux) by the tables above; sets UM_INSN_END where the decoder did not know that
  * a system instruction ends its block.
  */
 void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
+
+/* um_decode() and, if it is not 0, um_interp_bind(): from x->interp's cache, if an instruction like it was there before. */
+unsigned um_interp_decode(struct um_exec *x, struct um_insn *i, enum um_mode mode, const u8 *bytes,
+			  unsigned avail, u16 off);
 
 /* Must the loop be left?  Looked at before each block, and now and then in long string instructions. */
 static inline bool um_interp_kicked(const struct um_exec *x)

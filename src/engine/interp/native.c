@@ -322,7 +322,7 @@ static um_insn_fn bind_vsib(const ZydisDecodedInstruction *z, const ZydisDecoded
 
 /* ---- binding ---- */
 
-static const struct um_insn *op_no_memory(struct um_exec *x, const struct um_insn *i)
+const struct um_insn *um_native_no_memory(struct um_exec *x, const struct um_insn *i)
 {
 	um_internal(x, "no memory for a native stub");
 	return um_stop(x, i);
@@ -451,7 +451,7 @@ bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 	n = um_native_get(&k, code, len);
 	i->aux = n;
 	if (!n)
-		i->fn = op_no_memory;
+		i->fn = um_native_no_memory;
 	if (z.mnemonic == ZYDIS_MNEMONIC_XSETBV || z.mnemonic == ZYDIS_MNEMONIC_WRPKRU)
 		i->flags |= UM_INSN_END;
 	return true;

@@ -39,6 +39,7 @@ _Static_assert(offsetof(struct x87, st) == 32, "FXSAVE image");
 #define FCW_DEFINED    0x1f7f
 #define FSW_EXCEPTIONS 0x3f
 #define FSW_PE	       0x20
+#define FSW_SF	       0x40
 #define FSW_ES	       0x80
 #define FSW_B	       0x8000
 #define FSW_TOP(fsw)   (((fsw) >> 11) & 7)
@@ -398,9 +399,24 @@ static const struct um_insn *op_frstor(struct um_exec *x, const struct um_insn *
 	return um_native_next(x, i);
 }
 
+/*
+ * In C, since it makes an exception go away that left its FOP and FDP, while the next x87 instruction may leave none: so these
+ * have to become the guest's now, while x->x87_fop and x->x87_ea are of the instruction that raised it.
+ */
+static const struct um_insn *op_fnclex(struct um_exec *x, const struct um_insn *i)
+{
+	if (!x87_start(x, i->aux))
+		return um_stop(x, i);
+	state(x)->fsw &= (u16) ~(FSW_EXCEPTIONS | FSW_SF | FSW_ES | FSW_B);
+	x->cpu.fpu.xinuse |= XCR0_X87;
+	return um_native_next(x, i);
+}
+
 um_insn_fn um_native_x87_bind(u16 op)
 {
 	switch (op) {
+	case ZYDIS_MNEMONIC_FNCLEX:
+		return op_fnclex;
 	case ZYDIS_MNEMONIC_FWAIT:
 		return op_fwait;
 	case ZYDIS_MNEMONIC_FNSTENV:

@@ -376,6 +376,7 @@ void um_interp_check_features(struct um_exec *x)
 	if (likely(!memcmp(x->interp->features, x->cpu.features, sizeof(x->cpu.features))))
 		return;
 	memcpy(x->interp->features, x->cpu.features, sizeof(x->cpu.features));
+	um_decode_forget(&x->interp->decoded);
 	um_block_flush(x);
 }
 

@@ -361,7 +361,6 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0x0f);
 	um_emit8(e, 0xab);
 	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
-	/* Not the stamp that a kick leaves. */
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
 	um_emit_mov(e, 1, H_RAX, H_T2);
 	um_emit_shift(e, 1, 5, H_RAX, UM_STAMP_GEN_SHIFT);

@@ -10,7 +10,7 @@
 
 #include "engine/encode.h"
 #include "engine/host.h"
-#include "x86/insn.h"
+#include "x86/decode_cache.h"
 
 /* The vector state that an instruction works on: each class includes those before it. */
 enum um_vec_class {
@@ -86,7 +86,7 @@ bool um_jit_analyse_for(const struct um_host *host, enum um_mode mode, const u8 
 #define UM_FACT_CACHE_BITS 12
 struct um_fact_cache {
 	struct um_fact_entry {
-		u64 key[2]; /* engine/jit/facts.c */
+		struct um_insn_key key; /* engine/jit/facts.c */
 		bool copyable;
 		struct um_facts facts;
 	} entry[1 << UM_FACT_CACHE_BITS];

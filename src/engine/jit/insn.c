@@ -35,10 +35,8 @@ static void load(struct um_exec *x, const struct um_jit_block *b, unsigned k, st
 	if (o) {
 		*i = o->insn[k];
 	} else {
-		*i = (struct um_insn){ .fn = NULL };
-		um_decode(i, mode, b->bytes + at, b->len - at,
-			  (u16)((b->hva & ~UM_PAGE_MASK) + at));
-		um_interp_bind(x, i, b->bytes + at);
+		um_interp_decode(x, i, mode, b->bytes + at, b->len - at,
+				 (u16)((b->hva & ~UM_PAGE_MASK) + at));
 	}
 	if (um_is_jcc(i))
 		i->imm2 = 0; /* no instructions behind it were counted */

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other modes have not. All of it
- * twice, the second time with an interrupt every 50 us.
+ * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other modes have not.
  */
-#include "apic.h"
 #include "cpu.h"
 #include "desc.h"
 #include "guest.h"
@@ -295,29 +293,17 @@ static void sysrets(void)
 	wrmsr(MSR_KERNEL_GS_BASE, 0);
 }
 
+static void only64(void)
+{
+	swapgs();
+	bases();
+	registers();
+	no_stack();
+	syscalls();
+	sysrets();
+}
+
 void guest_main(void)
 {
-	lapic_enable();
-	for (unsigned pass = 0; pass < 2; pass++) {
-		if (pass) {
-			hot_timer(true);
-			sti();
-		}
-		hot_flags(false);
-		hot_steps();
-		hot_interrupts();
-		hot_user();
-		hot_smap();
-		hot_tsc();
-		hot_stack();
-		hot_strings();
-		swapgs();
-		bases();
-		registers();
-		no_stack();
-		syscalls();
-		sysrets();
-	}
-	cli();
-	CHECK(hot_ticked(11), "the timer was running");
+	hot_system(only64);
 }

@@ -21,6 +21,29 @@ PROBE(no_wait, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp
 PROBE(next_insn, "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; fldz; fdivrp; nop; nop",
       "fld1; fninit");
 extern const u8 fdiv_at[];
+/* Divide by zero, unmasked, and go on. */
+PROBE(cleared,
+      "fninit; push $0x037b; fldcw (%esp); pop %ecx; fld1; mov $clear_from, %eax; "
+      ".globl fdivl_at; fdivl_at: fdivl 8(%eax)",
+      "fnclex; fldl (%eax)");
+extern const u8 fdivl_at[];
+u64 clear_from[2]; /* 0.0: its address and that of the divisor behind it are seen */
+
+/*
+ * The pointers of FNCLEX's successor are its own, or, as processors have it that note operands and opcodes of unmasked
+ * exceptions only (CPUID.07H:EBX[6]), still the failed instruction's.
+ */
+static void cleared_exception(void)
+{
+	bool kept = cpuid_if(7, 0).b & BIT(6);
+	u32 opcode;
+
+	cleared(0);
+	asm volatile("fnstenv %0; fninit" : "=m"(image));
+	opcode = *(u32 *)(image + 16) >> 16;
+	CHECK(opcode == 0x470 || opcode == 0x500, "the opcode is one of the guest's");
+	CHECK_EQ(*(u32 *)(image + 20), ADDR(&clear_from[kept]), "the operand is, too");
+}
 
 void guest_main(void)
 {
@@ -50,6 +73,7 @@ void guest_main(void)
 	CHECK_TRAP(trap_call(next_insn, 0), VEC_MF, 0, next_insn_at,
 		   "#MF at the next x87 instruction");
 	asm volatile("fnclex; fninit");
+	cleared_exception();
 
 	asm volatile("fld1; fldpi; fnsave %0" : "=m"(image));
 	asm volatile("fnstsw %0" : "=m"(status));

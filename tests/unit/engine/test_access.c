@@ -477,16 +477,19 @@ static void test_limits(void **state)
 	load_code(m, load32);
 	run_to_hlt(m);
 	assert_int_equal(m->x.cpu.gpr[UM_RAX], 0x1234);
-	/* Branches beyond the limit fault at the branch, without pushing. */
+	/* Branches beyond the limit fault at the branch, with the stack pointer as it was. */
 	m->x.cpu.seg[UM_CS].limit = CODE + 0xff;
 	m->x.cpu.gpr[UM_RDI] = CODE + 0x100;
-	m->x.cpu.gpr[UM_RSP] = 0x800;
+	m->x.cpu.seg[UM_SS].limit = 0xffffffff;
 	load_code(m, jump_far_away);
 	expect_fault(m, UM_VEC_GP);
 	assert_int_equal(m->x.cpu.rip, CODE);
 	load_code(m, call_far_away);
 	expect_fault(m, UM_VEC_GP);
-	assert_int_equal(m->x.cpu.gpr[UM_RSP], 0x800);
+	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
+	/* A fault of the stack comes first. */
+	m->x.cpu.seg[UM_SS].limit = STACK - 4;
+	expect_fault(m, UM_VEC_SS);
 }
 
 CODE16(push16, "push ax\n hlt");

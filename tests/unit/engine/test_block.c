@@ -256,6 +256,7 @@ static void test_faults(void **state)
 	expect_fault(m, UM_VEC_GP);
 	assert_int_equal(m->x.cpu.rip, CODE + 10);
 	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
+	assert_int_equal(*(u64 *)at(m, STACK - 8), CODE + 12); /* stored all the same */
 	load_code(m, ret_out);
 	m->x.cpu.gpr[UM_RSP] = STACK - 8;
 	*(u64 *)at(m, STACK - 8) = 0x0000800000000000;
@@ -428,6 +429,54 @@ static void test_instruction_features(void **state)
 	}
 }
 
+/* The same function and the same stub, whether or not an instruction that begins like it was bound before. */
+static void test_bound_from_memory(void **state)
+{
+	static const u8 maps[][2] = {
+		{ 0, 0 }, { 0x0f, 0 }, { 0x66, 0x0f }, { 0xf3, 0x0f }, { 0xc5, 0xf9 }
+	};
+	struct machine *m = *state;
+	u64 rng = 88172645463325252ull;
+	unsigned bound = 0, stubs = 0, kept = 0;
+
+	for (unsigned n = 0; n < 256 * ARRAY_SIZE(maps); n++) {
+		enum um_mode mode = n % 3 ? UM_MODE_64 : UM_MODE_32;
+		const u8 *map = maps[n % ARRAY_SIZE(maps)];
+		u8 b[16], at = 0;
+
+		for (unsigned kin = 0; kin < 4; kin++) {
+			struct um_insn i = { 0 }, j;
+
+			rng ^= rng << 13;
+			rng ^= rng >> 7;
+			rng ^= rng << 17;
+			if (!kin) {
+				at = 0;
+				for (unsigned k = 0; k < 2; k++) {
+					if (map[k])
+						b[at++] = map[k];
+				}
+				b[at++] = (u8)(n / ARRAY_SIZE(maps));
+				b[at++] = (u8)rng; /* ModRM, mostly */
+				b[at++] = (u8)(rng >> 8);
+			}
+			memcpy(b + at, &rng, 8);
+			if (!um_decode(&i, mode, b, 15, 0))
+				continue;
+			um_interp_bind(&m->x, &i, b);
+			assert_int_equal(um_interp_decode(&m->x, &j, mode, b, 15, 0), i.len);
+			assert_memory_equal(&i, &j, offsetof(struct um_insn, plain));
+			bound += i.fn != um_op_ud;
+			stubs += i.aux != NULL;
+			j = (struct um_insn){ 0 };
+			um_decode_cached(&m->x.interp->decoded, &j, mode, b, 15, 0,
+					 &(struct um_decode_entry *){ NULL });
+			kept += j.aux != NULL;
+		}
+	}
+	assert_true(bound > 2000 && stubs > 500 && kept > 400 && kept < stubs);
+}
+
 CODE64(fault_inside, "mov eax, 1\n inc ebx\n mov [rdi], eax\n inc ebx\n hlt");
 
 /* A fault in the middle of a block: what was before is done, and the count of instructions is right. */
@@ -491,6 +540,7 @@ int main(void)
 		T(test_arena_full),	   T(test_hot_and_forgotten),
 		T(test_features),	   T(test_fault_inside),
 		T(test_jump_that_changed), T(test_instruction_features),
+		T(test_bound_from_memory),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
