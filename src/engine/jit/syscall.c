@@ -242,6 +242,7 @@ bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i)
 void um_emit_syscall(struct um_trans *t, const struct um_insn *i)
 {
 	um_flags_save(t);
+	t->slow_flags[t->k] = t->flags;
 	if (i->op == ZYDIS_MNEMONIC_SYSCALL)
 		emit_syscall(t, i);
 	else
