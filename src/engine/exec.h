@@ -173,21 +173,23 @@ struct um_jit_window {
 #define UM_JIT_WINDOWS	     25
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
+#define UM_STAMP_KICKED 1
+
 /*
  * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
  * but for the flags.
  */
 struct um_jit_state {
-	struct um_tlb_entry *tlb;	/* the TLB's entries for the context `ctx` */
-	u64 ctx;			/* = um_exec.ctx */
-	u64 flags;			/* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;			/* of jump cache entries that hold now; 0: kicked */
-	void *jump;			/* the jump cache */
-	struct um_tlb_entry *fetch_tlb; /* the TLB's entries for the context `fetch_ctx` */
-	u64 fetch_ctx;			/* = um_exec.fetch_ctx */
-	u64 *code_pages;		/* the TLB's notes of code pages */
-	u64 *checked;			/* um_jit.checked */
-	u64 doubt;			/* um_jit_doubt_tag() of now */
+	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
+	u64 ctx;		  /* = um_exec.ctx */
+	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
+	u64 stamp;		  /* of jump cache entries that hold now; or UM_STAMP_KICKED */
+	void *jump;		  /* the jump cache */
+	struct um_tlb_entry *fetch_tlb;	   /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			   /* = um_exec.fetch_ctx */
+	u64 *code_pages;		   /* the TLB's notes of code pages */
+	u64 *checked;			   /* um_jit.checked */
+	u64 doubt;			   /* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
 	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
 	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
@@ -288,7 +290,7 @@ struct um_exec {
 static inline void um_exec_kick(struct um_exec *x)
 {
 	atomic_store(&x->kick, 1);
-	__atomic_store_n(&x->jit.stamp, 0, __ATOMIC_SEQ_CST);
+	__atomic_store_n(&x->jit.stamp, UM_STAMP_KICKED, __ATOMIC_SEQ_CST);
 }
 
 #endif

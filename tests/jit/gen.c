@@ -8,38 +8,14 @@
  */
 #include "gen.h"
 
+#include "../fuzz/edges.h"
+
 u64 gen_edge(struct rng *r)
 {
-	static const u64 edges[] = {
-		0,
-		1,
-		2,
-		0x7f,
-		0x80,
-		0xff,
-		0x7fff,
-		0x8000,
-		0xffff,
-		0x7fffffff,
-		0x80000000,
-		0xffffffff,
-		0x7fffffffffffffff,
-		0x8000000000000000,
-		~0ull,
-		0x3f800000bf800000,
-		0x3ff0000000000000,
-		0x7ff0000000000000,
-		0x7fc00000ffc00001,
-		0x7ff8000000000001,
-		0x000fffffffffffff,
-		0x0080000080800000,
-		0x3c003c00bc007c00,
-	};
-
 	switch (rng_below(r, 8)) {
 	case 0:
 	case 1:
-		return rng_pick(r, edges);
+		return rng_pick(r, edge_values);
 	case 2:
 	case 3:
 		return rng64(r) >> rng_below(r, 64);

@@ -134,7 +134,7 @@ static void prepare(struct fuzz *f, struct machine *m, const struct program *p)
 	program_memory(p, m->mem + (PROGRAM_CODE - MEM_BASE));
 
 	machine_mode(m, p->code32 ? UM_MODE_32 : UM_MODE_64);
-	c->cr0 |= CR0_MP;
+	c->cr0 |= CR0_MP | CR0_AM;
 	c->cr4 |= CR4_OSXMMEXCPT | CR4_OSXSAVE;
 	c->xcr0 = um_xsave_layout()->supported;
 	for (unsigned s = 0; s < UM_NR_SEGS; s++) {

@@ -84,8 +84,8 @@ static bool on_fault(void *arg, struct host_fault *f)
 	if (f->vector == UM_VEC_PF) {
 		e->error = f->error;
 		e->address = f->cr2;
-		/* Linux says of its half of the address space that it is present. */
-		if (f->cr2 >> 47)
+		/* Linux says that what is behind a process's part of the address space is present. */
+		if (f->cr2 >= (1ull << 47) - UM_PAGE_SIZE)
 			e->error &= ~PFERR_PRESENT;
 	}
 	i = program_at(t->p, f->rip);

@@ -361,9 +361,8 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0x0f);
 	um_emit8(e, 0xab);
 	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
-	/* Not the stamp that a kick leaves. */
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
-	um_emit_rr(e, 1, 0x85, H_T2, H_T2);
+	um_emit_alu_imm(e, 1, 7, H_T2, UM_STAMP_KICKED);
 	miss[4] = um_emit_jcc(e, CC_Z);
 	um_emit_store(e, 1, H_T2, H_T0, stamp);
 	emit_push(e, 0x58, H_RAX);

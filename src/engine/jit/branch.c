@@ -9,7 +9,7 @@
  *
  *	imul t0, t1, K;  shr t0, 15;  and t0, 1ffe0h;  add t0, [jump]
  *	cmp  [t0], t1;   jne slow
- *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne renew	(kicked: the stamp is 0)
+ *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne renew	(kicked: the stamp is no entry's)
  *	... effects of the instruction ...
  *	and  t1, ~fffh; mov [page], t1
  *	jmp  [t0 + 16]

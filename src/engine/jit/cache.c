@@ -4,8 +4,8 @@
  *
  * A chunk has the code of blocks and their descriptions, and is given up as a whole, the oldest first.  That needs no cooperation of
  * other vCPUs, since no other has pointers into it; and nothing of it is running, since it happens only when the interpreter asks for a
- * translation.  What is left are jumps from other chunks, which are led back to their exits, and the jump cache, which
- * is forgotten.
+ * translation.  What is left are jumps from other chunks, which are led back to their exits, and entries of the jump cache, which are
+ * looked for.
  *
  * How much of the process's cache a vCPU may have: arena.c.
  */
@@ -39,6 +39,22 @@ static void evict_block(struct um_exec *x, struct um_jit_block *b)
 	}
 }
 
+/* No pointers into @c are left in the jump cache, and among the decoded instructions. */
+static void forget_chunk(struct um_jit *j, const struct um_jit_chunk *c)
+{
+	const u8 *code = um_arena_rx_of(c->code_end) - UM_JIT_CHUNK;
+	const char *meta = c->meta_end - UM_JIT_CHUNK_META;
+
+	for (unsigned n = 0; n < ARRAY_SIZE(j->jump); n++) {
+		if ((u64)((u8 *)j->jump[n].code - code) < UM_JIT_CHUNK)
+			j->jump[n].stamp = 0;
+	}
+	for (unsigned n = 0; n < ARRAY_SIZE(j->decoded); n++) {
+		if ((u64)((char *)j->decoded[n].block - meta) < UM_JIT_CHUNK_META)
+			j->decoded[n].block = NULL;
+	}
+}
+
 /* Take the oldest chunk away.  NULL: there is none. */
 static struct um_jit_chunk *evict(struct um_exec *x)
 {
@@ -53,8 +69,7 @@ static struct um_jit_chunk *evict(struct um_exec *x)
 	if (!j->oldest)
 		j->newest = NULL;
 	j->nchunks--;
-	um_jit_forget_jumps(j);
-	um_jit_forget_insns(j);
+	forget_chunk(j, c);
 	um_ring_forget_translated(x);
 	um_count(x->counters, jit_evictions);
 	return c;

@@ -35,8 +35,7 @@
  *     a new translation in the TLB.  `doubt` counts those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
- * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once: whatever keeps
- * pointers to code or blocks has to look at um_jit.gen.
+ * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once.
  */
 #ifndef UM_ENGINE_JIT_JIT_H
 #define UM_ENGINE_JIT_JIT_H
@@ -171,7 +170,8 @@ struct um_jump {
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
 
 /*
- * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch context.  0 is no stamp.
+ * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch context.  No
+ * entry's: 0, which is that of entries that were never used, or are forgotten; and UM_STAMP_KICKED.
  */
 #define UM_STAMP_GEN_SHIFT 32
 #define UM_STAMP_KEY_SHIFT 24

@@ -5,7 +5,7 @@
  * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
  * code is.
  *
- * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to 0, which no entry of the jump cache has; translated code looks at
+ * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to UM_STAMP_KICKED, which no entry of the jump cache has; translated code looks at
  * one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
  * stamp stays.
  */

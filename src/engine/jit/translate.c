@@ -75,7 +75,7 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	}
 	if (!um_jit_analyse_cached(&t->x->translator->facts, (enum um_mode)i->mode, bytes, i->len,
 				   f) ||
-	    !has_feature(t, f) || f->x87 || f->mmx || f->mem_masked ||
+	    !has_feature(t, f) || f->x87 || f->mmx ||
 	    (f->bit_string && (i->osz < 4 || i->asz != (t->m64 ? 8 : 4))) ||
 	    f->vec > (t->key & UM_JIT_KEY_VEC) >> UM_JIT_KEY_VEC_SHIFT) {
 		*f = (struct um_facts){ .may_fault = true };
@@ -83,6 +83,7 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	}
 	if (f->nothing)
 		return UM_HOW_NOTHING;
+	/* (What a mask leaves out of an operand is not accessed.  If all of the operand could be, that makes no difference.) */
 	if ((i->flags & UM_INSN_MEM) && (!f->mem_size || f->mem_size > 64 || !um_segment_ok(t, i)))
 		return UM_HOW_OUT;
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {

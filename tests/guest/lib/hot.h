@@ -25,18 +25,21 @@ u32 hot_random(void);
 #define HOT_EQ(got, want, what) hot_equal((got), (want), (what), __FILE__, __LINE__)
 bool hot_equal(u64 got, u64 want, const char *what, const char *file, int line);
 
-/* The tests that are the same for both widths.  Needs the local APIC enabled. */
+/* ---- tests that are the same for both widths; they need the local APIC enabled ---- */
 /*
  * PUSHF, and what comes between flags and their reader; POPF.  With @undefined, also behind instructions that leave
  * flags undefined: these are in the image, too, though not looked at.
  */
 void hot_flags(bool undefined);
-void hot_steps(void);	   /* POPF sets TF */
+/*
+ * All system instructions, and then @more, if there is that.  Twice, the second time with an interrupt every 50 us: a whole
+ * program.
+ */
+void hot_system(void (*more)(void));
+
+/* hot_events.c: parts of hot_system() */
 void hot_interrupts(void); /* STI, CLI, POPF, IRET with an interrupt pending */
-void hot_user(void);	   /* CLI, STI, POPF in ring 3 */
 void hot_smap(void);	   /* STAC, CLAC; by paging of its own */
 void hot_tsc(void);	   /* RDTSC, RDTSCP */
-void hot_stack(void);	   /* PUSH and POP of the stack pointer */
-void hot_strings(void);	   /* CLD, STD */
 
 #endif

@@ -1,9 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other modes have not. All of it
- * twice, the second time with an interrupt every 50 us.
+ * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other modes have not.
  */
-#include "apic.h"
 #include "cpu.h"
 #include "desc.h"
 #include "guest.h"
@@ -154,26 +152,14 @@ static void syscalls(void)
 	wrmsr(MSR_KERNEL_GS_BASE, 0);
 }
 
+static void only64(void)
+{
+	swapgs();
+	no_stack();
+	syscalls();
+}
+
 void guest_main(void)
 {
-	lapic_enable();
-	for (unsigned pass = 0; pass < 2; pass++) {
-		if (pass) {
-			hot_timer(true);
-			sti();
-		}
-		hot_flags(false);
-		hot_steps();
-		hot_interrupts();
-		hot_user();
-		hot_smap();
-		hot_tsc();
-		hot_stack();
-		hot_strings();
-		swapgs();
-		no_stack();
-		syscalls();
-	}
-	cli();
-	CHECK(hot_ticked(11), "the timer was running");
+	hot_system(only64);
 }

@@ -56,6 +56,36 @@ static struct machine *new_machine(void)
 	return machine_new_engine(UM_ENGINE_JIT);
 }
 
+static bool has_block(const struct um_jit_chunk *c, const struct um_jump *e)
+{
+	for (const struct um_jit_block *b = c->blocks; b; b = b->chunk_next) {
+		if (b->code == e->code && b->hva == e->hva)
+			return true;
+	}
+	return false;
+}
+
+/* Entries of the jump cache that hold are of blocks that are there; and none, whatever it holds, is for a kicked processor.  How many hold. */
+static unsigned check_jumps(const struct machine *m)
+{
+	const struct um_jit *j = m->x.translator;
+	unsigned used = 0;
+
+	for (unsigned n = 0; n < ARRAY_SIZE(j->jump); n++) {
+		const struct um_jump *e = &j->jump[n];
+		bool there = false;
+
+		assert_true(e->stamp != UM_STAMP_KICKED);
+		if (e->stamp >> UM_STAMP_GEN_SHIFT != j->gen)
+			continue;
+		for (const struct um_jit_chunk *c = j->oldest; c && !there; c = c->next)
+			there = has_block(c, e);
+		assert_true(there);
+		used++;
+	}
+	return used;
+}
+
 /* What is evicted is translated again, and what is right stays right. */
 static void test_evict(void **state)
 {
@@ -67,7 +97,14 @@ static void test_evict(void **state)
 
 		run_code(m, sum);
 		run_code(m, sum);
+		check_jumps(m);
 	}
+	load_code(m, calls);
+	m->x.cpu.gpr[UM_RCX] = 100;
+	run_to_hlt(m);
+	assert_true(check_jumps(m) > 0);
+	run_code(m, write_code(m, 100));
+	check_jumps(m);
 	assert_true(count[UM_CNT_jit_evicted] > 10000);
 	assert_true(count[UM_CNT_jit_evictions] > 10);
 	assert_int_equal(count[UM_CNT_jit_flushes], 0);

@@ -14,8 +14,6 @@
 #include <unistd.h>
 
 #define RAM    (16 * MB)
-#define RW     (PTE_P | PTE_W | PTE_U)
-#define KGVA   0xffff888000000000ull
 #define NPAGES 64
 
 /* A second vCPU with a thread of its own. */
@@ -126,10 +124,7 @@ static void *store_loop(void *opaque)
 
 static void init(struct guest *g)
 {
-	guest_init(g, RAM, false, false);
-	guest_paging(g, GUEST_64);
-	for (gpa_t a = 0; a < RAM; a += UM_PAGE_SIZE)
-		guest_map(g, KGVA + a, a | PTE_P | PTE_W | PTE_A | PTE_D, 1);
+	guest_init_linear(g, RAM, false, false);
 	/* The first vCPU only stands by. */
 	um_mmu_leave(g->mmu);
 }

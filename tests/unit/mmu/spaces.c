@@ -10,10 +10,7 @@
 #include <sys/mman.h>
 
 #define RAM   (16 * MB)
-#define RW    (PTE_P | PTE_W | PTE_U)
 #define SMM   ((u32)UM_AS_SMM << 16) /* bits of a slot's number */
-#define KGVA  0xffff888000000000ull
-#define UGVA  0x7f0000000000ull
 #define SMRAM (8 * MB)
 
 struct machine {

@@ -17,7 +17,6 @@
 #define RAM    (8 * MB)
 #define NPAGES 24 /* addresses under test */
 #define NROOTS 3
-#define RW     (PTE_P | PTE_W | PTE_U)
 
 static u64 rng(u64 *s)
 {
