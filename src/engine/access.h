@@ -4,8 +4,8 @@
  * debug watchpoints.  For both engines.
  *
  * Every function that returns bool returns false when the access did not happen: then x->exit says
- *why (a guest exception, an MMIO request, a host fault) and the instruction must be abandoned with
- *no effect done.  The pattern in an instruction:
+ * why (a guest exception, an MMIO request, a host fault) and the instruction must be abandoned with
+ * no effect done.  The pattern in an instruction:
  *
  *	if (!um_load(x, i, &a))
  *		return um_stop(x, i);
@@ -150,7 +150,7 @@ bool um_store(struct um_exec *x, const struct um_insn *i, unsigned size, u64 v);
  *	... effects on registers and flags ...
  *
  * Every begin that succeeds is followed by a commit.  UM_RMW_AGAIN comes only if locked: another
- *processor changed the operand in between.
+ * processor changed the operand in between.
  */
 struct um_rmw {
 	u64 old;
@@ -165,8 +165,9 @@ bool um_rmw_begin(struct um_exec *x, const struct um_insn *i, u64 ea, unsigned s
 		  struct um_rmw *m);
 enum um_rmw_result um_rmw_commit(struct um_exec *x, struct um_rmw *m, u64 v);
 /*
- * Held around locked accesses that are done in pieces.  If it must wait it leaves the MMU meanwhile, so
- * host addresses from before are not valid any more.  False: x->exit (no memory to re-enter).
+ * Held around locked accesses that are done in pieces.  If it must wait it leaves the MMU
+ * meanwhile, so host addresses from before are not valid any more.  False: x->exit (no memory to
+ * re-enter).
  */
 bool um_split_lock(struct um_exec *x);
 void um_split_unlock(struct um_exec *x);

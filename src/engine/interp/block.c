@@ -80,8 +80,10 @@ static inline bool fetch(struct um_exec *x, gva_t lin, hva_t *hva)
 
 /* ---- verifying ---- */
 
-/* um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of the
- * second page). */
+/*
+ * um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of
+ * the second page).
+ */
 static bool verify_crossing(struct um_exec *x, const struct um_block *b, gva_t lin, bool *same)
 {
 	const u8 *copy = (const u8 *)b->words;
@@ -128,8 +130,8 @@ static unsigned depends_on(const struct um_insn *i, unsigned avail)
 }
 
 /*
- * Make the block of @n instructions @insn with source @bytes and put it into the table.  @len bytes are to be compared,
- * @len1 of them in the first page.
+ * Make the block of @n instructions @insn with source @bytes and put it into the table.  @len bytes
+ * are to be compared, @len1 of them in the first page.
  */
 static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const struct um_insn *insn,
 			     unsigned n, const u8 *bytes, unsigned len, unsigned len1)

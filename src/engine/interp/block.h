@@ -55,7 +55,10 @@ struct um_block {
 struct um_ring_entry {
 	u64 rip;
 	const struct um_block *block; /* NULL: the cache was emptied since, or it was this: */
-	/* Translated code was left in this block, at its last instruction that is in force (count - 1). */
+	/*
+	 * Translated code was left in this block, at its last instruction that is in force: that of
+	 * count - 1.
+	 */
 	const struct um_jit_block *translated;
 	unsigned count;
 };
@@ -63,10 +66,11 @@ struct um_ring_entry {
 struct um_interp {
 	char *arena;
 	size_t used;
-	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
+	/* times that the arena was emptied: pointers to blocks are good for one value */
+	u64 flushes;
 	struct um_block **hash;
-	u8 heat[1
-		<< UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
+	/* by bucket: hits of blocks that went when the arena was emptied */
+	u8 heat[1 << UM_HASH_BITS];
 	struct um_decode_cache decoded;
 	u64 features[4]; /* of the CPUID that blocks and decoded instructions were bound for */
 	unsigned ring_pos;

@@ -1,10 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Fast system calls and the bases of FS and GS (SDM vol. 2: SYSCALL, SYSRET, SYSENTER, SYSEXIT, SWAPGS,
- * RDFSBASE and its kin; APM vol. 3 for SYSCALL outside of 64-bit mode).
+ * Fast system calls and the bases of FS and GS (SDM vol. 2: SYSCALL, SYSRET, SYSENTER, SYSEXIT,
+ * SWAPGS, RDFSBASE and its kin; APM vol. 3 for SYSCALL outside of 64-bit mode).
  *
- * Intel's processors know SYSCALL in 64-bit mode only.  A guest whose CPUID says AMD (or Hygon) has it in
- * compatibility and legacy mode too, and its kernels use it there.
+ * Intel's processors know SYSCALL in 64-bit mode only.  A guest whose CPUID says AMD (or Hygon) has
+ * it in compatibility and legacy mode too, and its kernels use it there.
  */
 #include "cpu/cpuid.h"
 #include "engine/system/system.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * String instructions: against a model that does one element after the other, over overlaps, directions,
- * sizes and page boundaries; and what happens when one is interrupted.
+ * String instructions: against a model that does one element after the other, over overlaps,
+ * directions, sizes and page boundaries; and what happens when one is interrupted.
  */
 #include <stdlib.h>
 
