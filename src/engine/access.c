@@ -426,6 +426,25 @@ void um_lin_written(struct um_exec *x, gva_t gva, unsigned len)
 	um_interp_sync_ctx(x);
 }
 
+void *um_lin_over_code(struct um_exec *x, gva_t gva, unsigned len)
+{
+	struct um_fault f = { .gva = gva, .acc = UM_WRITE, .priv = (enum um_tlb_priv)x->priv };
+	const void *p = um_tlb_lookup(x->tlb, gva, UM_READ, x->ctx);
+	enum um_access_result r;
+
+	/* (Pages with data breakpoints are not in the TLB.) */
+	if (!p || !x->translator || x->recording || !um_tlb_guarded(x->tlb, (hva_t)p))
+		return NULL;
+	/* Whether it may be stored to, and that it is dirty then. */
+	r = um_mmu_access(x->mmu, &f);
+	um_interp_sync_ctx(x);
+	if (r != UM_ACCESS_OK || ((hva_t)f.hva & UM_PAGE_MASK) == x->code_page)
+		return NULL;
+	if (um_tlb_guarded(x->tlb, (hva_t)f.hva))
+		um_jit_written(x, f.hva, len);
+	return f.hva;
+}
+
 /* ---- the explicit memory operand ---- */
 
 bool um_load(struct um_exec *x, const struct um_insn *i, unsigned size, u64 *v)

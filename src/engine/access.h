@@ -115,6 +115,13 @@ bool um_lin_map(struct um_exec *x, gva_t gva, unsigned len, enum um_access acc, 
 		bool *tracked);
 void um_lin_written(struct um_exec *x, gva_t gva, unsigned len);
 
+/*
+ * Stores of @len bytes at @gva, in one page, will follow, and miss the TLB.  If that is only
+ * because the page has translated code: drop what they overlap, and return the host address to
+ * store to.  Else NULL, and nothing was done.
+ */
+void *um_lin_over_code(struct um_exec *x, gva_t gva, unsigned len);
+
 /* ---- linear accesses, implicit supervisor: descriptor tables, TSS, IDT, stacks of event delivery
  * ---- */
 bool um_sys_read(struct um_exec *x, gva_t gva, void *buf, unsigned len);

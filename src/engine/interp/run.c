@@ -212,6 +212,8 @@ static bool special(struct um_exec *x)
 
 /* ---- the loop ---- */
 
+_Static_assert(2 * UM_JIT_KEY_USER <= UM_BLOCK_UNKNOWN, "keys fit, too");
+
 /* Run translated code, if there is some for the place where the vCPU is.  False: none. */
 static bool run_translated(struct um_exec *x)
 {
@@ -224,6 +226,28 @@ static bool run_translated(struct um_exec *x)
 	else
 		um_jit_run(x, jb);
 	return true;
+}
+
+/*
+ * The block behind @prev, if nothing is new since it was entered last: it wasn't translated, and
+ * isn't hot.
+ */
+static inline struct um_block *next_cold(struct um_exec *x, struct um_block *prev)
+{
+	struct um_block *b;
+
+	if (!prev || !prev->steady)
+		return NULL;
+	um_interp_sync_ctx(x);
+	b = um_block_find(x, x->mode, prev);
+	if (!b || b->untranslated != (u8)x->jit_key)
+		return NULL;
+	if (!x->translator || b->hits == UM_BLOCK_NEVER)
+		return b;
+	if (b->hits >= x->jit_threshold)
+		return NULL;
+	b->hits++;
+	return b;
 }
 
 static void loop(struct um_exec *x)
@@ -242,6 +266,12 @@ static void loop(struct um_exec *x)
 			prev = NULL;
 			continue;
 		}
+		b = next_cold(x, prev);
+		if (b) {
+			execute(x, b);
+			prev = b;
+			continue;
+		}
 		ran = run_translated(x);
 		if (ran) {
 			prev = NULL;
@@ -254,13 +284,14 @@ static void loop(struct um_exec *x)
 		b = um_block_find(x, x->mode, prev);
 		if (unlikely(!b)) {
 			u64 flushes = x->interp->flushes;
+			bool mapped = um_block_mapped(x);
 
 			b = um_block_enter(x, x->mode);
 			/*
-			 * Now its page is in the TLB.  (What left at its very start has no use for
-			 * being tried again.)
+			 * If its page is in the TLB only now.  (What left at its very start has no
+			 * use for being tried again.)
 			 */
-			if (b && !ran && run_translated(x)) {
+			if (b && !ran && !mapped && run_translated(x)) {
 				prev = NULL;
 				continue;
 			}
@@ -269,8 +300,12 @@ static void loop(struct um_exec *x)
 		}
 		if (unlikely(!b))
 			continue;
-		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold)
+		if (!ran)
+			b->untranslated = (u8)x->jit_key;
+		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold) {
 			b->hits = um_jit_add(x, b) ? 0 : UM_BLOCK_NEVER;
+			b->untranslated = UM_BLOCK_UNKNOWN;
+		}
 		execute(x, b);
 		prev = b;
 	}

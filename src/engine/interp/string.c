@@ -7,8 +7,9 @@
  * or because it stored to its own page (SDM vol. 2 REP).
  *
  * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain
- * memory in the TLB and the direction is up.  Copying bytes in ascending order is the same as
- * copying elements, unless the destination starts less than one element after the source.
+ * memory in the TLB (or would be but for translated code: um_lin_over_code()) and the direction is
+ * up.  Copying bytes in ascending order is the same as copying elements, unless the destination
+ * starts less than one element after the source.
  */
 #include "engine/interp/ops.h"
 
@@ -116,13 +117,14 @@ static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, e
 	if (!(x->seg_flat[seg] & (1u << acc)))
 		return 0;
 	gva = (off + x->seg_base[seg]) & x->lin_mask;
-	*p = um_fast_lin(x, gva, 1, acc);
-	if (!*p)
-		return 0;
 	left = UM_PAGE_SIZE - (gva & ~UM_PAGE_MASK);
 	if (i->asz < 8) /* the offset register may wrap first */
 		left = um_min(left, (1ull << (i->asz * 8)) - off);
-	return um_min(n, left / i->osz);
+	n = um_min(n, left / i->osz);
+	*p = um_fast_lin(x, gva, 1, acc);
+	if (unlikely(!*p) && acc == UM_WRITE && n > 1)
+		*p = um_lin_over_code(x, gva, (unsigned)n * i->osz);
+	return *p ? n : 0;
 }
 
 static u64 many_movs(struct um_exec *x, const struct um_insn *i, u64 n)
@@ -130,9 +132,10 @@ static u64 many_movs(struct um_exec *x, const struct um_insn *i, u64 n)
 	void *src, *dst;
 	u64 done;
 
-	n = run_of(x, i, i->seg, UM_RSI, UM_READ, n, &src);
+	/* The destination first: getting its address may take others back. */
+	n = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
 	if (n)
-		n = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
+		n = run_of(x, i, i->seg, UM_RSI, UM_READ, n, &src);
 	if (!n || (hva_t)dst - (hva_t)src - 1 < i->osz - 1u)
 		return 0;
 	done = (n * i->osz - um_copy_in(dst, src, n * i->osz)) / i->osz;

@@ -96,7 +96,7 @@ bool um_jit_analyse_for(const struct um_host *host, enum um_mode mode, const u8 
  * The same from memory, in some nanoseconds, if an instruction that differs in displacement and
  * immediate only was asked for before.  @c starts as zeroes; one thread at a time.  @len is 1..15.
  */
-#define UM_FACT_CACHE_BITS 12
+#define UM_FACT_CACHE_BITS 13
 struct um_fact_cache {
 	struct um_fact_entry {
 		struct um_insn_key key; /* engine/jit/facts.c */

@@ -231,7 +231,7 @@ struct um_jit {
 
 static inline unsigned um_jit_bucket(hva_t hva)
 {
-	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_HASH_BITS));
+	return um_code_bucket(hva, UM_JIT_HASH_BITS);
 }
 
 /* In the bits that a page's address doesn't have: 28 bits of @doubt. */

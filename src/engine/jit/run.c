@@ -260,6 +260,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 bool um_jit_add(struct um_exec *x, const struct um_block *b)
 {
 	struct um_jit *j = x->translator;
+	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	struct um_jit_block *jb;
 	hva_t tail = 0;
 	bool full;
@@ -279,7 +280,7 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	/* (The one page may have had to go for the other: then um_jit_page_add() refuses.) */
 	if (!um_jit_page_reserve(x, b->hva))
 		return true;
-	jb = um_jit_translate(x, b, tail, x->jit_key, &full);
+	jb = um_jit_translate(x, um_block_trace(x, b, room), tail, x->jit_key, &full);
 	if (!jb)
 		return full;
 	if (!um_jit_page_add(x, jb, tail))

@@ -322,12 +322,53 @@ static void test_kick(void **state)
 	assert_int_equal(m->x.exit.exc.payload, MEM_BASE + MEM_SIZE);
 }
 
+CODE64(hot_then_stos, "1: call r8\n dec ebx\n jnz 1b\n rep stosb\n call r8\n hlt");
+CODE64(hot_then_movs, "1: call r8\n dec ebx\n jnz 1b\n rep movsb\n call r8\n hlt");
+CODE64(count_calls, "inc rdx\n ret");
+
+/*
+ * A page that has translated code, again and again, is overwritten as fast as any other, and none
+ * of it is executed any more.
+ */
+static void test_over_code(void **state)
+{
+	const gva_t where[] = { DATA, DATA + UM_PAGE_SIZE - (count_calls_end - count_calls) };
+	struct machine *m = *state;
+
+	for (unsigned n = 0; n < 32; n++) {
+		unsigned before;
+
+		memset(at(m, PAGE(10)), 0xc3, UM_PAGE_SIZE);
+		memset(at(m, DATA), 0x90, UM_PAGE_SIZE);
+		memcpy(at(m, where[n & 1]), count_calls, (size_t)(count_calls_end - count_calls));
+		m->x.cpu.gpr[UM_R8] = where[n & 1];
+		m->x.cpu.gpr[UM_RDI] = DATA;
+		m->x.cpu.gpr[UM_RSI] = PAGE(10);
+		m->x.cpu.gpr[UM_RAX] = 0xc3;
+		m->x.cpu.gpr[UM_RDX] = 0;
+		m->x.cpu.gpr[UM_RBX] = 100;
+		m->x.cpu.gpr[UM_RCX] = UM_PAGE_SIZE;
+		if (n & 2)
+			load_code(m, hot_then_movs);
+		else
+			load_code(m, hot_then_stos);
+		before = m->accesses;
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RDX], 100);
+		assert_int_equal(m->x.cpu.gpr[UM_RCX], 0);
+		assert_int_equal(m->x.cpu.gpr[UM_RDI], DATA + UM_PAGE_SIZE);
+		assert_memory_equal(at(m, DATA), at(m, PAGE(10)), UM_PAGE_SIZE);
+		if (!m->x.lockstep) /* which has no TLB */
+			assert_true(m->accesses - before < 100);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_against_model), T(test_fault), T(test_compare),
-		T(test_address_size),  T(test_mmio),  T(test_kick),
+		T(test_against_model), T(test_fault), T(test_compare),	 T(test_address_size),
+		T(test_mmio),	       T(test_kick),  T(test_over_code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
