@@ -228,8 +228,8 @@ static unsigned to_page_end(gva_t gva)
 }
 
 /*
- * What linear addresses wrap at: implicit accesses have 64-bit addresses in all of IA-32e mode, whatever the mode
- * of the code.
+ * What linear addresses wrap at: implicit accesses have 64-bit addresses in all of IA-32e mode,
+ * whatever the mode of the code.
  */
 static u64 wrap(const struct um_exec *x, struct who w)
 {
@@ -294,11 +294,12 @@ static bool access_as(struct um_exec *x, struct who w, gva_t gva, u8 *buf, unsig
 #define CROSSING_TRIES 64
 
 /*
- * An access to two pages.  It needs both host addresses at once, and translating the second may have taken the
- * first back (mmu/mmu.h): then again.  Devices come first, since an exit to them must find nothing done.
+ * An access to two pages.  It needs both host addresses at once, and translating the second may
+ * have taken the first back (mmu/mmu.h): then again.  Devices come first, since an exit to them
+ * must find nothing done.
  *
- * If others take translations away as fast as we get them, the halves go one by one in the end: then the access
- * may fault on its second page with its first part stored.
+ * If others take translations away as fast as we get them, the halves go one by one in the end:
+ * then the access may fault on its second page with its first part stored.
  */
 static __attribute__((noinline)) bool access_crossing(struct um_exec *x, struct who w, gva_t gva,
 						      u8 *buf, unsigned len, enum um_access acc)

@@ -163,8 +163,9 @@ struct um_jit_context {
 };
 
 /*
- * The page that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
- * so that the next access there costs a subtraction and a comparison.  Good as long as neither the context nor tlb->seq changes.
+ * The page that was accessed last by some of the translated code's memory operands, for one kind of
+ * access: a TLB hit remembered, so that the next access there costs a subtraction and a comparison.
+ * Good as long as neither the context nor tlb->seq changes.
  */
 struct um_jit_window {
 	gva_t page;
@@ -174,8 +175,8 @@ struct um_jit_window {
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
 /*
- * What translated code reads and writes all the time, within short reach of its base register: derived from the rest,
- * but for the flags.
+ * What translated code reads and writes all the time, within short reach of its base register:
+ * derived from the rest, but for the flags.
  */
 struct um_jit_state {
 	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
@@ -194,9 +195,11 @@ struct um_jit_state {
 	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
 	u64 spare[2];	/* scratch */
 	u64 operand;	/* of the last shift or multiplication, for having its flags again */
-	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
-	u32 want;    /* enum um_vec_class: what entering translated code must bring there */
-	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	/* enum um_vec_class: what of the guest's vector state is in the host's registers */
+	u32 vec;
+	u32 want; /* enum um_vec_class: what entering translated code must bring there */
+	/* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	u32 vec_zmm;
 	s32 patience; /* misses of windows until one is looked at */
 };
 
@@ -227,8 +230,8 @@ struct um_exec {
 	u8 canon_shift;	  /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
 	bool align_check; /* CR0.AM, RFLAGS.AC, CPL 3 */
 	/*
-	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than cpu.fpu; the
-	 * thread's own are kept here.  Only within a run: um_native_fpu_sync().
+	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than
+	 * cpu.fpu; the thread's own are kept here.  Only within a run: um_native_fpu_sync().
 	 */
 	bool mxcsr_live, x87_live;
 	u16 host_fcw;
@@ -266,8 +269,9 @@ struct um_exec {
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;
-	bool exit_on_msr;   /* also those that an engine could do by itself: there is a filter */
-	bool fix_hypercall; /* the other vendor's instruction is replaced by the right one: no #UD */
+	bool exit_on_msr; /* also those that an engine could do by itself: there is a filter */
+	/* the other vendor's instruction is replaced by the right one: no #UD */
+	bool fix_hypercall;
 	bool monitor_is_nop; /* MONITOR and MWAIT without the feature: no #UD */
 
 	struct um_exit exit;
@@ -279,15 +283,17 @@ struct um_exec {
 	u32 jit_key;
 	struct um_lockstep *lockstep;		  /* NULL but with UM_ENGINE_LOCKSTEP */
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
-	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
-	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
+	/* stores are to be taken back: um_lockstep_store() is to be told before each */
+	bool recording;
+	/* others may have changed code since translated code ran: engine/jit/jit.h */
+	bool code_doubt;
 	struct um_jit_window window[2]
 				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
 };
 
 /*
- * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The stamp's lower half is left alone: translated
- * code writes it (engine/jit/syscall.c).
+ * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The
+ * stamp's lower half is left alone: translated code writes it (engine/jit/syscall.c).
  */
 static inline void um_exec_kick(struct um_exec *x)
 {

@@ -2,14 +2,14 @@
 /*
  * Shadow pages: pool, hash, links between parents and children, zapping.
  *
- * A page lives in the hash from its creation until it is zapped.  It stays there when the last parent lets go
- * of it: the next root (or the same one, loaded again) finds it with its sptes.  The pool is bounded; when
- * it is full, the least recently used pages are zapped.
+ * A page lives in the hash from its creation until it is zapped.  It stays there when the last
+ * parent lets go of it: the next root (or the same one, loaded again) finds it with its sptes.  The
+ * pool is bounded; when it is full, the least recently used pages are zapped.
  *
  * Zapping empties the page, cuts it off from its parents, stops the write protection of the guest's
- * table, and puts it on the zapped list; it is free for reuse after the flush that ends the critical section.  A page
- * that is a loaded root can't go yet: it is marked invalid, every vCPU is asked to look its roots up again, and
- * the last one to let go frees it.
+ * table, and puts it on the zapped list; it is free for reuse after the flush that ends the
+ * critical section.  A page that is a loaded root can't go yet: it is marked invalid, every vCPU is
+ * asked to look its roots up again, and the last one to let go frees it.
  */
 #include "mmu/mmu_internal.h"
 
@@ -123,8 +123,8 @@ static void hash_del(struct um_mmu_vm *v, struct um_shadow_page *sp)
 }
 
 /*
- * A page above level 1 relies on the write protection of its table, which an unsync page of the same
- * table (the guest uses it at two levels) has given up: that one has to go.
+ * A page above level 1 relies on the write protection of its table, which an unsync page of the
+ * same table (the guest uses it at two levels) has given up: that one has to go.
  */
 static void zap_unsync_pages_of(struct um_mmu_vm *v, gfn_t gfn)
 {
@@ -138,9 +138,10 @@ static void zap_unsync_pages_of(struct um_mmu_vm *v, gfn_t gfn)
 }
 
 /*
- * The page for (gfn, role), from the hash or new.  What comes back agrees with the guest's table as it is
- * now, or is marked unsync and agreed a moment ago: an entry that was not present before needs no flush by
- * the guest, so the caller may follow a link that has just been made.  NULL on ENOMEM.
+ * The page for (gfn, role), from the hash or new.  What comes back agrees with the guest's table as
+ * it is now, or is marked unsync and agreed a moment ago: an entry that was not present before
+ * needs no flush by the guest, so the caller may follow a link that has just been made.  NULL on
+ * ENOMEM.
  */
 struct um_shadow_page *um_sp_get(struct um_mmu_vm *v, gfn_t gfn, union um_role role, gva_t gva)
 {
@@ -193,7 +194,10 @@ static void set_multi(struct um_shadow_page *sp)
 /* @sp is (also) at @gva of its root's space; ~0: at several places. */
 void um_sp_set_gva(struct um_shadow_page *sp, gva_t gva)
 {
-	/* When its last parent let go of it, what TLBs had through it was flushed: it may start anew. */
+	/*
+	 * When its last parent let go of it, what TLBs had through it was flushed: it may start
+	 * anew.
+	 */
 	if (sp->role.level == 1 && !sp->parents.val) {
 		sp->gva_known = false;
 		sp->gva_multi = false;
@@ -271,11 +275,13 @@ static int accessed_leaves(const struct um_shadow_page *sp, unsigned index[MAX_F
 }
 
 /*
- * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it, so that little else is lost.
+ * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it, so that little
+ * else is lost.
  *
- *   - A last table with few accessed pages, whose place is known: these pages.  As when a process unmaps one page.
- *   - Nothing global is below: the contexts of roots.  As when a process frees its tables; the kernel's
- *     translations stay.
+ *   - A last table with few accessed pages, whose place is known: these pages.  As when a process
+ *     unmaps one page.
+ *   - Nothing global is below: the contexts of roots.  As when a process frees its tables; the
+ *     kernel's translations stay.
  *   - Else the whole range.
  */
 static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i,
@@ -300,7 +306,10 @@ static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, u
 	}
 }
 
-/* Take spte @i, which is not zero, out of @sp and of its list.  Returns it: what TLBs hold of it is not noted yet. */
+/*
+ * Take spte @i, which is not zero, out of @sp and of its list.  Returns it: what TLBs hold of it is
+ * not noted yet.
+ */
 static u64 clear_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 {
 	u64 old = sp->spt[i];
@@ -340,8 +349,10 @@ void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 /*
  * Drop all sptes of @sp.  Two kinds of pages need not be looked through for what TLBs hold:
  *
- *   - a last table that no spte leads to: what it maps was noted when it lost its last parent (note_subtree());
- *   - the top of an address space: its contexts are given up.  (The shared one needs leaf sptes, not the way to them.)
+ *   - a last table that no spte leads to: what it maps was noted when it lost its last parent
+ *     (note_subtree());
+ *   - the top of an address space: its contexts are given up.  (The shared one needs leaf sptes,
+ *     not the way to them.)
  */
 static void drop_all(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
@@ -362,7 +373,10 @@ static void drop_all(struct um_mmu_vm *v, struct um_shadow_page *sp)
 		v->flush.idle = v->flush.current = true;
 }
 
-/* Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded root. */
+/*
+ * Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded
+ * root.
+ */
 void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
 	if (sp->zapped)
@@ -436,8 +450,8 @@ void um_sp_make_room(struct um_mmu_vm *v, unsigned long pages)
 		return;
 	over = v->used + pages - v->limit;
 	/*
-	 * A few more, so that this isn't done for every single page.  If so much of the pool is roots that
-	 * nothing else can go, the vCPU doesn't need those that it only keeps.
+	 * A few more, so that this isn't done for every single page.  If so much of the pool is
+	 * roots that nothing else can go, the vCPU doesn't need those that it only keeps.
 	 */
 	if (um_sp_recycle(v, over + um_min(v->limit / 16, 32ul)) < over && v->owner) {
 		um_root_drop_idle(v->owner);

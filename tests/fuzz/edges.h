@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Operands where results turn: ends of ranges, and among floating-point numbers ones, infinities, NaNs and what is
- * denormal.
+ * Operands where results turn: ends of ranges, and among floating-point numbers ones, infinities,
+ * NaNs and what is denormal.
  */
 #ifndef FUZZ_EDGES_H
 #define FUZZ_EDGES_H

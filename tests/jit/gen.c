@@ -2,9 +2,10 @@
 /*
  * The instructions of random programs.
  *
- * An instruction is drawn as bytes of some opcode map and decoded; what is not unprivileged computing is thrown
- * away.  Its memory operand is then encoded anew: an addressing form is drawn, and registers are loaded such
- * that it hits the page that was drawn.  Where a register's value is known from before, it is used again.
+ * An instruction is drawn as bytes of some opcode map and decoded; what is not unprivileged
+ * computing is thrown away.  Its memory operand is then encoded anew: an addressing form is drawn,
+ * and registers are loaded such that it hits the page that was drawn.  Where a register's value is
+ * known from before, it is used again.
  */
 #include "gen.h"
 
@@ -330,7 +331,10 @@ static struct operand draw_operand(struct gen *g, u64 t, bool high, bool disp8)
 	return o;
 }
 
-/* Put B and X of the operand into the prefix of instruction @b, @len bytes.  Returns its length now. */
+/*
+ * Put B and X of the operand into the prefix of instruction @b, @len bytes.  Returns its length
+ * now.
+ */
 static unsigned put_prefix(u8 *b, unsigned len, const ZydisDecodedInstruction *z,
 			   const struct operand *o)
 {

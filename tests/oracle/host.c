@@ -6,7 +6,8 @@
  *
  * The stack pointer is a register like others, so signals need their own stack.
  *
- * 32-bit code is entered by a far jump to Linux's code segment for it, and left by a signal, whose handler sets CS.
+ * 32-bit code is entered by a far jump to Linux's code segment for it, and left by a signal, whose
+ * handler sets CS.
  */
 #include "host.h"
 

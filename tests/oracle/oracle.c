@@ -2,16 +2,17 @@
 /*
  * The real CPU as the oracle.
  *
- * Random instructions with random and edge operands run twice: on the host CPU as they are (host.c), and
- * through the function that the interpreter binds to them; or, with -e jit, as a translated block of one instruction.  Everything that an unprivileged
- * program could see must be equal afterwards: general, vector, opmask and x87 registers, MXCSR,
- * flags, memory, or the exception.
+ * Random instructions with random and edge operands run twice: on the host CPU as they are
+ * (host.c), and through the function that the interpreter binds to them; or, with -e jit, as a
+ * translated block of one instruction.  Everything that an unprivileged program could see must be
+ * equal afterwards: general, vector, opmask and x87 registers, MXCSR, flags, memory, or the
+ * exception.
  *
- * Guest memory is one page, at the same address for both, between pages that neither can access; the
- * TLB entries are made by hand.  The engines' #PF is whatever misses in the TLB.
+ * Guest memory is one page, at the same address for both, between pages that neither can access;
+ * the TLB entries are made by hand.  The engines' #PF is whatever misses in the TLB.
  *
- * Status flags that the SDM leaves undefined are compared for native stubs (there the host decides) and
- * not for instructions in C.
+ * Status flags that the SDM leaves undefined are compared for native stubs (there the host decides)
+ * and not for instructions in C.
  *
  *	oracle [-e interp|jit] [-t seconds] [-s seed] [-m mnemonic] [-v]
  */

@@ -80,8 +80,10 @@ static inline bool fetch(struct um_exec *x, gva_t lin, hva_t *hva)
 
 /* ---- verifying ---- */
 
-/* um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of the
- * second page). */
+/*
+ * um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of
+ * the second page).
+ */
 static bool verify_crossing(struct um_exec *x, const struct um_block *b, gva_t lin, bool *same)
 {
 	const u8 *copy = (const u8 *)b->words;
@@ -123,8 +125,8 @@ struct run {
 };
 
 /*
- * Decode @r->bytes, of which @avail are there, the first at @off in its page: at most @max instructions, @jcc of them conditional jumps.
- * None, if the first goes on behind those bytes.
+ * Decode @r->bytes, of which @avail are there, the first at @off in its page: at most @max
+ * instructions, @jcc of them conditional jumps.  None, if the first goes on behind those bytes.
  */
 static void decode_run(struct um_exec *x, struct run *r, enum um_mode mode, unsigned avail, u16 off,
 		       unsigned max, unsigned jcc)
@@ -158,7 +160,10 @@ static void decode_run(struct um_exec *x, struct run *r, enum um_mode mode, unsi
 	}
 }
 
-/* The block of @r, whose source is at @hva, @len1 bytes of it in the first page: behind its instructions. */
+/*
+ * The block of @r, whose source is at @hva, @len1 bytes of it in the first page: behind its
+ * instructions.
+ */
 static struct um_block *build(const struct run *r, hva_t hva, unsigned key, unsigned len1)
 {
 	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, tail = (skew + len1) & 7;
@@ -177,7 +182,9 @@ static struct um_block *build(const struct run *r, hva_t hva, unsigned key, unsi
 				.insn = r->insn,
 				.untranslated = UM_BLOCK_UNKNOWN };
 	b->direct = !(last->flags & UM_INSN_BRANCH) || last->kind[0] == UM_OPD_REL;
-	/* (What changes modes, privilege, segments or control registers is the last of its block.) */
+	/*
+	 * (What changes modes, privilege, segments or control registers is the last of its block.)
+	 */
 	b->steady = !(last->flags & (UM_INSN_END | UM_INSN_SYSTEM | UM_INSN_FAR));
 	if (len1 < r->len) {
 		memcpy(b->words, r->bytes, r->len);

@@ -7,8 +7,9 @@
  * was decoded in; its linear address is not part of it (gpr[UM_REG_PAGE] supplies that), so all
  * mappings of a page share its blocks.
  *
- * Where there is a translator, a block ends with its first conditional jump, so that code that is executed a few times is not
- * decoded again for each way through it; what gets translated goes on behind the jump (um_block_trace()).
+ * Where there is a translator, a block ends with its first conditional jump, so that code that is
+ * executed a few times is not decoded again for each way through it; what gets translated goes on
+ * behind the jump (um_block_trace()).
  *
  * A block carries a copy of the bytes that it was decoded from, and every entry compares them with
  * guest memory.  That is the whole of self-modifying code, DMA, other processors' stores and
@@ -65,7 +66,10 @@ struct um_block {
 struct um_ring_entry {
 	u64 rip;
 	const struct um_block *block; /* NULL: the cache was emptied since, or it was this: */
-	/* Translated code was left in this block, at its last instruction that is in force (count - 1). */
+	/*
+	 * Translated code was left in this block, at its last instruction that is in force: that of
+	 * count - 1.
+	 */
 	const struct um_jit_block *translated;
 	unsigned count;
 };
@@ -73,10 +77,11 @@ struct um_ring_entry {
 struct um_interp {
 	char *arena;
 	size_t used;
-	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
+	/* times that the arena was emptied: pointers to blocks are good for one value */
+	u64 flushes;
 	struct um_block **hash;
-	u8 heat[1
-		<< UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
+	/* by bucket: hits of blocks that went when the arena was emptied */
+	u8 heat[1 << UM_HASH_BITS];
 	struct um_decode_cache decoded;
 	u64 features[4]; /* of the CPUID that blocks and decoded instructions were bound for */
 	unsigned ring_pos;
@@ -111,8 +116,8 @@ static inline void um_ring_forget_translated(struct um_exec *x)
 }
 
 /*
- * What is to be translated in place of @b, whose page is in memory: the same code and what is behind its conditional jump, or @b.
- * @room has UM_BLOCK_ROOM bytes.
+ * What is to be translated in place of @b, whose page is in memory: the same code and what is
+ * behind its conditional jump, or @b.  @room has UM_BLOCK_ROOM bytes.
  */
 const struct um_block *um_block_trace(struct um_exec *x, const struct um_block *b, void *room);
 
@@ -120,8 +125,8 @@ const struct um_block *um_block_trace(struct um_exec *x, const struct um_block *
 void um_block_flush(struct um_exec *x);
 
 /*
- * Buckets of tables of blocks, 1 << @bits: those of a page are beside each other, since code that is entered for the first time is
- * looked for in vain at one address after the other.
+ * Buckets of tables of blocks, 1 << @bits: those of a page are beside each other, since code that
+ * is entered for the first time is looked for in vain at one address after the other.
  */
 #define UM_PAGE_BUCKET_BITS 9
 static inline unsigned um_code_bucket(hva_t hva, unsigned bits)

@@ -8,11 +8,11 @@
  *		execute its instructions
  *
  * Instructions call each other (UM_NEXT in interp/ops.h) as long as they are on their fast paths,
- *and come back here with the next one when they took a slow path: only slow paths can set x->brk.
+ * and come back here with the next one when they took a slow path: only slow paths can set x->brk.
  *
  * Special circumstances (x->special) make the loop take one instruction at a time: TF, RF, an
- *interrupt shadow, breakpoints on instructions, single-stepping by the VMM, tracing.  SDM vol.
- *3 6.8.3, 17.3.
+ * interrupt shadow, breakpoints on instructions, single-stepping by the VMM, tracing (SDM vol. 3
+ * 6.8.3, 17.3).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,8 +25,10 @@
 #include "engine/interp/native.h"
 #include "engine/jit/jit.h"
 
-/* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
- * stopped? */
+/*
+ * Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
+ * stopped?
+ */
 static unsigned completed(const struct um_exec *x, const struct um_block *b)
 {
 	for (unsigned n = 0; n < b->ninsns; n++) {
@@ -163,8 +165,8 @@ static void step(struct um_exec *x)
 		x->cpu.rflags |= RFLAGS_RF; /* between two iterations: SDM vol. 3 17.3.1.1 */
 	}
 	/*
-	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n, which
-	 * delivers its interrupt itself (vol. 3 17.3.1.4).
+	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n,
+	 * which delivers its interrupt itself (vol. 3 17.3.1.4).
 	 */
 	if ((b->insn[0].op == ZYDIS_MNEMONIC_SYSCALL || b->insn[0].op == ZYDIS_MNEMONIC_INT) &&
 	    !(x->cpu.rflags & RFLAGS_TF))
@@ -226,7 +228,10 @@ static bool run_translated(struct um_exec *x)
 	return true;
 }
 
-/* The block behind @prev, if nothing is new since it was entered last: it wasn't translated, and isn't hot. */
+/*
+ * The block behind @prev, if nothing is new since it was entered last: it wasn't translated, and
+ * isn't hot.
+ */
 static inline struct um_block *next_cold(struct um_exec *x, struct um_block *prev)
 {
 	struct um_block *b;
@@ -288,7 +293,10 @@ static void loop(struct um_exec *x)
 			b = um_block_enter(x, x->mode);
 			if (!b && shadow)
 				um_jit_open_shadow(x);
-			/* If its page is in the TLB only now.  (What left at its very start has no use for being tried again.) */
+			/*
+			 * If its page is in the TLB only now.  (What left at its very start has no
+			 * use for being tried again.)
+			 */
 			if (b && !ran && !mapped && run_translated(x)) {
 				if (unlikely(um_jit_in_shadow(x)))
 					um_jit_open_shadow(x);
@@ -438,7 +446,9 @@ static void report_insn(struct report *r, const struct um_insn *i, const u8 *byt
 	r->at += len > 0 ? (size_t)len : 0;
 }
 
-/* The instructions of block @b, entered at @rip, up to the one that went on to @next (or is there). */
+/*
+ * The instructions of block @b, entered at @rip, up to the one that went on to @next (or is there).
+ */
 static void report_block(struct report *r, const struct um_block *b, u64 rip, u64 next)
 {
 	const u8 *bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
@@ -457,7 +467,8 @@ static void report_block(struct report *r, const struct um_block *b, u64 rip, u6
 }
 
 /*
- * Of translated code only the blocks are known in which it was left: what was executed on the way there isn't.
+ * Of translated code only the blocks are known in which it was left: what was executed on the way
+ * there isn't.
  */
 static void report_translated(struct report *r, const struct um_jit_block *b, u64 rip,
 			      unsigned count)

@@ -2,9 +2,10 @@
 /*
  * ROL ROR RCL RCR SHL SHR SAR, SHLD SHRD.
  *
- * The count is taken modulo 32, or 64 for 64-bit operands.  A count of 0 changes no flags, but a 32-bit
- * register is zero-extended all the same.  Rotates change only CF and OF; OF after counts other than 1
- * is undefined in the manual and follows the same formula here (SDM vol. 2, RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR).
+ * The count is taken modulo 32, or 64 for 64-bit operands.  A count of 0 changes no flags, but a
+ * 32-bit register is zero-extended all the same.  Rotates change only CF and OF; OF after counts
+ * other than 1 is undefined in the manual and follows the same formula here (SDM vol. 2,
+ * RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR).
  */
 #include "engine/interp/ops.h"
 
@@ -182,8 +183,8 @@ static const um_insn_fn shift_fns[NR_SHIFT][2][4] = {
 /* ---- SHLD, SHRD ---- */
 
 /*
- * Of 16-bit operands with counts over 16, which the manual leaves undefined, the bits that come in after those
- * of the source are those of the destination again.
+ * Of 16-bit operands with counts over 16, which the manual leaves undefined, the bits that come in
+ * after those of the source are those of the destination again.
  */
 static struct shifted double_shift(bool left, u64 a, u64 b, unsigned count, unsigned size)
 {

@@ -2,13 +2,14 @@
 /*
  * MOVS CMPS SCAS LODS STOS, with their repeat prefixes.
  *
- * An iteration is the unit: it is done in full, registers included, or not at all, and between two iterations the
- * instruction can be left (rip still on it) for a fault, an interrupt, a trap, MMIO, or because it stored
- * to its own page (SDM vol. 2 REP).
+ * An iteration is the unit: it is done in full, registers included, or not at all, and between two
+ * iterations the instruction can be left (rip still on it) for a fault, an interrupt, a trap, MMIO,
+ * or because it stored to its own page (SDM vol. 2 REP).
  *
- * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain memory in the
- * TLB (or would be but for translated code: um_lin_over_code()) and the direction is up.  Copying bytes in ascending order is the same as copying elements, unless
- * the destination starts less than one element after the source.
+ * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain
+ * memory in the TLB (or would be but for translated code: um_lin_over_code()) and the direction is
+ * up.  Copying bytes in ascending order is the same as copying elements, unless the destination
+ * starts less than one element after the source.
  */
 #include "engine/interp/ops.h"
 
@@ -103,7 +104,10 @@ UM_INLINE bool one(struct um_exec *x, const struct um_insn *i, enum string op)
 
 /* ---- many iterations ---- */
 
-/* Where the elements at @r begin, and how many of @n are in the same page, in flat memory in the TLB. */
+/*
+ * Where the elements at @r begin, and how many of @n are in the same page, in flat memory in the
+ * TLB.
+ */
 static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, enum um_gpr r,
 		  enum um_access acc, u64 n, void **p)
 {
@@ -166,7 +170,10 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 	bool until_equal = i->flags & UM_INSN_REPNE;
 	/* One iteration: single-stepping; the answers of MMIO are for the present iteration. */
 	bool once = (x->special & UM_SPECIAL_STEP) || x->mmio.done;
-	/* Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for faults. */
+	/*
+	 * Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for
+	 * faults.
+	 */
 	const struct um_cc before = x->cc;
 	u64 since = 0;
 

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * The decoded instructions of translated blocks, for the interpreter to execute when translated code leaves.
+ * The decoded instructions of translated blocks, for the interpreter to execute when translated
+ * code leaves.
  *
- * A decoded instruction takes as much memory as its translation, and few are wanted often.  So blocks don't keep them: they are
- * decoded again, into a small cache.
+ * A decoded instruction takes as much memory as its translation, and few are wanted often.  So
+ * blocks don't keep them: they are decoded again, into a small cache.
  */
 #include "engine/jit/jit.h"
 

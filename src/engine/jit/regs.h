@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the guest's general registers are while translated code runs, and where things are from rbp.
+ * Where the guest's general registers are while translated code runs, and where things are from
+ * rbp.
  *
- * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH CH DH BH.  What
- * stays in memory is used least by compilers.
+ * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH
+ * CH DH BH.  What stays in memory is used least by compilers.
  */
 #ifndef UM_ENGINE_JIT_REGS_H
 #define UM_ENGINE_JIT_REGS_H
@@ -56,8 +57,9 @@ _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
 
 /*
- * Windows that no access hits: their page is no canonical address; to which an access, if there is one, becomes an access to a host
- * address that is none either, and so a fault that the interpreter looks into.
+ * Windows that no access hits: their page is no canonical address; to which an access, if there is
+ * one, becomes an access to a host address that is none either, and so a fault that the interpreter
+ * looks into.
  */
 #define UM_JIT_NOWHERE BIT(63)
 

@@ -2,12 +2,12 @@
 /*
  * Running translated code: entering it, and what to do when it comes back (enum um_jit_exit).
  *
- * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
- * code is.
+ * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in
+ * x->jit.flags while translated code is.
  *
- * Kicks.  Whoever kicks sets x->kick, then the upper half of x->jit.stamp to 0, which no entry of the jump cache has; translated code
- * looks at one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
- * stamp stays.
+ * Kicks.  Whoever kicks sets x->kick, then the upper half of x->jit.stamp to 0, which no entry of
+ * the jump cache has; translated code looks at one of them in every loop.  We set the stamp, then
+ * look at x->kick, then enter: so either we see the kick or its stamp stays.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,7 +18,10 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
+/*
+ * When this many accesses missed their windows, and it took less than so many cycles each, the last
+ * is looked at.
+ */
 #define WINDOW_MISSES  256
 #define WINDOW_CYCLES  100
 #define WINDOW_STRIKES 6 /* times that it is, until it does without */
@@ -49,8 +52,9 @@ static void forget_windows(struct um_exec *x, bool user)
 }
 
 /*
- * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the context that allows less (x->priv is
- * UM_PRIV_KERNEL), unless translated code was left with the other.  @same: it wasn't, or the kernel still has that.
+ * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the
+ * context that allows less (x->priv is UM_PRIV_KERNEL), unless translated code was left with the
+ * other.  @same: it wasn't, or the kernel still has that.
  */
 static void check_windows(struct um_exec *x, bool same)
 {
@@ -333,8 +337,8 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 /* ---- exits ---- */
 
 /*
- * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
- * true if translated code can go on behind it.
+ * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction
+ * did not complete.  Returns true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
@@ -357,7 +361,10 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	return again;
 }
 
-/* The same for it and those behind it that translated code can't be entered at: @k becomes the last. */
+/*
+ * The same for it and those behind it that translated code can't be entered at: @k becomes the
+ * last.
+ */
 static bool execute_on(struct um_exec *x, struct um_jit_block *b, unsigned *k)
 {
 	while (execute_one(x, b, *k)) {
@@ -383,7 +390,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 
 	x->cpu.rip = link_target(x, l);
 	if (l->again) {
-		/* This time the interpreter executes it, and gets its pages into the TLB; see to doubts for the next. */
+		/*
+		 * This time the interpreter executes it, and gets its pages into the TLB; see to
+		 * doubts for the next.
+		 */
 		block_at(x, l->from->hva, l->from->key);
 		return NULL;
 	}
@@ -404,8 +414,8 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 }
 
 /*
- * Have the vector registers loaded that @b needs; and those that were found missing a moment ago, since the blocks around it
- * need them.
+ * Have the vector registers loaded that @b needs; and those that were found missing a moment ago,
+ * since the blocks around it need them.
  */
 static void want_vec(struct um_exec *x, const struct um_jit_block *b)
 {
@@ -435,8 +445,9 @@ static bool kicked(const struct um_exec *x)
 }
 
 /*
- * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
- * prediction, a hit gains less than that), and it is seen here again, it does without from now on.
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
+ * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
+ * it does without from now on.
  */
 static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {

@@ -1,10 +1,12 @@
 // SPDX-License-Identifier: MIT
 /*
- * REP MOVS and REP STOS of what is in one page (of each operand), in 64-bit mode, upwards: by the host's instruction, which
- * finds RSI and RDI in the scratch registers, RCX and RAX in their places.  All else is the interpreter's (interp/string.c).
+ * REP MOVS and REP STOS of what is in one page (of each operand), in 64-bit mode, upwards: by the
+ * host's instruction, which finds RSI and RDI in the scratch registers, RCX and RAX in their
+ * places.  All else is the interpreter's (interp/string.c).
  *
- * The guest's RSI and RDI are moved ahead by all elements before the host begins.  If it faults, they are moved back by what is left of
- * RCX, on the way to the interpreter: so the iterations that were done are done.
+ * The guest's RSI and RDI are moved ahead by all elements before the host begins.  If it faults,
+ * they are moved back by what is left of RCX, on the way to the interpreter: so the iterations that
+ * were done are done.
  */
 #include "engine/jit/trans.h"
 
@@ -24,7 +26,10 @@ static bool is_movs(const struct um_insn *i)
 	       i->op == ZYDIS_MNEMONIC_MOVSD || i->op == ZYDIS_MNEMONIC_MOVSQ;
 }
 
-/* H_T1 := host address of what guest register @g points to; all RCX elements are in that page, and may be accessed. */
+/*
+ * H_T1 := host address of what guest register @g points to; all RCX elements are in that page, and
+ * may be accessed.
+ */
 static void emit_operand(struct um_trans *t, unsigned g, unsigned shift, enum um_access acc)
 {
 	struct um_emit *e = &t->e;

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * SYSCALL and SYSRETQ in translated code, the way that 64-bit kernels use them; all else is the interpreter's
- * (engine/system/syscall.c).
+ * SYSCALL and SYSRETQ in translated code, the way that 64-bit kernels use them; all else is the
+ * interpreter's (engine/system/syscall.c).
  *
- * A block makes sure of the usual: RFLAGS.AC is clear before and after, so the kernel's windows are of the context that the kernel
- * comes back to, and nothing has its alignment checked; TF will be clear; nobody waits for IF; SYSRETQ's target is in the lower half,
- * so canonical.  Then a routine does everything that is left, and goes on at the target by way of the jump cache: without a
- * way back to the instruction.  If the target isn't in there, the exit says to look where cpu.rip is (UM_JIT_GO_ON).
+ * A block makes sure of the usual: RFLAGS.AC is clear before and after, so the kernel's windows are
+ * of the context that the kernel comes back to, and nothing has its alignment checked; TF will be
+ * clear; nobody waits for IF; SYSRETQ's target is in the lower half, so canonical.  Then a routine
+ * does everything that is left, and goes on at the target by way of the jump cache: without a way
+ * back to the instruction.  If the target isn't in there, the exit says to look where cpu.rip is
+ * (UM_JIT_GO_ON).
  *
- * The stamp that entries of the jump cache must have depends on the CPL.  Only its lower half is written here: the upper one is
- * what a kick writes (um_exec_kick()), so none is lost.
+ * The stamp that entries of the jump cache must have depends on the CPL.  Only its lower half is
+ * written here: the upper one is what a kick writes (um_exec_kick()), so none is lost.
  */
 #include "cpu/segment.h"
 #include "engine/jit/trans.h"
@@ -79,7 +81,10 @@ static void put_segment(struct um_emit *e, enum um_seg seg, const struct um_segm
 	store_imm(e, 0, off + rest + 4, w[2]);
 }
 
-/* The contexts in which data is accessed and code fetched are now those of CPL 3 (@user) or 0.  Clobbers H_T0, H_T2. */
+/*
+ * The contexts in which data is accessed and code fetched are now those of CPL 3 (@user) or 0.
+ * Clobbers H_T0, H_T2.
+ */
 static void put_contexts(struct um_emit *e, bool user)
 {
 	const s32 to = user ? UM_JIT_OFF(jit.user) : UM_JIT_OFF(jit.kernel[0]),
@@ -114,7 +119,9 @@ static void go_on(struct um_emit *e)
 	um_emit_jump_slot(e);
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	miss[0] = um_emit_jcc(e, CC_NZ);
-	/* (By halves: the whole was not written at once, which the host doesn't forward to a load.) */
+	/*
+	 * (By halves: the whole was not written at once, which the host doesn't forward to a load.)
+	 */
 	um_emit_rm(e, 0, 0x3b, H_T2, H_T0, offsetof(struct um_jump, stamp));
 	renew[0] = um_emit_jcc(e, CC_NZ);
 	um_emit_load(e, 0, H_T2, H_CTX, UM_JIT_OFF(jit.stamp) + 4);
@@ -193,7 +200,9 @@ static void need_usual(struct um_trans *t)
 	um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(special)); /* CMP dword, 0 */
 	um_emit8(&t->e, 0);
 	slow_if(t, CC_NZ);
-	/* (Data breakpoints that the VMM has set: no context is one in which accesses hit the TLB.) */
+	/*
+	 * (Data breakpoints that the VMM has set: no context is one in which accesses hit the TLB.)
+	 */
 	um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(jit.user.ctx));
 	um_emit8(&t->e, 0);
 	slow_if(t, CC_Z);
@@ -231,7 +240,10 @@ bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i)
 {
 	bool user = t->key & UM_JIT_KEY_USER;
 
-	/* In lockstep, one of both engines must be able to stop before what the other has not executed. */
+	/*
+	 * In lockstep, one of both engines must be able to stop before what the other has not
+	 * executed.
+	 */
 	if (t->x->lockstep || !t->m64 || (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_LOCK)))
 		return false;
 	return i->op == ZYDIS_MNEMONIC_SYSCALL	? user

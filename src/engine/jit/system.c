@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions that kernels execute all the time, in translated code: the ways that they nearly always go.  Whatever else
- * they may do (another CPL, a flag that changes what code means) is the interpreter's, as for all instructions.
+ * System instructions that kernels execute all the time, in translated code: the ways that they
+ * nearly always go.  Whatever else they may do (another CPL, a flag that changes what code means)
+ * is the interpreter's, as for all instructions.
  *
- * Translated code runs only while um_exec.special is clear but for a wanted interrupt window, so TF and RF are 0, and there is no
- * interrupt shadow.  STI opens one: it lasts for one instruction, which nobody notices but who stops just there.  So STI
- * notes where that is, and if translated code is left at that place, the loop (interp/run.c) executes an instruction before it stops, or opens the
- * shadow.
+ * Translated code runs only while um_exec.special is clear but for a wanted interrupt window, so TF
+ * and RF are 0, and there is no interrupt shadow.  STI opens one: it lasts for one instruction,
+ * which nobody notices but who stops just there.  So STI notes where that is, and if translated
+ * code is left at that place, the loop (interp/run.c) executes an instruction before it stops, or
+ * opens the shadow.
  */
 #include "cpu/cpuid.h"
 #include "engine/jit/trans.h"

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One translation in progress: what its passes share.  translate.c has the order of passes; flags.c keeps
- * track of where the status flags are; memory.c writes accesses to guest memory; branch.c what ends a block.
+ * One translation in progress: what its passes share.  translate.c has the order of passes; flags.c
+ * keeps track of where the status flags are; memory.c writes accesses to guest memory; branch.c
+ * what ends a block.
  */
 #ifndef UM_ENGINE_JIT_TRANS_H
 #define UM_ENGINE_JIT_TRANS_H
@@ -93,7 +94,10 @@ struct um_trans {
 
 	struct um_flag_state flags;
 
-	/* H_T1 is the host address of this memory operand, checked for `size` bytes; insn NULL: of none. */
+	/*
+	 * H_T1 is the host address of this memory operand, checked for `size` bytes; insn NULL: of
+	 * none.
+	 */
 	struct {
 		const struct um_insn *insn;
 		u8 size;
@@ -134,23 +138,31 @@ void um_flags_want(struct um_trans *t);
 void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
 /* The present instruction @i, copied, comes now: give it the flags that it needs. */
 void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
-/* The present instruction has the flags that it needs and can go to the slow path no more: it is about to write registers. */
+/*
+ * The present instruction has the flags that it needs and can go to the slow path no more: it is
+ * about to write registers.
+ */
 void um_flags_registers(struct um_trans *t);
 /*
- * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if that has operands in scratch
- * registers.
+ * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if
+ * that has operands in scratch registers.
  */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
 
 /* ---- memory.c ---- */
-/* @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2. */
+/*
+ * @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2.
+ */
 void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w);
-/* H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill() before). */
+/*
+ * H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill()
+ * before).
+ */
 void um_emit_linear(struct um_trans *t, const struct um_insn *i);
 /*
- * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2.
- * @window: by which it is done, or UM_NO_WINDOW.
+ * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is
+ * taken.  Clobbers H_T0, H_T2.  @window: by which it is done, or UM_NO_WINDOW.
  */
 void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window);
 /* The window for @i's memory operand. */

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System instructions in code that is executed again and again, for programs of either width: an engine that translates such
- * code must do in it what it does in code that is executed once.  Every sequence is executed HOT times from the same place,
- * and its rare cases come when it is hot.
+ * System instructions in code that is executed again and again, for programs of either width: an
+ * engine that translates such code must do in it what it does in code that is executed once.  Every
+ * sequence is executed HOT times from the same place, and its rare cases come when it is hot.
  */
 #ifndef GUEST_HOT_H
 #define GUEST_HOT_H
@@ -27,13 +27,13 @@ bool hot_equal(u64 got, u64 want, const char *what, const char *file, int line);
 
 /* ---- tests that are the same for both widths; they need the local APIC enabled ---- */
 /*
- * PUSHF, and what comes between flags and their reader; POPF.  With @undefined, also behind instructions that leave
- * flags undefined: these are in the image, too, though not looked at.
+ * PUSHF, and what comes between flags and their reader; POPF.  With @undefined, also behind
+ * instructions that leave flags undefined: these are in the image, too, though not looked at.
  */
 void hot_flags(bool undefined);
 /*
- * All system instructions, and then @more, if there is that.  Twice, the second time with an interrupt every 50 us: a whole
- * program.
+ * All system instructions, and then @more, if there is that.  Twice, the second time with an
+ * interrupt every 50 us: a whole program.
  */
 void hot_system(void (*more)(void));
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Code that one processor stores to while another one executes it again and again (SDM vol. 3, 9.1.3 "Handling Self- and
- * Cross-Modifying Code"): when it has been told of the store, and has executed a serializing instruction since, it
- * executes the new code.
+ * Code that one processor stores to while another one executes it again and again (SDM vol. 3,
+ * 9.1.3 "Handling Self- and Cross-Modifying Code"): when it has been told of the store, and has
+ * executed a serializing instruction since, it executes the new code.
  */
 #include "apic.h"
 #include "cpu.h"
@@ -17,7 +17,10 @@
 /* Calls go to another page than the one that they come from. */
 static u8 code[3 * 4096] __attribute__((aligned(4096)));
 
-/* mov $n, %eax; ret: in one page, and on two.  The operand is aligned, so that it is stored at once. */
+/*
+ * mov $n, %eax; ret: in one page, and on two.  The operand is aligned, so that it is stored at
+ * once.
+ */
 static const struct place {
 	u8 *at;
 	u8 *first; /* called before: something in the page where the instruction begins */

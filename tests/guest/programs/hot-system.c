@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other modes have not.
+ * System instructions that are executed often, in 64-bit mode: lib/hot.h, and those that other
+ * modes have not.
  */
 #include "cpu.h"
 #include "desc.h"

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Memory operands: page crossing, faults without partial effects, MMIO replay, tracked pages, segments,
- * alignment.
+ * Memory operands: page crossing, faults without partial effects, MMIO replay, tracked pages,
+ * segments, alignment.
  */
 #include <sys/mman.h>
 
@@ -96,8 +96,8 @@ static void test_crossing_fault(void **state)
 
 /* Read-modify-write faults as a write, and the accumulator of a failing CMPXCHG stays. */
 /*
- * Another processor takes a page away while an access that crosses into the next is under way, at each point
- * where it can: all is stored or nothing, and what was taken is not stored to.
+ * Another processor takes a page away while an access that crosses into the next is under way, at
+ * each point where it can: all is stored or nothing, and what was taken is not stored to.
  */
 static void test_crossing_taken(void **state)
 {

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * String instructions: against a model that does one element after the other, over overlaps, directions,
- * sizes and page boundaries; and what happens when one is interrupted.
+ * String instructions: against a model that does one element after the other, over overlaps,
+ * directions, sizes and page boundaries; and what happens when one is interrupted.
  */
 #include <signal.h>
 #include <stdlib.h>
@@ -365,7 +365,10 @@ CODE64(hot_then_stos, "1: call r8\n dec ebx\n jnz 1b\n rep stosb\n call r8\n hlt
 CODE64(hot_then_movs, "1: call r8\n dec ebx\n jnz 1b\n rep movsb\n call r8\n hlt");
 CODE64(count_calls, "inc rdx\n ret");
 
-/* A page that has translated code, again and again, is overwritten as fast as any other, and none of it is executed any more. */
+/*
+ * A page that has translated code, again and again, is overwritten as fast as any other, and none
+ * of it is executed any more.
+ */
 static void test_over_code(void **state)
 {
 	const gva_t where[] = { DATA, DATA + UM_PAGE_SIZE - (count_calls_end - count_calls) };

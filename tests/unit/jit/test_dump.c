@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the translator says of its code: dumps, and symbols for perf.  A program is run, and the files are read.
+ * What the translator says of its code: dumps, and symbols for perf.  A program is run, and the
+ * files are read.
  */
 #include <elf.h>
 #include <stdio.h>

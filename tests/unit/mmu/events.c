@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the guest does that the MMU has to act on, one test each, all with the auditor after every step.  What a test
- * expects in terms of shadow pages (created, zapped, unsync) is part of it: an MMU that threw everything away would be
- * right, and fail here.
+ * What the guest does that the MMU has to act on, one test each, all with the auditor after every
+ * step.  What a test expects in terms of shadow pages (created, zapped, unsync) is part of it: an
+ * MMU that threw everything away would be right, and fail here.
  */
 #include "guest.h"
 
@@ -24,7 +24,10 @@ static gpa_t fork_root(struct guest *g)
 	return root;
 }
 
-/* A guest access to a missing translation, in every paging mode: the tables are followed, A and D set. */
+/*
+ * A guest access to a missing translation, in every paging mode: the tables are followed, A and D
+ * set.
+ */
 static void missing_translation(void **state)
 {
 	for (enum guest_mode mode = GUEST_32; mode <= GUEST_LA57; mode++) {
@@ -147,7 +150,9 @@ static void upper_level_write(void **state)
 	guest_destroy(&g);
 }
 
-/* Loading CR3 and loading the old one again: no shadow page is made, TLB entries are still there. */
+/*
+ * Loading CR3 and loading the old one again: no shadow page is made, TLB entries are still there.
+ */
 static void cr3_switch_back(void **state)
 {
 	struct guest g;
@@ -266,7 +271,10 @@ static void pcid(void **state)
 	guest_destroy(&g);
 }
 
-/* CR0.WP, EFER.NXE, CR4.SMEP: other rules at once, and the shadow pages of before when the bit comes back. */
+/*
+ * CR0.WP, EFER.NXE, CR4.SMEP: other rules at once, and the shadow pages of before when the bit
+ * comes back.
+ */
 static void control_registers(void **state)
 {
 	struct guest g;
@@ -406,7 +414,9 @@ static void misaligned_write(void **state)
 	guest_destroy(&g);
 }
 
-/* Large guest pages: one spte where that is possible, a direct page of small ones where it isn't. */
+/*
+ * Large guest pages: one spte where that is possible, a direct page of small ones where it isn't.
+ */
 static void large_pages(void **state)
 {
 	struct guest g;
@@ -464,7 +474,10 @@ static void large_page_dirty(void **state)
 	guest_destroy(&g);
 }
 
-/* A large page in whose range the tables lie that lead to it: they are shadowed only while it is being mapped. */
+/*
+ * A large page in whose range the tables lie that lead to it: they are shadowed only while it is
+ * being mapped.
+ */
 static void large_page_over_its_tables(void **state)
 {
 	const gpa_t pdpt = 8 * MB, pd = pdpt + UM_PAGE_SIZE;
@@ -558,12 +571,16 @@ static void recursive_mapping(void **state)
 	guest_write(&g, cr3 + 510 * 8, cr3 | PTE_P | PTE_W);
 	guest_map(&g, UGVA, 8 * MB | RW, 1);
 	assert_int_equal(guest_load(&g, UGVA) & 0xff, 'a');
-	/* The last-level table through the recursive entry: it is a page then, and may be unsync. */
+	/*
+	 * The last-level table through the recursive entry: it is a page then, and may be unsync.
+	 */
 	assert_int_equal(guest_load(&g, rec) & ~0xfffull, 8 * MB);
 	guest_store(&g, rec, 9 * MB | RW, 8);
 	um_mmu_invlpg(g.mmu, UGVA);
 	assert_int_equal(guest_load(&g, UGVA) & 0xff, 'b');
-	/* The root through itself four times is its own last level: such a frame can't be unsync. */
+	/*
+	 * The root through itself four times is its own last level: such a frame can't be unsync.
+	 */
 	guest_load(&g, 0xffffff7fbfdfe000);
 	assert_int_equal(guest_store(&g, 0xffffff7fbfdfe000 + 8 * (UGVA >> 39 & 511), 0, 8),
 			 UM_ACCESS_TRACKED);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest without a processor: memory, page tables written with plain stores, and a struct um_cpu whose
- * registers the test sets.  Accesses go through a struct guest the way an engine does them: look up the TLB,
- * then ask the MMU.
+ * A guest without a processor: memory, page tables written with plain stores, and a struct um_cpu
+ * whose registers the test sets.  Accesses go through a struct guest the way an engine does them:
+ * look up the TLB, then ask the MMU.
  */
 #ifndef UM_TEST_MMU_GUEST_H
 #define UM_TEST_MMU_GUEST_H
@@ -77,7 +77,10 @@ u64 guest_spte(struct guest *g, u64 addr);
 struct um_shadow_page *guest_page_at(struct guest *g, u64 addr, unsigned level);
 void guest_audit(struct guest *g);
 
-/* What a thread of the VMM does while the guest executes: here there is one thread, so the guest stops for it. */
+/*
+ * What a thread of the VMM does while the guest executes: here there is one thread, so the guest
+ * stops for it.
+ */
 #define HOST(g, expr)                                        \
 	({                                                   \
 		um_mmu_leave((g)->mmu);                      \

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the VMM and the host do: slots, dirty logs, devices, invalidations, the bounds of the MMU's memory; and what it
- * shows of itself.  One test each, all with the auditor after every step.
+ * What the VMM and the host do: slots, dirty logs, devices, invalidations, the bounds of the MMU's
+ * memory; and what it shows of itself.  One test each, all with the auditor after every step.
  */
 #include "guest.h"
 
@@ -18,7 +18,10 @@ static void init64(struct guest *g)
 	guest_init_linear(g, RAM, false, true);
 }
 
-/* Protected for the dirty log: the first write after each fetch of the log is seen, others cost nothing. */
+/*
+ * Protected for the dirty log: the first write after each fetch of the log is seen, others cost
+ * nothing.
+ */
 static void dirty_logging(void **state)
 {
 	u64 log[RAM / UM_PAGE_SIZE / 64];

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dirty rings under the MMU: every way that a page gets dirty (stores, A and D bits that the walker sets, stores to
- * shadowed tables, from either address space) lists it once, and again after KVM_RESET_DIRTY_RINGS.  The auditor
- * looks after every step.
+ * Dirty rings under the MMU: every way that a page gets dirty (stores, A and D bits that the walker
+ * sets, stores to shadowed tables, from either address space) lists it once, and again after
+ * KVM_RESET_DIRTY_RINGS.  The auditor looks after every step.
  */
 #include "guest.h"
 

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The flush protocol and the lock, with threads: what one thread takes away, no vCPU uses any more when the call
- * returns; what a vCPU changes in its tables, another one sees after the flush that the guest does.
+ * The flush protocol and the lock, with threads: what one thread takes away, no vCPU uses any more
+ * when the call returns; what a vCPU changes in its tables, another one sees after the flush that
+ * the guest does.
  */
 #include "guest.h"
 #include "base/uaccess.h"
@@ -194,7 +195,9 @@ static void delete_under_stores(void **state)
 	free(copy);
 }
 
-/* Live migration: what the log says is copied until the guest stops; then the copy is the memory. */
+/*
+ * Live migration: what the log says is copied until the guest stops; then the copy is the memory.
+ */
 static void migration(void **state)
 {
 	u64 log[RAM / 4096 / 64];
@@ -240,7 +243,9 @@ static void migration(void **state)
 
 #define TEST_GVA 0x7f0000000000ull
 
-/* Reads an address; on request flushes it and acknowledges.  After that it must see the new page. */
+/*
+ * Reads an address; on request flushes it and acknowledges.  After that it must see the new page.
+ */
 static void *read_loop(void *opaque)
 {
 	struct vcpu *v = opaque;
@@ -266,7 +271,9 @@ static void *read_loop(void *opaque)
 			v->wrong++;
 			continue;
 		}
-		/* The pages hold their numbers; the entry may be newer than the request, not older. */
+		/*
+		 * The pages hold their numbers; the entry may be newer than the request, not older.
+		 */
 		if (val < seen)
 			v->wrong++;
 		v->stores++;
@@ -299,7 +306,9 @@ static void shootdown(void **state)
 		assert_true(store_vcpu(&a, KGVA + page, n));
 		assert_true(store_vcpu(&a, KGVA + pte, page | RW | (n & 1 ? PTE_A : 0)));
 		if (n % 5 == 0) {
-			/* Sometimes through the upper level: take the table away and give it back. */
+			/*
+			 * Sometimes through the upper level: take the table away and give it back.
+			 */
 			gpa_t pde = guest_entry(&g, TEST_GVA, 2);
 
 			assert_true(store_vcpu(&a, KGVA + pde, guest_read(&g, pde)));
