@@ -255,6 +255,8 @@ void program_make(struct program *p, u64 seed, bool code32, bool native, program
 		p->gpr[r] = 0;
 	p->gpr[UM_RSP] = PROGRAM_RSP;
 	p->rflags = (rng64(&g.r) & RFLAGS_STATUS) | RFLAGS_FIXED1 | RFLAGS_IF;
+	if (one_in(&g, 16))
+		p->rflags |= RFLAGS_AC;
 	p->mxcsr = 0x1f80;
 	p->fcw = 0x37f;
 	if (one_in(&g, 6))

@@ -119,6 +119,25 @@ UM_INLINE unsigned count_of(const struct um_exec *x, const struct um_insn *i, un
 	return (unsigned)c & (size == 8 ? 63 : 31);
 }
 
+/* The operand that is shifted, in a register or in memory: m->old; it becomes @v.  False: x->exit. */
+static bool operand_begin(struct um_exec *x, const struct um_insn *i, unsigned size,
+			  struct um_rmw *m)
+{
+	if (i->kind[0] != UM_OPD_GPR)
+		return um_rmw_begin(x, i, um_ea(x, i), size, false, m);
+	m->old = um_reg(x, i->reg[0], size);
+	return true;
+}
+
+static bool operand_commit(struct um_exec *x, const struct um_insn *i, unsigned size,
+			   struct um_rmw *m, u64 v)
+{
+	if (i->kind[0] != UM_OPD_GPR)
+		return um_rmw_commit(x, m, v) == UM_RMW_DONE;
+	um_set_reg(x, i->reg[0], size, v);
+	return true;
+}
+
 static UM_SLOW const struct um_insn *op_shift_slow(struct um_exec *x, const struct um_insn *i)
 {
 	enum shift op = shift_of(i->op);
@@ -126,16 +145,12 @@ static UM_SLOW const struct um_insn *op_shift_slow(struct um_exec *x, const stru
 	struct shifted s;
 	struct um_rmw m;
 
-	if (i->kind[0] == UM_OPD_GPR)
-		m.old = um_reg(x, i->reg[0], size);
-	else if (!um_rmw_begin(x, i, um_ea(x, i), size, false, &m))
+	if (!operand_begin(x, i, size, &m))
 		return um_stop(x, i);
 	s.r = m.old;
 	if (count)
 		s = shift(op, m.old, count, um_cf(x), size);
-	if (i->kind[0] == UM_OPD_GPR)
-		um_set_reg(x, i->reg[0], size, s.r);
-	else if (um_rmw_commit(x, &m, s.r) != UM_RMW_DONE)
+	if (!operand_commit(x, i, size, &m, s.r))
 		return um_stop(x, i);
 	if (count)
 		flags(x, op, s, size);
@@ -214,16 +229,12 @@ static const struct um_insn *op_double_shift(struct um_exec *x, const struct um_
 	struct shifted s;
 	struct um_rmw m;
 
-	if (i->kind[0] == UM_OPD_GPR)
-		m.old = um_reg(x, i->reg[0], size);
-	else if (!um_rmw_begin(x, i, um_ea(x, i), size, false, &m))
+	if (!operand_begin(x, i, size, &m))
 		return um_stop(x, i);
 	s.r = m.old;
 	if (count)
 		s = double_shift(left, m.old, b, count, size);
-	if (i->kind[0] == UM_OPD_GPR)
-		um_set_reg(x, i->reg[0], size, s.r);
-	else if (um_rmw_commit(x, &m, s.r) != UM_RMW_DONE)
+	if (!operand_commit(x, i, size, &m, s.r))
 		return um_stop(x, i);
 	if (count)
 		um_cc_result(x, s.r, size, s.cf, s.of);

@@ -492,6 +492,7 @@ static void test_limits(void **state)
 	expect_fault(m, UM_VEC_SS);
 }
 
+CODE64(enter_odd, "enter 1, 0\n hlt");
 CODE16(push16, "push ax\n hlt");
 CODE16(load16, "mov ax, [bx+si]\n hlt");
 CODE16(load16_wide, "mov ax, [edi]\n hlt");
@@ -550,6 +551,10 @@ static void test_alignment(void **state)
 	m->x.cpu.gpr[UM_RSP] = STACK - 4;
 	load_code(m, push_only);
 	expect_fault(m, UM_VEC_AC);
+	m->x.cpu.gpr[UM_RSP] = STACK;
+	load_code(m, enter_odd);
+	expect_fault(m, UM_VEC_AC); /* its frame's end */
+	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
 	load_code(m, inc1);
 	assert_int_equal(machine_run(m), UM_EXIT_EXCEPTION);
 	assert_int_equal(m->x.exit.exc.vector, UM_VEC_GP); /* HLT at CPL 3: INC was fine */
