@@ -1,23 +1,27 @@
 // SPDX-License-Identifier: MIT
 #include "base/log.h"
 
-#include <stdarg.h>
 #include <stdio.h>
 #include <unistd.h>
 
-/* One write(2) a line, so that lines of several threads do not mix. */
-void um_log(const char *fmt, ...)
+void um_write_line(int fd, const char *start, const char *fmt, va_list ap)
 {
 	char line[1024];
-	int n = snprintf(line, sizeof(line), "umbra: ");
-	va_list ap;
+	int n = snprintf(line, sizeof(line), "%s", start);
 
-	va_start(ap, fmt);
 	n += vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
-	va_end(ap);
 	if (n > (int)sizeof(line) - 2)
 		n = (int)sizeof(line) - 2;
 	line[n++] = '\n';
-	if (write(STDERR_FILENO, line, (size_t)n) < 0)
+	if (write(fd, line, (size_t)n) < 0)
 		return;
+}
+
+void um_log(const char *fmt, ...)
+{
+	va_list ap;
+
+	va_start(ap, fmt);
+	um_write_line(STDERR_FILENO, "umbra: ", fmt, ap);
+	va_end(ap);
 }

@@ -2,11 +2,12 @@
 #include "base/trace.h"
 
 #include <errno.h>
-#include <stdarg.h>
 #include <stdio.h>
 #include <string.h>
 #include <time.h>
 #include <unistd.h>
+
+#include "base/log.h"
 
 static const struct {
 	const char *name, *help;
@@ -58,20 +59,14 @@ int um_trace_parse(const char *list, u32 *mask, const char **bad)
 
 void um_trace_print(const struct um_trace *t, enum um_trace_class c, const char *fmt, ...)
 {
-	char line[1024];
 	struct timespec now;
-	int n;
+	char start[64];
 	va_list ap;
 
 	clock_gettime(CLOCK_MONOTONIC, &now);
-	n = snprintf(line, sizeof(line), "%lld.%06ld %d %-10s ", (long long)now.tv_sec,
-		     now.tv_nsec / 1000, (int)gettid(), classes[c].name);
+	snprintf(start, sizeof(start), "%lld.%06ld %d %-10s ", (long long)now.tv_sec,
+		 now.tv_nsec / 1000, (int)gettid(), classes[c].name);
 	va_start(ap, fmt);
-	n += vsnprintf(line + n, sizeof(line) - (size_t)n - 1, fmt, ap);
+	um_write_line(t->fd, start, fmt, ap);
 	va_end(ap);
-	if (n > (int)sizeof(line) - 2)
-		n = (int)sizeof(line) - 2;
-	line[n++] = '\n';
-	if (write(t->fd, line, (size_t)n) < 0)
-		return;
 }

@@ -228,8 +228,8 @@ static unsigned to_page_end(gva_t gva)
 }
 
 /*
- * What linear addresses wrap at: implicit accesses have 64-bit addresses in all of IA-32e mode, whatever the mode
- * of the code.
+ * What linear addresses wrap at: implicit accesses have 64-bit addresses in all of IA-32e mode,
+ * whatever the mode of the code.
  */
 static u64 wrap(const struct um_exec *x, struct who w)
 {
@@ -294,11 +294,12 @@ static bool access_as(struct um_exec *x, struct who w, gva_t gva, u8 *buf, unsig
 #define CROSSING_TRIES 64
 
 /*
- * An access to two pages.  It needs both host addresses at once, and translating the second may have taken the
- * first back (mmu/mmu.h): then again.  Devices come first, since an exit to them must find nothing done.
+ * An access to two pages.  It needs both host addresses at once, and translating the second may
+ * have taken the first back (mmu/mmu.h): then again.  Devices come first, since an exit to them
+ * must find nothing done.
  *
- * If others take translations away as fast as we get them, the halves go one by one in the end: then the access
- * may fault on its second page with its first part stored.
+ * If others take translations away as fast as we get them, the halves go one by one in the end:
+ * then the access may fault on its second page with its first part stored.
  */
 static __attribute__((noinline)) bool access_crossing(struct um_exec *x, struct who w, gva_t gva,
 						      u8 *buf, unsigned len, enum um_access acc)
@@ -423,6 +424,25 @@ void um_lin_written(struct um_exec *x, gva_t gva, unsigned len)
 {
 	um_mmu_written(x->mmu, x->tracked_gpa + (gva - x->tracked_gva), len);
 	um_interp_sync_ctx(x);
+}
+
+void *um_lin_over_code(struct um_exec *x, gva_t gva, unsigned len)
+{
+	struct um_fault f = { .gva = gva, .acc = UM_WRITE, .priv = (enum um_tlb_priv)x->priv };
+	const void *p = um_tlb_lookup(x->tlb, gva, UM_READ, x->ctx);
+	enum um_access_result r;
+
+	/* (Pages with data breakpoints are not in the TLB.) */
+	if (!p || !x->translator || x->recording || !um_tlb_guarded(x->tlb, (hva_t)p))
+		return NULL;
+	/* Whether it may be stored to, and that it is dirty then. */
+	r = um_mmu_access(x->mmu, &f);
+	um_interp_sync_ctx(x);
+	if (r != UM_ACCESS_OK || ((hva_t)f.hva & UM_PAGE_MASK) == x->code_page)
+		return NULL;
+	if (um_tlb_guarded(x->tlb, (hva_t)f.hva))
+		um_jit_written(x, f.hva, len);
+	return f.hva;
 }
 
 /* ---- the explicit memory operand ---- */

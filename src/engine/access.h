@@ -4,8 +4,8 @@
  * debug watchpoints.  For both engines.
  *
  * Every function that returns bool returns false when the access did not happen: then x->exit says
- *why (a guest exception, an MMIO request, a host fault) and the instruction must be abandoned with
- *no effect done.  The pattern in an instruction:
+ * why (a guest exception, an MMIO request, a host fault) and the instruction must be abandoned with
+ * no effect done.  The pattern in an instruction:
  *
  *	if (!um_load(x, i, &a))
  *		return um_stop(x, i);
@@ -115,6 +115,13 @@ bool um_lin_map(struct um_exec *x, gva_t gva, unsigned len, enum um_access acc, 
 		bool *tracked);
 void um_lin_written(struct um_exec *x, gva_t gva, unsigned len);
 
+/*
+ * Stores of @len bytes at @gva, in one page, will follow, and miss the TLB.  If that is only
+ * because the page has translated code: drop what they overlap, and return the host address to
+ * store to.  Else NULL, and nothing was done.
+ */
+void *um_lin_over_code(struct um_exec *x, gva_t gva, unsigned len);
+
 /* ---- linear accesses, implicit supervisor: descriptor tables, TSS, IDT, stacks of event delivery
  * ---- */
 bool um_sys_read(struct um_exec *x, gva_t gva, void *buf, unsigned len);
@@ -150,7 +157,7 @@ bool um_store(struct um_exec *x, const struct um_insn *i, unsigned size, u64 v);
  *	... effects on registers and flags ...
  *
  * Every begin that succeeds is followed by a commit.  UM_RMW_AGAIN comes only if locked: another
- *processor changed the operand in between.
+ * processor changed the operand in between.
  */
 struct um_rmw {
 	u64 old;
@@ -165,8 +172,9 @@ bool um_rmw_begin(struct um_exec *x, const struct um_insn *i, u64 ea, unsigned s
 		  struct um_rmw *m);
 enum um_rmw_result um_rmw_commit(struct um_exec *x, struct um_rmw *m, u64 v);
 /*
- * Held around locked accesses that are done in pieces.  If it must wait it leaves the MMU meanwhile, so
- * host addresses from before are not valid any more.  False: x->exit (no memory to re-enter).
+ * Held around locked accesses that are done in pieces.  If it must wait it leaves the MMU
+ * meanwhile, so host addresses from before are not valid any more.  False: x->exit (no memory to
+ * re-enter).
  */
 bool um_split_lock(struct um_exec *x);
 void um_split_unlock(struct um_exec *x);

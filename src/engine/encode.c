@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * From Zydis's decoding to the fields of an encoding, and from those to bytes (SDM vol. 2 ch. 2, table 2-8 ff.).
+ * From Zydis's decoding to the fields of an encoding, and from those to bytes (SDM vol. 2 ch. 2,
+ * table 2-8 ff.).
  *
- * Prefixes: what selects the instruction (mandatory 66h, F2h, F3h), its operand size and LOCK stays; segments, the address size,
- * hardware lock elision and what has no meaning is dropped.  REX, VEX and EVEX are built from the fields.
+ * Prefixes: what selects the instruction (mandatory 66h, F2h, F3h), its operand size and LOCK
+ * stays; segments, the address size, hardware lock elision and what has no meaning is dropped.
+ * REX, VEX and EVEX are built from the fields.
  */
 #include "engine/encode.h"
 
@@ -119,7 +121,10 @@ static bool is_16bit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand
 	return found;
 }
 
-/* Forms with an accumulator, short forms and those that 64-bit mode doesn't have become their siblings with ModRM. */
+/*
+ * Forms with an accumulator, short forms and those that 64-bit mode doesn't have become their
+ * siblings with ModRM.
+ */
 static void generalize(const ZydisDecodedInstruction *z, struct um_encoding *e)
 {
 	u8 op = z->opcode;

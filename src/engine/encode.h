@@ -1,14 +1,15 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * An instruction as the fields of its encoding (SDM vol. 2 ch. 2), taken from Zydis's answer so that it can be encoded anew for
- * 64-bit mode with other registers and another memory operand.
+ * An instruction as the fields of its encoding (SDM vol. 2 ch. 2), taken from Zydis's answer so
+ * that it can be encoded anew for 64-bit mode with other registers and another memory operand.
  *
  * The native stubs (interp/native_emit.c) and the translator (jit/copy.c) use it.  Pure functions.
  *
- * Encodings differ between the modes: outside 64-bit mode REX.W, VEX.W and the high bits of register fields are
- * ignored, 40h..4Fh are INC and DEC, and absolute addresses are shorter.  What comes out of um_encoding_of() is what the
- * instruction means, in a form that 64-bit mode has.  On the way, forms with an implied accumulator become their
- * general siblings, so that the register can be changed (ADD EAX, imm32 is 81 /0 as any other register's).
+ * Encodings differ between the modes: outside 64-bit mode REX.W, VEX.W and the high bits of
+ * register fields are ignored, 40h..4Fh are INC and DEC, and absolute addresses are shorter.  What
+ * comes out of um_encoding_of() is what the instruction means, in a form that 64-bit mode has.  On
+ * the way, forms with an implied accumulator become their general siblings, so that the register
+ * can be changed (ADD EAX, imm32 is 81 /0 as any other register's).
  */
 #ifndef UM_ENGINE_ENCODE_H
 #define UM_ENGINE_ENCODE_H
@@ -58,14 +59,17 @@ struct um_encoding {
 #define UM_ENCODE_MAX 16
 
 /*
- * Fill *@e for the instruction that Zydis decoded from @bytes.  Returns false for what has no such form: branches, far
- * pointers, implied memory operands, vectors as index, segment, control and debug registers, XOP and the like.
- * `base` and `disp` are 0.
+ * Fill *@e for the instruction that Zydis decoded from @bytes.  Returns false for what has no such
+ * form: branches, far pointers, implied memory operands, vectors as index, segment, control and
+ * debug registers, XOP and the like.  `base` and `disp` are 0.
  */
 bool um_encoding_of(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 		    const u8 *bytes, struct um_encoding *e);
 
-/* Encode for 64-bit mode into @out (UM_ENCODE_MAX bytes).  Returns the length; 0: AH..BH together with what needs REX. */
+/*
+ * Encode for 64-bit mode into @out (UM_ENCODE_MAX bytes).  Returns the length; 0: AH..BH together
+ * with what needs REX.
+ */
 unsigned um_encode(const struct um_encoding *e, u8 *out);
 
 #endif

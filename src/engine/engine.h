@@ -62,8 +62,8 @@ bool um_engine_deliver(struct um_exec *x, const struct um_event *e);
 /* Hardware task switch on behalf of nobody but tests and the vCPU layer: see engine/system/. */
 
 /*
- * Show the last instructions executed at block granularity, newest last, for reports of a guest's death.  Of translated code:
- * the blocks in which it was left, up to the instruction where it was.
+ * Show the last instructions executed at block granularity, newest last, for reports of a guest's
+ * death.  Of translated code: the blocks in which it was left, up to the instruction where it was.
  */
 void um_engine_report(struct um_exec *x, char *text, size_t size);
 

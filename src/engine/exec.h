@@ -156,16 +156,17 @@ struct um_lockstep_queue {
 	u64 next, serving;
 };
 
-/* Data accesses at CPL 0. */
+/* Data accesses at one privilege. */
 struct um_jit_context {
 	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
 	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
 };
 
 /*
- * The memory that was accessed last by some of the translated code's memory operands, for one kind of access: a TLB hit remembered,
- * so that the next access there costs a subtraction and a comparison.  Pages in a row, of which one is the rule.  Good as long as
- * neither the context nor tlb->seq changes.
+ * The memory that was accessed last by some of the translated code's memory operands, for one kind
+ * of access: a TLB hit remembered, so that the next access there costs a subtraction and a
+ * comparison.  Pages in a row, of which one is the rule.  Good as long as neither the context nor
+ * tlb->seq changes.
  */
 struct um_jit_window {
 	gva_t start;
@@ -175,11 +176,9 @@ struct um_jit_window {
 #define UM_JIT_WINDOWS	     25
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
-#define UM_STAMP_KICKED 1
-
 /*
- * What translated code reads and writes all the time, the most used of it within short reach of its base register: derived
- * from the rest, but for the flags.
+ * What translated code reads and writes all the time, the most used of it within short reach of its
+ * base register: derived from the rest, but for the flags.
  */
 struct um_jit_state {
 	struct um_tlb_entry *fetch_tlb;	 /* the TLB's entries for the context `fetch_ctx` */
@@ -188,14 +187,13 @@ struct um_jit_state {
 	u64 *checked;			 /* um_jit.checked */
 	u64 doubt;			 /* um_jit_doubt_tag() of now */
 	struct um_jit_context kernel[2]; /* with EFLAGS.AC clear, set */
+	struct um_jit_context user;
 	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
 	u32 want;	/* enum um_vec_class: what entering translated code must bring there */
 	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
 	u64 operand;  /* of the last shift or multiplication, for having its flags again */
 	u64 spare[2]; /* scratch */
 	struct um_jit_region *regions; /* the first of um_jit.region */
-	gva_t missed;		       /* the last access whose window's miss is to be looked at */
-	u32 missed_window;	       /* ... enum um_access, and from bit 1 the window */
 	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
 	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
@@ -203,7 +201,7 @@ struct um_jit_state {
 	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
 	u64 ctx;		  /* = um_exec.ctx */
 	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; or UM_STAMP_KICKED */
+	u64 stamp;		  /* of jump cache entries that hold now; upper half 0: kicked */
 	void *jump;		  /* the jump cache */
 	const volatile u8 *immediate_exit; /* never NULL */
 };
@@ -243,8 +241,8 @@ struct um_exec {
 	u8 canon_shift;	  /* 64 - significant bits of linear addresses; 0 outside 64-bit mode */
 	bool align_check; /* CR0.AM, RFLAGS.AC, CPL 3 */
 	/*
-	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than cpu.fpu; the
-	 * thread's own are kept here.  Only within a run: um_native_fpu_sync().
+	 * The guest's MXCSR, its x87 state are in the processor's registers, and newer than
+	 * cpu.fpu; the thread's own are kept here.  Only within a run: um_native_fpu_sync().
 	 */
 	bool mxcsr_live, x87_live;
 	u16 host_fcw;
@@ -277,8 +275,9 @@ struct um_exec {
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;
-	bool exit_on_msr;   /* also those that an engine could do by itself: there is a filter */
-	bool fix_hypercall; /* the other vendor's instruction is replaced by the right one: no #UD */
+	bool exit_on_msr; /* also those that an engine could do by itself: there is a filter */
+	/* the other vendor's instruction is replaced by the right one: no #UD */
+	bool fix_hypercall;
 	bool monitor_is_nop; /* MONITOR and MWAIT without the feature: no #UD */
 
 	struct um_exit exit;
@@ -287,18 +286,28 @@ struct um_exec {
 
 	u32 jit_key;
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
-	bool recording; /* stores are to be taken back: um_lockstep_store() is to be told before each */
-	bool code_doubt; /* others may have changed code since translated code ran: engine/jit/jit.h */
-	/* Translated code's, of UM_READ, UM_WRITE; and um_jit_window.limit for accesses of up to 64 bytes. */
+	/* stores are to be taken back: um_lockstep_store() is to be told before each */
+	bool recording;
+	/* others may have changed code since translated code ran: engine/jit/jit.h */
+	bool code_doubt;
+	/*
+	 * Translated code's, of UM_READ, UM_WRITE; and um_jit_window.limit for accesses of up to 64
+	 * bytes.
+	 */
 	struct um_jit_window window[2][UM_JIT_WINDOWS];
 	u64 window_wide[2][UM_JIT_WINDOWS];
+	gva_t missed;	   /* the last access whose window's miss is to be looked at */
+	u32 missed_window; /* ... enum um_access, and from bit 1 the window */
 };
 
-/* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */
+/*
+ * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The
+ * stamp's lower half is left alone: translated code writes it (engine/jit/syscall.c).
+ */
 static inline void um_exec_kick(struct um_exec *x)
 {
 	atomic_store(&x->kick, 1);
-	__atomic_store_n(&x->jit.stamp, UM_STAMP_KICKED, __ATOMIC_SEQ_CST);
+	__atomic_store_n((u32 *)&x->jit.stamp + 1, 0, __ATOMIC_SEQ_CST);
 }
 
 #endif

@@ -168,7 +168,10 @@ bool um_host_has(const struct um_host *h, const ZydisDecodedInstruction *z)
 {
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_VEX && !(h->states & XCR0_AVX))
 		return false;
-	/* Moves of whole registers are AVX512F, VL and BW: what all processors but Xeon Phi have together. */
+	/*
+	 * Moves of whole registers are AVX512F, VL and BW: what all processors but Xeon Phi have
+	 * together.
+	 */
 	if (z->encoding == ZYDIS_INSTRUCTION_ENCODING_EVEX ||
 	    z->meta.isa_ext == ZYDIS_ISA_EXT_AVX512VEX) {
 		if ((h->states & XCR0_AVX512) != XCR0_AVX512 || !has(h, UM_F_AVX512VL) ||

@@ -2,14 +2,14 @@
 /*
  * Shadow pages: pool, hash, links between parents and children, zapping.
  *
- * A page lives in the hash from its creation until it is zapped.  It stays there when the last parent lets go
- * of it: the next root (or the same one, loaded again) finds it with its sptes.  The pool is bounded; when
- * it is full, the least recently used pages are zapped.
+ * A page lives in the hash from its creation until it is zapped.  It stays there when the last
+ * parent lets go of it: the next root (or the same one, loaded again) finds it with its sptes.  The
+ * pool is bounded; when it is full, the least recently used pages are zapped.
  *
  * Zapping empties the page, cuts it off from its parents, stops the write protection of the guest's
- * table, and puts it on the zapped list; it is free for reuse after the flush that ends the critical section.  A page
- * that is a loaded root can't go yet: it is marked invalid, every vCPU is asked to look its roots up again, and
- * the last one to let go frees it.
+ * table, and puts it on the zapped list; it is free for reuse after the flush that ends the
+ * critical section.  A page that is a loaded root can't go yet: it is marked invalid, every vCPU is
+ * asked to look its roots up again, and the last one to let go frees it.
  */
 #include "mmu/mmu_internal.h"
 
@@ -123,8 +123,8 @@ static void hash_del(struct um_mmu_vm *v, struct um_shadow_page *sp)
 }
 
 /*
- * A page above level 1 relies on the write protection of its table, which an unsync page of the same
- * table (the guest uses it at two levels) has given up: that one has to go.
+ * A page above level 1 relies on the write protection of its table, which an unsync page of the
+ * same table (the guest uses it at two levels) has given up: that one has to go.
  */
 static void zap_unsync_pages_of(struct um_mmu_vm *v, gfn_t gfn)
 {
@@ -138,9 +138,10 @@ static void zap_unsync_pages_of(struct um_mmu_vm *v, gfn_t gfn)
 }
 
 /*
- * The page for (gfn, role), from the hash or new.  What comes back agrees with the guest's table as it is
- * now, or is marked unsync and agreed a moment ago: an entry that was not present before needs no flush by
- * the guest, so the caller may follow a link that has just been made.  NULL on ENOMEM.
+ * The page for (gfn, role), from the hash or new.  What comes back agrees with the guest's table as
+ * it is now, or is marked unsync and agreed a moment ago: an entry that was not present before
+ * needs no flush by the guest, so the caller may follow a link that has just been made.  NULL on
+ * ENOMEM.
  */
 struct um_shadow_page *um_sp_get(struct um_mmu_vm *v, gfn_t gfn, union um_role role, gva_t gva)
 {
@@ -193,7 +194,10 @@ static void set_multi(struct um_shadow_page *sp)
 /* @sp is (also) at @gva of its root's space; ~0: at several places. */
 void um_sp_set_gva(struct um_shadow_page *sp, gva_t gva)
 {
-	/* When its last parent let go of it, what TLBs had through it was flushed: it may start anew. */
+	/*
+	 * When its last parent let go of it, what TLBs had through it was flushed: it may start
+	 * anew.
+	 */
 	if (sp->role.level == 1 && !sp->parents.val) {
 		sp->gva_known = false;
 		sp->gva_multi = false;
@@ -220,12 +224,6 @@ bool um_sp_link(struct um_mmu_vm *v, struct um_shadow_page *parent, unsigned i,
 	if (child->unsync || child->unsync_children)
 		um_unsync_child_set(parent, i);
 	return true;
-}
-
-/* Does anything below @sp map memory?  If not, no TLB has entries from it. */
-static bool maps_nothing(const struct um_shadow_page *sp)
-{
-	return !sp->nr_present;
 }
 
 /* Is there a way from the root that the owner of the lock is in to @sp? */
@@ -260,109 +258,134 @@ static bool maps_global(const struct um_shadow_page *sp)
 	return false;
 }
 
-static unsigned accessed_leaves(const struct um_shadow_page *sp)
+/* How many accessed leaves last table @sp has, and which; -1: more than @index has room for. */
+static int accessed_leaves(const struct um_shadow_page *sp, unsigned index[MAX_FLUSH_RANGES])
 {
-	unsigned n = 0;
+	int n = 0;
 
 	for (unsigned k = 0, left = sp->nr_present; left && k < SPTES_PER_PAGE; k++) {
 		left -= sp->spt[k] != 0;
-		n += spte_leaf(sp->spt[k], 1) && (sp->spt[k] & SPTE_ACCESSED);
+		if (!spte_leaf(sp->spt[k], 1) || !(sp->spt[k] & SPTE_ACCESSED))
+			continue;
+		if (n == MAX_FLUSH_RANGES)
+			return -1;
+		index[n++] = k;
 	}
 	return n;
 }
 
 /*
- * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it.  Page by page where that is
- * possible: a process that unmaps one page of a table should not lose the rest of its TLB.
+ * The way to @child through spte @i of @sp is gone: note what TLBs may hold of it, so that little
+ * else is lost.
+ *
+ *   - A last table with few accessed pages, whose place is known: these pages.  As when a process
+ *     unmaps one page.
+ *   - Nothing global is below: the contexts of roots.  As when a process frees its tables; the
+ *     kernel's translations stay.
+ *   - Else the whole range.
  */
 static void note_subtree(struct um_mmu_vm *v, const struct um_shadow_page *sp, unsigned i,
 			 const struct um_shadow_page *child)
 {
 	const struct um_root *root = v->owner ? v->owner->root : NULL;
-	bool single;
+	unsigned leaf[MAX_FLUSH_RANGES];
+	int nleaves = -1;
 
-	if (child->zapped)
-		return; /* its own sptes are dropped, and noted, next: um_sp_zap() */
-	if (maps_nothing(child))
+	if (!child->nr_present)
 		return;
-	single = child->role.level == 1 && child->gva_known && !child->gva_multi;
-	if (root && !v->cfg.tdp && !(single && accessed_leaves(child) <= MAX_FLUSH_RANGES) &&
-	    !maps_global(child)) {
-		/* As when a process frees its tables: the kernel's translations stay. */
+	if (child->role.level == 1 && child->gva_known && !child->gva_multi)
+		nleaves = accessed_leaves(child, leaf);
+	if (nleaves >= 0) {
+		for (int k = 0; k < nleaves; k++)
+			um_flush_note(v, child, leaf[k]);
+	} else if (root && !v->cfg.tdp && !maps_global(child)) {
 		v->flush.needed = v->flush.idle = true;
 		v->flush.current |= sp->zapped || in_sight(root, sp);
-		return;
-	}
-	if (!single) {
+	} else {
 		um_flush_note(v, sp, i);
-		return;
-	}
-	for (unsigned k = 0, left = child->nr_present; left && k < SPTES_PER_PAGE; k++) {
-		left -= child->spt[k] != 0;
-		if (spte_leaf(child->spt[k], 1) && (child->spt[k] & SPTE_ACCESSED))
-			um_flush_note(v, child, k);
 	}
 }
 
-void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
+/*
+ * Take spte @i, which is not zero, out of @sp and of its list.  Returns it: what TLBs hold of it is
+ * not noted yet.
+ */
+static u64 clear_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 {
 	u64 old = sp->spt[i];
 	unsigned level = sp->role.level;
+	struct um_ptelist *l = NULL;
 
-	if (!old)
-		return;
 	if (spte_nonleaf(old, level)) {
 		struct um_shadow_page *child = um_sptep_page(spte_child(old));
 
 		if (child->unsync || child->unsync_children)
 			um_unsync_child_clear(sp, i);
-		WRITE_ONCE(sp->spt[i], 0);
-		um_ptelist_del(v, &child->parents, &sp->spt[i]);
-		note_subtree(v, sp, i, child);
+		l = &child->parents;
 	} else if (spte_leaf(old, level)) {
-		struct um_ptelist *l = um_rmap(v, sp->role.smm, um_sp_gfn(sp, i), level);
-
-		WRITE_ONCE(sp->spt[i], 0);
-		if (l)
-			um_ptelist_del(v, l, &sp->spt[i]);
-		if (old & SPTE_ACCESSED)
-			um_flush_note(v, sp, i);
-	} else {
-		WRITE_ONCE(sp->spt[i], 0);
+		l = um_rmap(v, sp->role.smm, um_sp_gfn(sp, i), level);
 	}
+	WRITE_ONCE(sp->spt[i], 0);
+	if (l)
+		um_ptelist_del(v, l, &sp->spt[i]);
 	sp->nr_present--;
+	return old;
 }
 
-/* The top of an address space?  The shared context needs leaf sptes, not the way to them, so only the space's own are concerned. */
-static bool is_top(const struct um_mmu_vm *v, const struct um_shadow_page *sp)
+void um_sp_drop_spte(struct um_mmu_vm *v, struct um_shadow_page *sp, unsigned i)
 {
-	return v->owner && !v->cfg.tdp && !sp->role.direct && sp->role.level >= 4 &&
-	       !sp->parents.val;
+	unsigned level = sp->role.level;
+	u64 old;
+
+	if (!sp->spt[i])
+		return;
+	old = clear_spte(v, sp, i);
+	if (spte_nonleaf(old, level))
+		note_subtree(v, sp, i, um_sptep_page(spte_child(old)));
+	else if (spte_leaf(old, level) && (old & SPTE_ACCESSED))
+		um_flush_note(v, sp, i);
 }
 
-/* Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded root. */
-void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
+/*
+ * Drop all sptes of @sp.  Two kinds of pages need not be looked through for what TLBs hold:
+ *
+ *   - a last table that no spte leads to: what it maps was noted when it lost its last parent
+ *     (note_subtree());
+ *   - the top of an address space: its contexts are given up.  (The shared one needs leaf sptes,
+ *     not the way to them.)
+ */
+static void drop_all(struct um_mmu_vm *v, struct um_shadow_page *sp)
 {
-	struct um_flush before = v->flush;
-	/* When a last table lost its parents, what it maps was noted (note_subtree()). */
-	bool orphan = sp->role.level == 1 && !sp->parents.val && !sp->root_count;
-	bool top = is_top(v, sp);
+	bool orphan = !sp->parents.val && sp->role.level == 1 && !sp->root_count;
+	bool top = !sp->parents.val && sp->role.level >= 4 && !sp->role.direct && v->owner &&
+		   !v->cfg.tdp;
 	u64 *parent;
 
+	while ((parent = um_ptelist_first(&sp->parents)))
+		clear_spte(v, um_sptep_page(parent), um_sptep_index(parent));
+	for (unsigned i = 0; sp->nr_present && i < SPTES_PER_PAGE; i++) {
+		if (!orphan && !top)
+			um_sp_drop_spte(v, sp, i);
+		else if (sp->spt[i])
+			clear_spte(v, sp, i);
+	}
+	if (top)
+		v->flush.idle = v->flush.current = true;
+}
+
+/*
+ * Take @sp out of use.  It must not be touched after the lock is released, unless it is a loaded
+ * root.
+ */
+void um_sp_zap(struct um_mmu_vm *v, struct um_shadow_page *sp)
+{
 	if (sp->zapped)
 		return;
 	um_count(v->counters, mmu_shadow_zapped);
 	um_trace(v->trace, mmu, "zap page: level %u gfn %#lx role %#x", sp->role.level, sp->gfn,
 		 sp->role.word);
 	sp->zapped = true;
-	while ((parent = um_ptelist_first(&sp->parents)))
-		um_sp_drop_spte(v, um_sptep_page(parent), um_sptep_index(parent));
-	for (unsigned i = 0; sp->nr_present && i < SPTES_PER_PAGE; i++)
-		um_sp_drop_spte(v, sp, i);
-	if (orphan || top)
-		v->flush = before;
-	if (top)
-		v->flush.idle = v->flush.current = true;
+	drop_all(v, sp);
 	if (sp->unsync)
 		um_clear_unsync(sp);
 	hash_del(v, sp);
@@ -427,8 +450,8 @@ void um_sp_make_room(struct um_mmu_vm *v, unsigned long pages)
 		return;
 	over = v->used + pages - v->limit;
 	/*
-	 * A few more, so that this isn't done for every single page.  If so much of the pool is roots that
-	 * nothing else can go, the vCPU doesn't need those that it only keeps.
+	 * A few more, so that this isn't done for every single page.  If so much of the pool is
+	 * roots that nothing else can go, the vCPU doesn't need those that it only keeps.
 	 */
 	if (um_sp_recycle(v, over + um_min(v->limit / 16, 32ul)) < over && v->owner) {
 		um_root_drop_idle(v->owner);

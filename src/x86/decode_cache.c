@@ -117,39 +117,38 @@ struct um_insn_head um_insn_head(enum um_mode mode, const u8 *bytes, unsigned av
 	return h;
 }
 
-static u64 load(const u8 *p, unsigned bytes)
-{
-	u64 v = 0;
+/* The first bytes of an instruction as a number; zeroes behind. */
+typedef unsigned __int128 image;
 
-	memcpy(&v, p, bytes);
-	return v;
+static inline image image_of(const u8 *bytes, unsigned avail)
+{
+	u64 word[2] = { 0 };
+
+	if (likely(avail >= sizeof(word)))
+		memcpy(word, bytes, sizeof(word));
+	else
+		memcpy(word, bytes, avail);
+	return (image)word[1] << 64 | word[0];
 }
 
-/* @n bytes, 0..8 of them; zeroes behind. */
-static inline u64 load_some(const u8 *p, unsigned n)
+static inline struct um_insn_key key_of(enum um_mode mode, image all, unsigned len)
 {
-	if (n >= 8)
-		return load(p, 8);
-	if (n >= 4)
-		return load(p, 4) | load(p + n - 4, 4) << (n - 4) * 8;
-	if (!n)
-		return 0;
-	return (u64)p[0] | (u64)p[n / 2] << (n / 2) * 8 | (u64)p[n - 1] << (n - 1) * 8;
+	image first = all & (((image)1 << len * 8) - 1);
+	u64 tag = (u64)(len | (unsigned)mode << 4 | 0x80) << 56;
+
+	return (struct um_insn_key){ { (u64)first, (u64)(first >> 64) | tag } };
 }
 
 struct um_insn_key um_insn_key(enum um_mode mode, const u8 *bytes, unsigned len)
 {
-	u64 tag = (u64)(len | (unsigned)mode << 4 | 0x80) << 56;
-
-	if (len <= 8)
-		return (struct um_insn_key){ { load_some(bytes, len), tag } };
-	return (struct um_insn_key){ { load(bytes, 8), load_some(bytes + 8, len - 8) | tag } };
+	return key_of(mode, image_of(bytes, len), len);
 }
 
-static s64 number(const u8 *p, unsigned len, bool is_signed)
+/* The number of @len bytes, 1..8, at @at. */
+static inline s64 number(image all, unsigned at, unsigned len, bool is_signed)
 {
 	unsigned unused = 64 - len * 8;
-	u64 v = load_some(p, len) << unused;
+	u64 v = (u64)(all >> at * 8) << unused;
 
 	return is_signed ? (s64)v >> unused : (s64)(v >> unused);
 }
@@ -158,7 +157,8 @@ unsigned um_decode_cached(struct um_decode_cache *c, struct um_insn *i, enum um_
 			  const u8 *bytes, unsigned avail, u16 off, struct um_decode_entry **entry)
 {
 	struct um_insn_head h = um_insn_head(mode, bytes, avail);
-	struct um_insn_key key = um_insn_key(mode, bytes, h.len);
+	image all = image_of(bytes, avail);
+	struct um_insn_key key = key_of(mode, all, h.len);
 	struct um_decode_entry *e = &c->entry[um_insn_key_hash(&key, UM_DECODE_CACHE_BITS)];
 	unsigned len;
 
@@ -169,11 +169,11 @@ unsigned um_decode_cached(struct um_decode_cache *c, struct um_insn *i, enum um_
 		*i = e->insn;
 		i->off = off;
 		if (i->disp_len)
-			i->disp = number(bytes + i->disp_at, i->disp_len, true) * i->disp_scale;
+			i->disp = number(all, i->disp_at, i->disp_len, true) * i->disp_scale;
 		if (i->base == UM_REG_PAGE)
 			i->disp += off + i->len;
 		if (i->imm_len)
-			i->imm = (u64)number(bytes + i->imm_at, i->imm_len, i->imm_signed);
+			i->imm = (u64)number(all, i->imm_at, i->imm_len, i->imm_signed);
 		*entry = e;
 		return i->len;
 	}

@@ -12,7 +12,7 @@
 
 #include "x86/insn.h"
 
-#define UM_DECODE_CACHE_BITS 12
+#define UM_DECODE_CACHE_BITS 13
 
 /* The first bytes of an instruction, zeroes behind; in the last byte their number and the mode.  0: none. */
 struct um_insn_key {

@@ -1,19 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * What a guest does while it is saved, restored and moved: it changes memory all the time, and notices if
- * anything that it had is not what it left.
+ * What a guest does while it is saved, restored and moved: it changes memory all the time, and
+ * notices if anything that it had is not what it left.
  *
  *	churn MEBIBYTES
  *
- * One thread for each CPU, bound to it, owns a share of that memory. Again and again it takes a page at random,
- * checks every word of it, and writes a new version; which version a page has stands in a table elsewhere. So a
- * page that arrives in an older state than another one shows. Meanwhile, and across every interruption, registers
- * keep values (general purpose, x87, SSE, AVX if there is), a periodic timer delivers signals, every thread sleeps
- * now and then (which needs its own CPU's timer), a token goes round among the threads (which needs interrupts
- * between CPUs), and the clocks must go on: never back, and never too far.
+ * One thread for each CPU, bound to it, owns a share of that memory. Again and again it takes a
+ * page at random, checks every word of it, and writes a new version; which version a page has
+ * stands in a table elsewhere. So a page that arrives in an older state than another one shows.
+ * Meanwhile, and across every interruption, registers keep values (general purpose, x87, SSE, AVX
+ * if there is), a periodic timer delivers signals, every thread sleeps now and then (which needs
+ * its own CPU's timer), a token goes round among the threads (which needs interrupts between CPUs),
+ * and the clocks must go on: never back, and never too far.
  *
- * Twice a second a line "CHURN n rounds R clock MS" comes; "stop" on the console ends it with "CHURN OK", an
- * error with "CHURN FAIL". An error of a register names it.
+ * Twice a second a line "CHURN n rounds R clock MS" comes; "stop" on the console ends it with
+ * "CHURN OK", an error with "CHURN FAIL". An error of a register names it.
  */
 #define _GNU_SOURCE
 #include <cpuid.h>
@@ -104,7 +105,9 @@ static void check_page(const struct worker *w, size_t page)
 
 /* ---- registers ---- */
 
-/* They hold values for a few milliseconds at a time, in which the machine may be stopped anywhere. */
+/*
+ * They hold values for a few milliseconds at a time, in which the machine may be stopped anywhere.
+ */
 static void hold_sse_x87(uint64_t seed)
 {
 	uint64_t in[8], out[8];

@@ -2,9 +2,9 @@
 /*
  * Random instructions.
  *
- * Bytes drawn evenly are mostly #UD or plain arithmetic, so the kinds are drawn first: templates of system and
- * other intricate instructions, short sequences that load what such an instruction needs, and any opcode of any
- * map with a plausible rest.
+ * Bytes drawn evenly are mostly #UD or plain arithmetic, so the kinds are drawn first: templates of
+ * system and other intricate instructions, short sequences that load what such an instruction
+ * needs, and any opcode of any map with a plausible rest.
  *
  * A template is text: pairs of hexadecimal digits are bytes; the letters are
  *   M, E, R  ModRM with any operand, one in memory, a register; "/n" before it fixes the reg field

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * Eventfds used well, and all at once: ioeventfds and irqfds that come and go while a guest writes and is
- * interrupted, while other threads close and replace descriptors.
+ * Eventfds used well, and all at once: ioeventfds and irqfds that come and go while a guest writes
+ * and is interrupted, while other threads close and replace descriptors.
  *
- * A run is a VM drawn from its seed: two vCPUs that write to ports and device memory, and count what they have
- * written; two workers with addresses, interrupt lines and eventfds of their own; a troublemaker, whose
- * descriptors a fourth thread closes and replaces at any moment.  What must hold:
+ * A run is a VM drawn from its seed: two vCPUs that write to ports and device memory, and count
+ * what they have written; two workers with addresses, interrupt lines and eventfds of their own; a
+ * troublemaker, whose descriptors a fourth thread closes and replaces at any moment.  What must
+ * hold:
  *  1. Requests of the workers are answered as api.rst has it, whatever the others do.
- *  2. Every write of the guest is either one signal or one exit: at the end, what the guest has counted is what the
- *     eventfds and the vCPUs' threads have.
- *  3. A signal of an irqfd that resamples ends with the guest's EOI, and its resample descriptor tells.
+ *  2. Every write of the guest is either one signal or one exit: at the end, what the guest has
+ *     counted is what the eventfds and the vCPUs' threads have.
+ *  3. A signal of an irqfd that resamples ends with the guest's EOI, and its resample descriptor
+ *     tells.
  *  4. Once an irqfd is deassigned, or its VM closed, nobody takes the signals of its eventfd.
  *  5. No crash, no report of a sanitizer, no leak of descriptors, no hang.
  */
@@ -68,8 +70,8 @@
 #define VECTOR 0x40 /* of line 0 */
 
 /*
- * Those of the PIC, and those that only the IOAPIC has.  The troublemaker's have the lowest priority: however often
- * they are raised, the workers' interrupts come through.
+ * Those of the PIC, and those that only the IOAPIC has.  The troublemaker's have the lowest
+ * priority: however often they are raised, the workers' interrupts come through.
  */
 static const uint32_t lines[PARTIES][NLINES] = {
 	{ 3, 4, 5, 18, 19, 20 },

@@ -2,13 +2,14 @@
 /*
  * The guest is the adversary: guests gone mad, on hosts that pull their memory from under them.
  *
- * A run is a VM drawn from its seed.  Each vCPU's thread builds worlds (world.h), calls KVM_RUN a few times in
- * each, and answers exits with noise; another thread does what hosts do (machine_event()); the main thread kicks
- * the vCPUs every few milliseconds and watches that all calls return.
+ * A run is a VM drawn from its seed.  Each vCPU's thread builds worlds (world.h), calls KVM_RUN a
+ * few times in each, and answers exits with noise; another thread does what hosts do
+ * (machine_event()); the main thread kicks the vCPUs every few milliseconds and watches that all
+ * calls return.
  *
- * What must hold: no crash, no report of a sanitizer; every call returns soon after a kick; exits and errno are
- * documented ones; memory outside of the slots and in read-only slots stays; with a host that leaves
- * memory alone, no exit for memory that a slot has; the MMU's auditor is content.
+ * What must hold: no crash, no report of a sanitizer; every call returns soon after a kick; exits
+ * and errno are documented ones; memory outside of the slots and in read-only slots stays; with a
+ * host that leaves memory alone, no exit for memory that a slot has; the MMU's auditor is content.
  *
  * What a seed draws is the same each time; how threads interleave is not.
  */

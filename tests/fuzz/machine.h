@@ -2,8 +2,8 @@
 /*
  * A VM with memory of several kinds, and what its host does to it meanwhile.
  *
- * Host memory of the pieces lies between canaries, in one mapping that is reserved as a whole: what is unmapped
- * there is never given to anybody else.
+ * Host memory of the pieces lies between canaries, in one mapping that is reserved as a whole: what
+ * is unmapped there is never given to anybody else.
  */
 #ifndef FUZZ_MACHINE_H
 #define FUZZ_MACHINE_H
@@ -31,9 +31,9 @@ struct machine {
 	bool rings; /* pages that are dirty go into rings, not into bitmaps */
 	bool quiet; /* the host leaves slots and memory alone */
 	/*
-	 * The auditor compares shadow pages with the guest's tables, and the MMU learns only of what the guest
-	 * writes, by its own frame numbers: no alias then, no host that changes contents, and new worlds come
-	 * while their slots are away.
+	 * The auditor compares shadow pages with the guest's tables, and the MMU learns only of
+	 * what the guest writes, by its own frame numbers: no alias then, no host that changes
+	 * contents, and new worlds come while their slots are away.
 	 */
 	bool audited;
 	bool shared;   /* RAM is a file that is mapped shared, and may be truncated */
@@ -51,8 +51,8 @@ void machine_create(struct machine *m, struct rng *r);
 /* Checks canaries and ROM, and frees everything. */
 void machine_destroy(struct machine *m);
 /*
- * Write to the guest's RAM from 0 on, and to the ROM if @rom is not NULL (ROM_SIZE bytes), as the host, whatever
- * state RAM is in (what can't be written stays).
+ * Write to the guest's RAM from 0 on, and to the ROM if @rom is not NULL (ROM_SIZE bytes), as the
+ * host, whatever state RAM is in (what can't be written stays).
  */
 void machine_write(struct machine *m, const void *ram, size_t len, const void *rom);
 

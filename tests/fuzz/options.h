@@ -24,8 +24,8 @@ struct fuzz_options {
 };
 
 /*
- * Take up the command line.  @o has the program's names and defaults, and is zero otherwise.  Ends the process with status 2
- * if something is wrong with it.
+ * Take up the command line.  @o has the program's names and defaults, and is zero otherwise.  Ends
+ * the process with status 2 if something is wrong with it.
  */
 void fuzz_options_init(struct fuzz_options *o, int argc, char **argv);
 /* Is there another run to do?  Then @o->done are done, and fuzz_options_seed() is its seed. */

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Reports: see report.h.  The sanitizers' settings are here too, so that the programs need no environment. */
+/*
+ * Reports: see report.h.  The sanitizers' settings are here too, so that the programs need no
+ * environment.
+ */
 #include "report.h"
 
 #include <execinfo.h>
@@ -104,7 +107,9 @@ void report_init(const char *name)
 	sigaction(SIGUSR2, &sa, NULL);
 	real_stderr = dup(STDERR_FILENO);
 	log_fd = memfd_create("log", MFD_CLOEXEC);
-	/* Appending, since threads that write to a memfd at its position may write over each other. */
+	/*
+	 * Appending, since threads that write to a memfd at its position may write over each other.
+	 */
 	if (real_stderr < 0 || log_fd < 0 || fcntl(log_fd, F_SETFL, O_APPEND) < 0 ||
 	    dup2(log_fd, STDERR_FILENO) < 0) {
 		perror(name);

@@ -22,9 +22,9 @@ void report_fail(const char *fmt, ...) __attribute__((format(printf, 1, 2), nore
 /* The same for a thread that does not come back: shows where it is. */
 void report_hang(pthread_t thread, const char *what) __attribute__((noreturn));
 /*
- * Look at what the library logged since the last call.  A guest may bring about this only: that it fetches
- * instructions from a device, or has an event or task switch go through one.  Fails on all others, such as what the
- * MMU's auditor says.  Returns the number of lines.
+ * Look at what the library logged since the last call.  A guest may bring about this only: that it
+ * fetches instructions from a device, or has an event or task switch go through one.  Fails on all
+ * others, such as what the MMU's auditor says.  Returns the number of lines.
  */
 unsigned report_log(void);
 

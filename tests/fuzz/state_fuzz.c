@@ -1,17 +1,20 @@
 // SPDX-License-Identifier: MIT
 /*
- * Requests at random, with arguments of all kinds: what a VMM with a bug might do, and what a prober does.
+ * Requests at random, with arguments of all kinds: what a VMM with a bug might do, and what a
+ * prober does.
  *
- * Two threads take descriptors from a common pool (system, VMs, vCPUs; closed ones and foreign ones too), and
- * requests from the list of <linux/kvm.h>, some of them with bits flipped.  What must hold:
+ * Two threads take descriptors from a common pool (system, VMs, vCPUs; closed ones and foreign ones
+ * too), and requests from the list of <linux/kvm.h>, some of them with bits flipped.  What must
+ * hold:
  *  1. No crash, no report of a sanitizer, no leak, no hang.
- *  2. A structure that can't be read or written is never the argument of a success; one that ends with its page is
- *     never the reason for EFAULT, and nothing behind it is written.
+ *  2. A structure that can't be read or written is never the argument of a success; one that ends
+ *     with its page is never the reason for EFAULT, and nothing behind it is written.
  *  3. Requests that nobody knows fail with what their kind of descriptor answers.
  *  4. errno is one of those that api.rst has.
  *  5. What a GET request gave, SET takes, in any state; unless CPUID says no meanwhile.
  *
- * Guests don't run here: KVM_RUN only comes with immediate_exit.  Slots are put where nothing of the process is.
+ * Guests don't run here: KVM_RUN only comes with immediate_exit.  Slots are put where nothing of
+ * the process is.
  */
 #include <errno.h>
 #include <linux/kvm.h>
@@ -407,8 +410,8 @@ static void spoil_run(struct fuzzer *f, struct kvm_run *run)
 }
 
 /*
- * KVM doesn't take back the one combination that it can give: an SMI that came to a processor between INIT and
- * SIPI.
+ * KVM doesn't take back the one combination that it can give: an SMI that came to a processor
+ * between INIT and SIPI.
  */
 static bool smi_between_init_and_sipi(int vcpu)
 {
@@ -426,7 +429,10 @@ static void round_trip(struct fuzzer *f)
 	uint8_t *p = f->buf;
 	struct kvm_mp_state mp;
 
-	/* This takes in a SIPI that waits, if one does; smi_between_init_and_sipi() must not be what does it. */
+	/*
+	 * This takes in a SIPI that waits, if one does; smi_between_init_and_sipi() must not be
+	 * what does it.
+	 */
 	if (pairs[i].get == KVM_GET_VCPU_EVENTS)
 		io(e->fd, KVM_GET_MP_STATE, &mp);
 	if (e->new_cpuid && (pairs[i].get == KVM_GET_SREGS || pairs[i].get == KVM_GET_SREGS2 ||

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Worlds: identity-mapped where code has to run, so that guests live for a while, and then spoiled: how much is
- * drawn first, so that some worlds are whole.
+ * Worlds: identity-mapped where code has to run, so that guests live for a while, and then spoiled:
+ * how much is drawn first, so that some worlds are whole.
  */
 
 #include "code.h"
@@ -266,7 +266,10 @@ static uint64_t build_tables(struct world *w, struct rng *r)
 	return root;
 }
 
-/* Entries where a table points out of memory, at a device, at what is read-only, at itself; flipped bits. */
+/*
+ * Entries where a table points out of memory, at a device, at what is read-only, at itself; flipped
+ * bits.
+ */
 static void spoil_tables(struct world *w, struct rng *r)
 {
 	static const uint64_t places[] = { ROM_ADDR,   ROM_ADDR + PT_ADDR - CODE_ADDR,
@@ -375,7 +378,9 @@ static void set_control(struct world *w, struct rng *r, uint64_t root)
 
 	s->cr0 = 0x30 | (w->mode == WORLD_REAL ? 0 : 1) | (paged ? 0x80000000 : 0) |
 		 (rng_one_in(r, 2) ? 0x10000 : 0) | (rng_one_in(r, 8) ? 0x40000 : 0);
-	/* DE, PSE, MCE, PGE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE; SMEP and SMAP by chance. */
+	/*
+	 * DE, PSE, MCE, PGE, OSFXSR, OSXMMEXCPT, UMIP, FSGSBASE, OSXSAVE; SMEP and SMAP by chance.
+	 */
 	s->cr4 = 0x50ed8 | (rng_one_in(r, 4) ? 0x100000 : 0) | (rng_one_in(r, 4) ? 0x200000 : 0) |
 		 (rng_one_in(r, 8) ? 3 : 0);
 	s->cr3 = root;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What a guest finds at power-on of the fuzzer's kind: code, descriptor tables, task state, page tables of one of
- * the processor's modes, valid at first and then spoiled here and there.
+ * What a guest finds at power-on of the fuzzer's kind: code, descriptor tables, task state, page
+ * tables of one of the processor's modes, valid at first and then spoiled here and there.
  */
 #ifndef FUZZ_WORLD_H
 #define FUZZ_WORLD_H

@@ -2,44 +2,21 @@
 /*
  * The instructions of random programs.
  *
- * An instruction is drawn as bytes of some opcode map and decoded; what is not unprivileged computing is thrown
- * away.  Its memory operand is then encoded anew: an addressing form is drawn, and registers are loaded such
- * that it hits the page that was drawn.  Where a register's value is known from before, it is used again.
+ * An instruction is drawn as bytes of some opcode map and decoded; what is not unprivileged
+ * computing is thrown away.  Its memory operand is then encoded anew: an addressing form is drawn,
+ * and registers are loaded such that it hits the page that was drawn.  Where a register's value is
+ * known from before, it is used again.
  */
 #include "gen.h"
 
+#include "../fuzz/edges.h"
+
 u64 gen_edge(struct rng *r)
 {
-	static const u64 edges[] = {
-		0,
-		1,
-		2,
-		0x7f,
-		0x80,
-		0xff,
-		0x7fff,
-		0x8000,
-		0xffff,
-		0x7fffffff,
-		0x80000000,
-		0xffffffff,
-		0x7fffffffffffffff,
-		0x8000000000000000,
-		~0ull,
-		0x3f800000bf800000,
-		0x3ff0000000000000,
-		0x7ff0000000000000,
-		0x7fc00000ffc00001,
-		0x7ff8000000000001,
-		0x000fffffffffffff,
-		0x0080000080800000,
-		0x3c003c00bc007c00,
-	};
-
 	switch (rng_below(r, 8)) {
 	case 0:
 	case 1:
-		return rng_pick(r, edges);
+		return rng_pick(r, edge_values);
 	case 2:
 	case 3:
 		return rng64(r) >> rng_below(r, 64);
@@ -354,7 +331,10 @@ static struct operand draw_operand(struct gen *g, u64 t, bool high, bool disp8)
 	return o;
 }
 
-/* Put B and X of the operand into the prefix of instruction @b, @len bytes.  Returns its length now. */
+/*
+ * Put B and X of the operand into the prefix of instruction @b, @len bytes.  Returns its length
+ * now.
+ */
 static unsigned put_prefix(u8 *b, unsigned len, const ZydisDecodedInstruction *z,
 			   const struct operand *o)
 {

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* A random program in the making: what its instructions (gen.c) and its blocks (program.c) have in common. */
+/*
+ * A random program in the making: what its instructions (gen.c) and its blocks (program.c) have in
+ * common.
+ */
 #ifndef TESTS_JIT_GEN_H
 #define TESTS_JIT_GEN_H
 

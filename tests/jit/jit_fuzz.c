@@ -2,11 +2,12 @@
 /*
  * Random programs three ways: by the interpreter, by the translator, on the real CPU.
  *
- * All that a program can see must be equal: at each exception its kind, its address and the general registers and flags;
- * in the end all registers and memory.  Each program runs with the translator twice, since what is executed
- * for the first time is interpreted.
+ * All that a program can see must be equal: at each exception its kind, its address and the general
+ * registers and flags; in the end all registers and memory.  Each program runs with the translator
+ * twice, since what is executed for the first time is interpreted.
  *
- * A difference is reported with the seed and the program, cut down to the instructions that it takes.
+ * A difference is reported with the seed and the program, cut down to the instructions that it
+ * takes.
  *
  *	jit-fuzz [--seed N] [--seconds S | --programs N] [--blocks N] [--no-native] [--break MNEMONIC] [--lockstep]
  *	jit-fuzz --seed N --print
@@ -134,7 +135,7 @@ static void prepare(struct fuzz *f, struct machine *m, const struct program *p)
 	program_memory(p, m->mem + (PROGRAM_CODE - MEM_BASE));
 
 	machine_mode(m, p->code32 ? UM_MODE_32 : UM_MODE_64);
-	c->cr0 |= CR0_MP;
+	c->cr0 |= CR0_MP | CR0_AM;
 	c->cr4 |= CR4_OSXMMEXCPT | CR4_OSXSAVE;
 	c->xcr0 = um_xsave_layout()->supported;
 	for (unsigned s = 0; s < UM_NR_SEGS; s++) {
@@ -167,7 +168,10 @@ static void note(const struct program *p, struct um_exec *x, struct outcome *o)
 {
 	struct event *e = &o->ev[o->nevents++];
 
-	/* INT1: the real CPU says it of the next instruction, and for engines that is the vCPU layer's business. */
+	/*
+	 * INT1: the real CPU says it of the next instruction, and for engines that is the vCPU
+	 * layer's business.
+	 */
 	if (x->exit.kind == UM_EXIT_EXCEPTION && x->exit.exc.kind == UM_EVENT_PRIV_EXC)
 		x->cpu.rip += x->exit.insn_len;
 	*e = (struct event){ .kind = (u16)x->exit.kind, .rip = x->cpu.rip };
@@ -273,7 +277,10 @@ static bool code_overwritten(const struct machine *m, const struct program *p)
 	return false;
 }
 
-/* Does execution come to where no instruction of the program begins?  Then undefined flags may have been used. */
+/*
+ * Does execution come to where no instruction of the program begins?  Then undefined flags may have
+ * been used.
+ */
 static bool stray(struct fuzz *f, const struct program *p)
 {
 	struct program_run run = { 0 };
@@ -421,7 +428,10 @@ static bool outcomes_differ(const struct program *p, const struct outcome *a,
 
 /* ---- a difference ---- */
 
-/* Run @p by the interpreter and by @way.  True if they differ, and the program does nothing undefined. */
+/*
+ * Run @p by the interpreter and by @way.  True if they differ, and the program does nothing
+ * undefined.
+ */
 static bool still_differs(struct fuzz *f, const struct program *p, enum way way,
 			  struct outcome o[2], struct diff *d)
 {

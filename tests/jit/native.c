@@ -2,9 +2,10 @@
 /*
  * Programs on the real CPU (native.h).
  *
- * The process shares the batch with its parent.  It maps a memfd twice: at the guest's addresses, with the rights that the
- * pages of a program have, and once more for itself.  A seccomp filter turns system calls from the
- * guest's addresses into signals.  A program that doesn't end is left at a tick of a timer.
+ * The process shares the batch with its parent.  It maps a memfd twice: at the guest's addresses,
+ * with the rights that the pages of a program have, and once more for itself.  A seccomp filter
+ * turns system calls from the guest's addresses into signals.  A program that doesn't end is left
+ * at a tick of a timer.
  */
 #include "native.h"
 
@@ -84,8 +85,10 @@ static bool on_fault(void *arg, struct host_fault *f)
 	if (f->vector == UM_VEC_PF) {
 		e->error = f->error;
 		e->address = f->cr2;
-		/* Linux says of its half of the address space that it is present. */
-		if (f->cr2 >> 47)
+		/*
+		 * Linux says that what is behind a process's part of the address space is present.
+		 */
+		if (f->cr2 >= (1ull << 47) - UM_PAGE_SIZE)
 			e->error &= ~PFERR_PRESENT;
 	}
 	i = program_at(t->p, f->rip);
@@ -178,7 +181,10 @@ static bool filter_calls(void)
 	       !prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &prog);
 }
 
-/* Does 32-bit code run?  MOV EAX, CODE32_RAX; INC EDX; DEC EAX; UD2, which in 64-bit mode is something else. */
+/*
+ * Does 32-bit code run?  MOV EAX, CODE32_RAX; INC EDX; DEC EAX; UD2, which in 64-bit mode is
+ * something else.
+ */
 static bool leave_at_ud(void *arg, struct host_fault *f)
 {
 	return f->vector == HOST_TICK;

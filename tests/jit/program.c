@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Random programs (program.h): their blocks, what they start with, and how they go on after a fault.
+ * Random programs (program.h): their blocks, what they start with, and how they go on after a
+ * fault.
  */
 #include "gen.h"
 
@@ -176,8 +177,8 @@ static void resolve(struct gen *g)
 }
 
 /*
- * Where stores into the code go: an immediate of an instruction, or an operation that becomes a related one.  Nothing that makes a loop
- * endless or an undefined flag matter.
+ * Where stores into the code go: an immediate of an instruction, or an operation that becomes a
+ * related one.  Nothing that makes a loop endless or an undefined flag matter.
  */
 static void patch_stores(struct gen *g)
 {
@@ -206,7 +207,10 @@ static void patch_stores(struct gen *g)
 			default:
 				continue;
 			}
-			/* The first byte of an immediate: of the code's own stores and counters too, but for the latter's 1. */
+			/*
+			 * The first byte of an immediate: of the code's own stores and counters
+			 * too, but for the latter's 1.
+			 */
 			if (d.z.raw.imm[0].size && d.ops[0].type == ZYDIS_OPERAND_TYPE_REGISTER) {
 				to = (u32)PROGRAM_CODE + i->off + d.z.raw.imm[0].offset;
 				break;
@@ -251,6 +255,8 @@ void program_make(struct program *p, u64 seed, bool code32, bool native, program
 		p->gpr[r] = 0;
 	p->gpr[UM_RSP] = PROGRAM_RSP;
 	p->rflags = (rng64(&g.r) & RFLAGS_STATUS) | RFLAGS_FIXED1 | RFLAGS_IF;
+	if (one_in(&g, 16))
+		p->rflags |= RFLAGS_AC;
 	p->mxcsr = 0x1f80;
 	p->fcw = 0x37f;
 	if (one_in(&g, 6))

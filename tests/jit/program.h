@@ -2,13 +2,14 @@
 /*
  * Random programs of unprivileged code: what the translator is tested with.
  *
- * A program is some blocks of instructions with jumps, loops, calls and indirect transfers among them.  It always
- * ends: loops share one counter.  When an instruction faults, program_resume() says where execution goes on, so
- * one program has many faults, in the midst of whatever was going on.
+ * A program is some blocks of instructions with jumps, loops, calls and indirect transfers among
+ * them.  It always ends: loops share one counter.  When an instruction faults, program_resume()
+ * says where execution goes on, so one program has many faults, in the midst of whatever was going
+ * on.
  *
- * Flags that the manuals leave undefined differ between processors and engines.  So nothing reads them: a generator
- * that is about to use one puts an instruction before it that defines all.  What is undefined at each
- * instruction is recorded, for whoever looks at the flags there.
+ * Flags that the manuals leave undefined differ between processors and engines.  So nothing reads
+ * them: a generator that is about to use one puts an instruction before it that defines all.  What
+ * is undefined at each instruction is recorded, for whoever looks at the flags there.
  */
 #ifndef TESTS_JIT_PROGRAM_H
 #define TESTS_JIT_PROGRAM_H
@@ -73,7 +74,10 @@ struct program {
 	u8 code[PROGRAM_CODE_SIZE];
 };
 
-/* Is the processor that will run it able to?  For the generator: can @x execute @i, whose bytes are @bytes? */
+/*
+ * Is the processor that will run it able to?  For the generator: can @x execute @i, whose bytes are
+ * @bytes?
+ */
 typedef bool program_can_fn(void *arg, struct um_insn *i, const u8 *bytes);
 
 /* Draw a program.  Which kinds are wanted: 32-bit, for the real CPU. */
@@ -92,7 +96,10 @@ void program_vectors(const struct program *p, struct um_fpu *f);
 struct program_run {
 	unsigned nevents, block, steps;
 };
-/* After an exception at *rip (of the instruction for faults, else the next).  False: the program has ended. */
+/*
+ * After an exception at *rip (of the instruction for faults, else the next).  False: the program
+ * has ended.
+ */
 bool program_resume(const struct program *p, struct program_run *r, unsigned vector, u64 *rip,
 		    u64 *rflags, u64 *rsp);
 /* Is it an exception of a memory access? */

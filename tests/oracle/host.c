@@ -6,7 +6,8 @@
  *
  * The stack pointer is a register like others, so signals need their own stack.
  *
- * 32-bit code is entered by a far jump to Linux's code segment for it, and left by a signal, whose handler sets CS.
+ * 32-bit code is entered by a far jump to Linux's code segment for it, and left by a signal, whose
+ * handler sets CS.
  */
 #include "host.h"
 
@@ -136,7 +137,7 @@ static void leave(ucontext_t *uc)
 	greg_t *g = uc->uc_mcontext.gregs;
 
 	g[REG_RIP] = (greg_t)(uintptr_t)host_return;
-	g[REG_EFL] &= ~(greg_t)RFLAGS_TF;
+	g[REG_EFL] &= ~(greg_t)(RFLAGS_TF | RFLAGS_AC);
 	g[REG_CSGSFS] = (g[REG_CSGSFS] & ~0xffffll) | USER_CS64;
 }
 
@@ -169,6 +170,8 @@ static void on_signal(int sig, siginfo_t *si, void *ucv)
 	u64 pc = (u64)uc->uc_mcontext.gregs[REG_RIP];
 	bool in_trampoline = pc >= (u64)host_enter && pc < (u64)host_enter + 4096;
 
+	/* A program's alignment checks are not for the C library. */
+	asm volatile("pushfq; andl $~0x40000, (%%rsp); popfq" : : : "memory", "cc");
 	if (sig == SIGVTALRM && (!fault_fn || in_trampoline))
 		return;
 	if (fault_fn && !in_trampoline) {

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One instruction on the host CPU, with all of its unprivileged registers under control: the oracle.
+ * One instruction on the host CPU, with all of its unprivileged registers under control: the
+ * oracle.
  *
  * Faults are caught and come back as the vector of the exception.  Single-threaded.
  */
@@ -27,8 +28,8 @@ u8 *host_code(void);
 void host_init(void);
 
 /*
- * Execute the @len bytes at host_code(), which must fall through, from @in to @out.  Returns -1, or the
- * vector of the exception that it raised; then @out is the state at the fault.
+ * Execute the @len bytes at host_code(), which must fall through, from @in to @out.  Returns -1, or
+ * the vector of the exception that it raised; then @out is the state at the fault.
  */
 int host_run(const struct host_state *in, struct host_state *out, unsigned len);
 
@@ -47,8 +48,8 @@ struct host_fault {
 typedef bool host_fault_fn(void *arg, struct host_fault *f);
 
 /*
- * Execute code of the caller's at @rip, in 64-bit mode or, @compat, as 32-bit code, until @fn says so: it
- * sees every fault and every tick.  @out is the state then, but for rip and RFLAGS.TF.
+ * Execute code of the caller's at @rip, in 64-bit mode or, @compat, as 32-bit code, until @fn says
+ * so: it sees every fault and every tick.  @out is the state then, but for rip and RFLAGS.TF.
  */
 void host_run_at(u64 rip, bool compat, const struct host_state *in, struct host_state *out,
 		 host_fault_fn *fn, void *arg);

@@ -2,16 +2,17 @@
 /*
  * The real CPU as the oracle.
  *
- * Random instructions with random and edge operands run twice: on the host CPU as they are (host.c), and
- * through the function that the interpreter binds to them; or, with -e jit, as a translated block of one instruction.  Everything that an unprivileged
- * program could see must be equal afterwards: general, vector, opmask and x87 registers, MXCSR,
- * flags, memory, or the exception.
+ * Random instructions with random and edge operands run twice: on the host CPU as they are
+ * (host.c), and through the function that the interpreter binds to them; or, with -e jit, as a
+ * translated block of one instruction.  Everything that an unprivileged program could see must be
+ * equal afterwards: general, vector, opmask and x87 registers, MXCSR, flags, memory, or the
+ * exception.
  *
- * Guest memory is one page, at the same address for both, between pages that neither can access; the
- * TLB entries are made by hand.  The engines' #PF is whatever misses in the TLB.
+ * Guest memory is one page, at the same address for both, between pages that neither can access;
+ * the TLB entries are made by hand.  The engines' #PF is whatever misses in the TLB.
  *
- * Status flags that the SDM leaves undefined are compared for native stubs (there the host decides) and
- * not for instructions in C.
+ * Status flags that the SDM leaves undefined are compared for native stubs (there the host decides)
+ * and not for instructions in C.
  *
  *	oracle [-e interp|jit] [-t seconds] [-s seed] [-m mnemonic] [-v]
  */
@@ -22,6 +23,7 @@
 #include <sys/mman.h>
 #include <time.h>
 
+#include "../fuzz/edges.h"
 #include "cpu/xsave.h"
 #include "engine/flags.h"
 #include "engine/engine.h"
@@ -75,40 +77,9 @@ static unsigned below(unsigned n)
 
 static u64 edge64(void)
 {
-	static const u64 edges[] = {
-		0,
-		1,
-		2,
-		0x7f,
-		0x80,
-		0xff,
-		0x7fff,
-		0x8000,
-		0xffff,
-		0x7fffffff,
-		0x80000000,
-		0xffffffff,
-		0x7fffffffffffffff,
-		0x8000000000000000,
-		~0ull,
-		0x3f800000bf800000,
-		0x3ff0000000000000,
-		0x7ff0000000000000,
-		0x7f800000ff800000,
-		0x7fc00000ffc00001,
-		0x7ff8000000000001,
-		0xfff0000000000001,
-		0x7f80000100000001,
-		0x0000000000000001,
-		0x000fffffffffffff,
-		0x0080000080800000,
-		0x3c003c00bc007c00,
-		0x7e00fc017bff0001,
-	};
-
 	switch (below(4)) {
 	case 0:
-		return edges[below(ARRAY_SIZE(edges))];
+		return edge_values[below(ARRAY_SIZE(edge_values))];
 	case 1:
 		return rnd() >> below(64);
 	default:
@@ -125,7 +96,7 @@ static unsigned vector;
 
 enum kind { K_INT, K_0F, K_0F38, K_0F3A, K_VEX, K_EVEX, K_X87, K_MAX };
 
-static unsigned put_modrm(u8 *p, bool wide)
+static void put_modrm(u8 *p)
 {
 	unsigned n = 0;
 	u8 m = (u8)rnd();
@@ -135,8 +106,6 @@ static unsigned put_modrm(u8 *p, bool wide)
 	p[n++] = m;
 	for (unsigned i = 0; i < 8; i++)
 		p[n++] = (u8)rnd();
-	(void)wide;
-	return n;
 }
 
 /* Fifteen bytes that start with an instruction, perhaps. */
@@ -208,7 +177,7 @@ static void generate(enum kind k, u8 *b)
 		b[n++] = (u8)(0xd8 | below(8));
 		break;
 	}
-	put_modrm(b + n, false);
+	put_modrm(b + n);
 }
 
 static bool is_string(u16 op)

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The client of the preload's tests: nothing but what any KVM program does, with the C library's functions.
+ * The client of the preload's tests: nothing but what any KVM program does, with the C library's
+ * functions.
  */
 #ifndef UM_TESTS_SHIM_GUEST_H
 #define UM_TESTS_SHIM_GUEST_H

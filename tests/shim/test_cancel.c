@@ -41,7 +41,10 @@ static void sleep_us(long us)
 	nanosleep(&(struct timespec){ us / 1000000, us % 1000000 * 1000 }, NULL);
 }
 
-/* As the kernel: the signal of an asynchronous cancellation ends KVM_RUN, and the thread, at any moment. */
+/*
+ * As the kernel: the signal of an asynchronous cancellation ends KVM_RUN, and the thread, at any
+ * moment.
+ */
 static void cancel_runs(const uint8_t *code, size_t size, int chip)
 {
 	for (int round = 0; round < 60; round++) {

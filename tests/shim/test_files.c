@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Under the preload library: the name /dev/kvm and the descriptors behind it are those of a KVM host. */
+/*
+ * Under the preload library: the name /dev/kvm and the descriptors behind it are those of a KVM
+ * host.
+ */
 #include <dirent.h>
 #include <limits.h>
 #include <spawn.h>

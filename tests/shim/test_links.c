@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Under the preload library: other ways to /dev/kvm than its name, and to its descriptors than by opening it:
- * symbolic links, links in /proc, inheritance over exec(), other processes.
+ * Under the preload library: other ways to /dev/kvm than its name, and to its descriptors than by
+ * opening it: symbolic links, links in /proc, inheritance over exec(), other processes.
  */
 #include <limits.h>
 #include <sys/socket.h>
@@ -135,7 +135,10 @@ static void test_flags(void **state)
 
 /* ---- other processes ---- */
 
-/* What the program does when it is started with numbers of descriptors: exit status 0 if they are as they should be. */
+/*
+ * What the program does when it is started with numbers of descriptors: exit status 0 if they are
+ * as they should be.
+ */
 static int child(char *const *number)
 {
 	int kvm = atoi(number[0]), vm = atoi(number[1]), vcpu = atoi(number[2]), own;

@@ -12,7 +12,9 @@ static volatile sig_atomic_t calls, in_handler_ioctl;
 static siginfo_t last;
 static sigjmp_buf jump;
 
-/* CPU time that a thread has used: on a busy host, wall time says more about the other processes. */
+/*
+ * CPU time that a thread has used: on a busy host, wall time says more about the other processes.
+ */
 static uint64_t used_us(pthread_t thread)
 {
 	struct timespec t;
@@ -63,9 +65,9 @@ static void install_use(int sig, int flags)
 }
 
 /*
- * Sends a signal to a thread that is in KVM_RUN: one that came before would not end it.  A busy guest shows by
- * its counter that it runs.  One that halts does not: for it, the signal is sent again if nothing happens, which
- * may be rarely needed.
+ * Sends a signal to a thread that is in KVM_RUN: one that came before would not end it.  A busy
+ * guest shows by its counter that it runs.  One that halts does not: for it, the signal is sent
+ * again if nothing happens, which may be rarely needed.
  */
 struct sender {
 	pthread_t thread, target;
@@ -283,7 +285,10 @@ static void test_mask_restored(void **state)
 	guest_close(&guest);
 }
 
-/* KVM_SET_SIGNAL_MASK: a signal that the thread blocks and the mask lets through ends KVM_RUN, and stays. */
+/*
+ * KVM_SET_SIGNAL_MASK: a signal that the thread blocks and the mask lets through ends KVM_RUN, and
+ * stays.
+ */
 static void test_signal_mask(void **state)
 {
 	struct {
@@ -413,7 +418,10 @@ static void test_told(void **state)
 	assert_int_equal(sigaction(12345, &sa, NULL), -1);
 }
 
-/* A thread that is cancelled in KVM_RUN ends when KVM_RUN returns, and the vCPU can be used by others. */
+/*
+ * A thread that is cancelled in KVM_RUN ends when KVM_RUN returns, and the vCPU can be used by
+ * others.
+ */
 static void *cancelled(void *arg)
 {
 	(void)arg;

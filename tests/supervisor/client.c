@@ -67,7 +67,10 @@ static void test_guest(void)
 	CHECK(ioctl(guest.vcpu, KVM_RUN, 0) == -1 && errno == EBADF);
 }
 
-/* Before and after the site is rewritten: all registers but rax, rcx and r11 stay, with vectors, flags and modes. */
+/*
+ * Before and after the site is rewritten: all registers but rax, rcx and r11 stay, with vectors,
+ * flags and modes.
+ */
 static void test_registers(void)
 {
 	uint64_t in[32], out[32];
@@ -321,7 +324,10 @@ static void test_altstack(void)
 	free(ss.ss_sp);
 }
 
-/* With all signals blocked the kernel can still be called; masks and handlers are told as they were given. */
+/*
+ * With all signals blocked the kernel can still be called; masks and handlers are told as they were
+ * given.
+ */
 static void test_masks(void)
 {
 	struct sigaction sa = { .sa_handler = on_signal, .sa_flags = SA_RESETHAND }, old;

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * The clients of the supervisor's tests: ordinary KVM programs that no preload reaches.  They are linked statically, with
- * whichever C library, so there is no test framework: a wrong CHECK says where and ends the program.
+ * The clients of the supervisor's tests: ordinary KVM programs that no preload reaches.  They are
+ * linked statically, with whichever C library, so there is no test framework: a wrong CHECK says
+ * where and ends the program.
  */
 #ifndef UM_TESTS_SUPERVISOR_CLIENT_H
 #define UM_TESTS_SUPERVISOR_CLIENT_H

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * CPUID as a program sees it under `umbra exec`, with UMBRA_CPUID=fault or patch in the environment: the flag is there,
- * all else is as without us, and no byte of the program's code is changed but what has to be.
+ * CPUID as a program sees it under `umbra exec`, with UMBRA_CPUID=fault or patch in the
+ * environment: the flag is there, all else is as without us, and no byte of the program's code is
+ * changed but what has to be.
  *
  *	cpuid		the test
  *	cpuid print	write what CPUID says, for the test: with UMBRA_CPUID=off, the truth
@@ -148,7 +149,10 @@ int main(int argc, char **argv)
 		truth[i].c |= flag;
 		CHECK(!memcmp(&seen[i], &truth[i], sizeof(truth[i])));
 	}
-	/* And in other threads, with all signals blocked, and when the program has a handler of its own. */
+	/*
+	 * And in other threads, with all signals blocked, and when the program has a handler of its
+	 * own.
+	 */
 	for (int i = 0; i < 2; i++) {
 		sigset_t all;
 

@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * A KVM client whose vCPU thread lets itself make very few system calls, as careful VMMs do, and is killed for all others.
- * The list is what such a thread needs on the kernel's KVM, and none of what a KVM_RUN that is a function may need: no
- * thread, no eventfd, no executable mapping, no absolute timer.  Under it the guest does everything for the
- * first time: it writes all of its memory, uses vector and x87 instructions, programs timers, sleeps and is waked; and
- * signals end KVM_RUN.
+ * A KVM client whose vCPU thread lets itself make very few system calls, as careful VMMs do, and is
+ * killed for all others.  The list is what such a thread needs on the kernel's KVM, and none of
+ * what a KVM_RUN that is a function may need: no thread, no eventfd, no executable mapping, no
+ * absolute timer.  Under it the guest does everything for the first time: it writes all of its
+ * memory, uses vector and x87 instructions, programs timers, sleeps and is waked; and signals end
+ * KVM_RUN.
  *
- * With ALLOW_MALLOC, also what the C library's malloc() does in a new thread, for when libumbra shares it.
+ * With ALLOW_MALLOC, also what the C library's malloc() does in a new thread, for when libumbra
+ * shares it.
  */
 #include "client.h"
 
@@ -126,7 +128,10 @@ static void *vcpu_thread(void *by_prctl)
 	return NULL;
 }
 
-/* 16-bit code, assembled here: `main` counts its steps on port 0x10, `tick` is the timer's interrupt. */
+/*
+ * 16-bit code, assembled here: `main` counts its steps on port 0x10, `tick` is the timer's
+ * interrupt.
+ */
 asm(".pushsection .rodata\n"
     ".code16\n"
     "guest_main:\n"

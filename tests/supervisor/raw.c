@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * A KVM client without any library: system call instructions in several forms, no thread-local storage, a second thread
- * by clone(2) on a stack of its own, and a signal handler with a restorer of its own.  Exit status 0 if all is well,
- * else the number of the line.
+ * A KVM client without any library: system call instructions in several forms, no thread-local
+ * storage, a second thread by clone(2) on a stack of its own, and a signal handler with a restorer
+ * of its own.  Exit status 0 if all is well, else the number of the line.
  */
 #include <linux/futex.h>
 #include <linux/kvm.h>

@@ -174,8 +174,8 @@ static um_insn_fn (*const binders[])(const struct um_insn *i) = {
 };
 
 /*
- * Instructions that came with a CPUID bit, as a processor without it takes them: TZCNT and LZCNT ignore their prefix
- * and are BSF and BSR (SDM vol. 2), the others are not there: false.
+ * Instructions that came with a CPUID bit, as a processor without it takes them: TZCNT and LZCNT
+ * ignore their prefix and are BSF and BSR (SDM vol. 2), the others are not there: false.
  */
 static bool offered(const struct um_cpu *c, struct um_insn *i)
 {
@@ -235,8 +235,8 @@ void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 }
 
 /*
- * Which function executes an instruction depends on its first bytes and on what the guest's CPUID offers; which stub, on its
- * immediate, too, since the stub has it.
+ * Which function executes an instruction depends on its first bytes and on what the guest's CPUID
+ * offers; which stub, on its immediate, too, since the stub has it.
  */
 unsigned um_interp_decode(struct um_exec *x, struct um_insn *i, enum um_mode mode, const u8 *bytes,
 			  unsigned avail, u16 off)

@@ -80,8 +80,10 @@ static inline bool fetch(struct um_exec *x, gva_t lin, hva_t *hva)
 
 /* ---- verifying ---- */
 
-/* um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of the
- * second page). */
+/*
+ * um_block_verify() of a block that crosses a page.  @same is the answer; false: x->exit (fault of
+ * the second page).
+ */
 static bool verify_crossing(struct um_exec *x, const struct um_block *b, gva_t lin, bool *same)
 {
 	const u8 *copy = (const u8 *)b->words;
@@ -107,19 +109,6 @@ static const struct um_insn *op_close(struct um_exec *x, const struct um_insn *i
 	return um_end(x, i);
 }
 
-static void *alloc(struct um_exec *x, size_t size)
-{
-	struct um_interp *in = x->interp;
-	void *p;
-
-	size = ALIGN_UP(size, 64);
-	if (in->used + size > UM_ARENA_SIZE)
-		um_block_flush(x);
-	p = in->arena + in->used;
-	in->used += size;
-	return p;
-}
-
 /* Bytes of instruction @i, at its address, that what it was decoded to depends on: of @avail. */
 static unsigned depends_on(const struct um_insn *i, unsigned avail)
 {
@@ -127,46 +116,104 @@ static unsigned depends_on(const struct um_insn *i, unsigned avail)
 	return i->flags & UM_INSN_UD ? um_min(avail, 15u) : i->len;
 }
 
-/*
- * Make the block of @n instructions @insn with source @bytes and put it into the table.  @len bytes are to be compared,
- * @len1 of them in the first page.
- */
-static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const struct um_insn *insn,
-			     unsigned n, const u8 *bytes, unsigned len, unsigned len1)
-{
-	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, slot = um_block_bucket(hva);
-	size_t words = um_max(nwords * 8, 16u);
-	size_t head = ALIGN_UP(sizeof(struct um_block) + words, 64);
-	struct um_block *b = alloc(x, head + (n + 1) * sizeof(*insn));
-	unsigned tail = (skew + len1) & 7;
-	struct um_insn *end;
+/* Code that is about to be a block, or is in its instructions already. */
+struct run {
+	struct um_insn *insn; /* with room for one more behind them */
+	unsigned n;
+	unsigned len; /* bytes that are to be compared */
+	u8 bytes[UM_BLOCK_BYTES];
+};
 
-	*b = (struct um_block){ .hva = hva,
-				.hits = x->interp->heat[slot],
-				.key = (u8)key,
-				.ninsns = (u8)n,
-				.len = (u16)len,
-				.len1 = (u16)len1 };
-	b->direct = !(insn[n - 1].flags & UM_INSN_BRANCH) || insn[n - 1].kind[0] == UM_OPD_REL;
-	memset(b->words, 0, words);
-	if (len1 == len) {
-		b->nwords = (u16)nwords;
-		b->first_mask = ~0ull << (skew * 8);
-		b->last_mask = tail ? ~0ull >> (64 - tail * 8) : ~0ull;
-		if (nwords == 1)
-			b->first_mask &= b->last_mask;
-		memcpy((u8 *)b->words + skew, bytes, len);
-	} else {
-		memcpy(b->words, bytes, len);
+/*
+ * Decode @r->bytes, of which @avail are there, the first at @off in its page: at most @max
+ * instructions, @jcc of them conditional jumps.  None, if the first goes on behind those bytes.
+ */
+static void decode_run(struct um_exec *x, struct run *r, enum um_mode mode, unsigned avail, u16 off,
+		       unsigned max, unsigned jcc)
+{
+	unsigned pos = 0, n = 0, jumps = 0;
+
+	while (n < max && pos < avail) {
+		struct um_insn *i = &r->insn[n];
+		unsigned len =
+			um_interp_decode(x, i, mode, r->bytes + pos, avail - pos, (u16)(off + pos));
+
+		if (!len)
+			break;
+		pos += len;
+		n++;
+		if (!(i->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+			continue;
+		if (!um_is_jcc(i) || ++jumps == jcc)
+			break;
 	}
-	b->insn = (struct um_insn *)((char *)b + head);
-	memcpy(b->insn, insn, n * sizeof(*insn));
-	end = &b->insn[n];
+	/* A conditional jump that is taken skips the rest of the block. */
+	for (unsigned k = 0; jumps && k < n; k++) {
+		if (um_is_jcc(&r->insn[k]))
+			r->insn[k].imm2 = (u16)(n - 1 - k);
+	}
+	r->n = n;
+	r->len = pos;
+	if (n) {
+		pos -= r->insn[n - 1].len;
+		r->len = pos + depends_on(&r->insn[n - 1], avail - pos);
+	}
+}
+
+/*
+ * The block of @r, whose source is at @hva, @len1 bytes of it in the first page: behind its
+ * instructions.
+ */
+static struct um_block *build(const struct run *r, hva_t hva, unsigned key, unsigned len1)
+{
+	unsigned skew = hva & 7, nwords = (skew + len1 + 7) / 8, tail = (skew + len1) & 7;
+	struct um_insn *end = &r->insn[r->n];
+	const struct um_insn *last = end - 1;
+	struct um_block *b = (struct um_block *)(end + 1);
+
 	*end = (struct um_insn){ .fn = op_close,
-				 .off = (u16)(insn[n - 1].off + insn[n - 1].len),
-				 .mode = insn[0].mode };
-	b->next = x->interp->hash[slot];
-	x->interp->hash[slot] = b;
+				 .off = (u16)(last->off + last->len),
+				 .mode = last->mode };
+	*b = (struct um_block){ .hva = hva,
+				.key = (u8)key,
+				.ninsns = (u8)r->n,
+				.len = (u16)r->len,
+				.len1 = (u16)len1,
+				.insn = r->insn,
+				.untranslated = UM_BLOCK_UNKNOWN };
+	b->direct = !(last->flags & UM_INSN_BRANCH) || last->kind[0] == UM_OPD_REL;
+	/*
+	 * (What changes modes, privilege, segments or control registers is the last of its block.)
+	 */
+	b->steady = !(last->flags & (UM_INSN_END | UM_INSN_SYSTEM | UM_INSN_FAR));
+	if (len1 < r->len) {
+		memcpy(b->words, r->bytes, r->len);
+		return b;
+	}
+	b->nwords = (u16)nwords;
+	b->first_mask = ~0ull << (skew * 8);
+	b->last_mask = tail ? ~0ull >> (64 - tail * 8) : ~0ull;
+	if (nwords == 1)
+		b->first_mask &= b->last_mask;
+	b->words[0] = b->words[nwords - 1] = 0;
+	memcpy((u8 *)b->words + skew, r->bytes, r->len);
+	return b;
+}
+
+/* The same, kept. */
+static struct um_block *make(struct um_exec *x, const struct run *r, hva_t hva, unsigned key,
+			     unsigned len1)
+{
+	struct um_block *b = build(r, hva, key, len1), **head;
+	unsigned slot = um_block_bucket(hva);
+
+	x->interp->used += ALIGN_UP((size_t)((char *)b + sizeof(*b) - (char *)r->insn) +
+					    um_max(b->nwords * 8u, 16u),
+				    64);
+	head = &x->interp->hash[slot];
+	b->hits = x->interp->heat[slot];
+	b->next = *head;
+	*head = b;
 	um_count(x->counters, blocks_decoded);
 	return b;
 }
@@ -174,42 +221,21 @@ static struct um_block *make(struct um_exec *x, hva_t hva, unsigned key, const s
 static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned key)
 {
 	enum um_mode mode = (enum um_mode)(key & ~UM_BLOCK_SINGLE);
-	unsigned max = key & UM_BLOCK_SINGLE ? 1 : UM_BLOCK_MAX, n = 0, pos = 0, jumps = 0;
+	unsigned max = key & UM_BLOCK_SINGLE ? 1 : UM_BLOCK_MAX;
 	u16 off = lin & ~UM_PAGE_MASK;
 	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
-	struct um_insn insn[UM_BLOCK_MAX];
-	u8 bytes[UM_BLOCK_BYTES];
+	struct run r;
 
-	if (um_copy_from(bytes, (void *)hva, avail)) {
+	if (x->interp->used + UM_BLOCK_ROOM > UM_ARENA_SIZE)
+		um_block_flush(x);
+	r.insn = (struct um_insn *)(x->interp->arena + x->interp->used);
+	if (um_copy_from(r.bytes, (void *)hva, avail)) {
 		um_host_fault(x, lin, (void *)hva);
 		return NULL;
 	}
-	while (n < max && pos < avail) {
-		struct um_insn *i = &insn[n];
-		unsigned len;
-
-		len = um_interp_decode(x, i, mode, bytes + pos, avail - pos, (u16)(off + pos));
-		if (!len)
-			break;
-		pos += len;
-		n++;
-		if (um_is_jcc(i)) {
-			if (++jumps == UM_BLOCK_JCC)
-				break;
-		} else if (i->flags & (UM_INSN_BRANCH | UM_INSN_END)) {
-			break;
-		}
-	}
-	/* A conditional jump that is taken skips the rest of the block. */
-	for (unsigned k = 0; k < n; k++) {
-		if (um_is_jcc(&insn[k]))
-			insn[k].imm2 = (u16)(n - 1 - k);
-	}
-	if (n) {
-		pos -= insn[n - 1].len;
-		pos += depends_on(&insn[n - 1], avail - pos);
-		return make(x, hva, key, insn, n, bytes, pos, pos);
-	}
+	decode_run(x, &r, mode, avail, off, max, x->translator ? 1 : UM_BLOCK_JCC);
+	if (r.n)
+		return make(x, &r, hva, key, r.len);
 
 	/* The first instruction goes on in the next page. */
 	if (mode != UM_MODE_64 && x->cpu.rip + avail > x->cpu.seg[UM_CS].limit) {
@@ -219,16 +245,28 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 	lin = (lin + avail) & x->lin_mask;
 	if (!fetch(x, lin, &hva))
 		return NULL;
-	if (um_copy_from(bytes + avail, (void *)hva, 15 - avail)) {
+	if (um_copy_from(r.bytes + avail, (void *)hva, 15 - avail)) {
 		um_host_fault(x, lin, (void *)hva);
 		return NULL;
 	}
 	/* That fetch may have moved the first page: read it again, for its address as the key. */
 	if (!fetch(x, (lin - avail) & x->lin_mask, &hva))
 		return NULL;
-	um_interp_decode(x, &insn[0], mode, bytes, 15, off);
-	pos = depends_on(&insn[0], 15);
-	return make(x, hva, key, insn, 1, bytes, pos, um_min(pos, avail));
+	decode_run(x, &r, mode, 15, off, 1, 1);
+	return make(x, &r, hva, key, um_min(r.len, avail));
+}
+
+const struct um_block *um_block_trace(struct um_exec *x, const struct um_block *b, void *room)
+{
+	unsigned off = b->hva & ~UM_PAGE_MASK;
+	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
+	struct run r = { .insn = room };
+
+	if (!um_is_jcc(&b->insn[b->ninsns - 1]) || b->len1 < b->len ||
+	    um_copy_from(r.bytes, (void *)b->hva, avail))
+		return b;
+	decode_run(x, &r, (enum um_mode)b->key, avail, (u16)off, UM_BLOCK_MAX, UM_BLOCK_JCC);
+	return r.n ? build(&r, b->hva, b->key, r.len) : b;
 }
 
 /* ---- entering ---- */

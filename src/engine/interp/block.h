@@ -7,6 +7,10 @@
  * was decoded in; its linear address is not part of it (gpr[UM_REG_PAGE] supplies that), so all
  * mappings of a page share its blocks.
  *
+ * Where there is a translator, a block ends with its first conditional jump, so that code that is
+ * executed a few times is not decoded again for each way through it; what gets translated goes on
+ * behind the jump (um_block_trace()).
+ *
  * A block carries a copy of the bytes that it was decoded from, and every entry compares them with
  * guest memory.  That is the whole of self-modifying code, DMA, other processors' stores and
  * remapped slots: a block that doesn't match is decoded again, and nobody ever has to invalidate
@@ -20,14 +24,15 @@
 #include "engine/interp/interp.h"
 #include "x86/decode_cache.h"
 
-#define UM_BLOCK_JCC	3  /* conditional jumps in a block: it goes on behind them */
-#define UM_BLOCK_MAX	32 /* instructions */
-#define UM_BLOCK_BYTES	(UM_BLOCK_MAX * 15)
-#define UM_BLOCK_SINGLE 0x80 /* in key: one instruction only (single-stepping) */
-#define UM_BLOCK_NEVER	0xffff
-#define UM_ARENA_SIZE	(16ul << 20)
-#define UM_HASH_BITS	15
-#define UM_RING_SIZE	32
+#define UM_BLOCK_JCC	 3  /* conditional jumps in a translated block: it goes on behind them */
+#define UM_BLOCK_MAX	 32 /* instructions */
+#define UM_BLOCK_BYTES	 (UM_BLOCK_MAX * 15)
+#define UM_BLOCK_SINGLE	 0x80 /* in key: one instruction only (single-stepping) */
+#define UM_BLOCK_NEVER	 0xffff
+#define UM_BLOCK_UNKNOWN 0xfe /* no key: UM_JIT_KEY_NONE ends in 0xff, the others have six bits */
+#define UM_ARENA_SIZE	 (16ul << 20)
+#define UM_HASH_BITS	 15
+#define UM_RING_SIZE	 32
 
 struct um_block {
 	hva_t hva;	       /* of the first byte */
@@ -48,14 +53,23 @@ struct um_block {
 	 */
 	struct um_block *succ[2];
 	bool direct;
-	u64 words[]; /* the bytes, in aligned words; or, if it crosses a page, just the bytes */
+	bool steady; /* none of its instructions changes what translated blocks are looked up by, x->jit_key */
+	u8 untranslated; /* this x->jit_key's low byte: there was no translation when it was entered last; UM_BLOCK_UNKNOWN */
+	u64 words[];	 /* the bytes, in aligned words; or, if it crosses a page, just the bytes */
 };
+
+#define UM_BLOCK_ROOM                                                            \
+	((UM_BLOCK_MAX + 1) * sizeof(struct um_insn) + sizeof(struct um_block) + \
+	 ALIGN_UP(UM_BLOCK_BYTES + 14, 64))
 
 /* The blocks executed last, for the report of a guest's death. */
 struct um_ring_entry {
 	u64 rip;
 	const struct um_block *block; /* NULL: the cache was emptied since, or it was this: */
-	/* Translated code was left in this block, at its last instruction that is in force (count - 1). */
+	/*
+	 * Translated code was left in this block, at its last instruction that is in force: that of
+	 * count - 1.
+	 */
 	const struct um_jit_block *translated;
 	unsigned count;
 };
@@ -63,10 +77,11 @@ struct um_ring_entry {
 struct um_interp {
 	char *arena;
 	size_t used;
-	u64 flushes; /* times that the arena was emptied: pointers to blocks are good for one value */
+	/* times that the arena was emptied: pointers to blocks are good for one value */
+	u64 flushes;
 	struct um_block **hash;
-	u8 heat[1
-		<< UM_HASH_BITS]; /* by bucket: hits of blocks that went when the arena was emptied */
+	/* by bucket: hits of blocks that went when the arena was emptied */
+	u8 heat[1 << UM_HASH_BITS];
 	struct um_decode_cache decoded;
 	u64 features[4]; /* of the CPUID that blocks and decoded instructions were bound for */
 	unsigned ring_pos;
@@ -100,12 +115,31 @@ static inline void um_ring_forget_translated(struct um_exec *x)
 		x->interp->ring[n].translated = NULL;
 }
 
+/*
+ * What is to be translated in place of @b, whose page is in memory: the same code and what is
+ * behind its conditional jump, or @b.  @room has UM_BLOCK_ROOM bytes.
+ */
+const struct um_block *um_block_trace(struct um_exec *x, const struct um_block *b, void *room);
+
 /* Empty the cache. */
 void um_block_flush(struct um_exec *x);
 
+/*
+ * Buckets of tables of blocks, 1 << @bits: those of a page are beside each other, since code that
+ * is entered for the first time is looked for in vain at one address after the other.
+ */
+#define UM_PAGE_BUCKET_BITS 9
+static inline unsigned um_code_bucket(hva_t hva, unsigned bits)
+{
+	u64 page =
+		(hva >> UM_PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> (64 - bits + UM_PAGE_BUCKET_BITS);
+
+	return (unsigned)(page << UM_PAGE_BUCKET_BITS |
+			  (hva & ~UM_PAGE_MASK) >> (UM_PAGE_SHIFT - UM_PAGE_BUCKET_BITS));
+}
 static inline unsigned um_block_bucket(hva_t hva)
 {
-	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_HASH_BITS));
+	return um_code_bucket(hva, UM_HASH_BITS);
 }
 
 /* Does a block within a page still say what memory says?  False too if the memory can't be read. */
@@ -142,6 +176,14 @@ static inline void um_block_link(struct um_block *prev, struct um_block *b)
 {
 	prev->succ[1] = prev->succ[0];
 	prev->succ[0] = b;
+}
+
+/* Is the page at cpu.rip in the TLB? */
+static inline bool um_block_mapped(const struct um_exec *x)
+{
+	gva_t lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask;
+
+	return um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
 }
 
 /* @prev: the block executed before, or NULL. */

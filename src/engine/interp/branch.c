@@ -2,9 +2,9 @@
 /*
  * Near JMP CALL RET, Jcc, LOOP, JCXZ.  (Far transfers are the system's.)
  *
- * A branch sets cpu.rip and returns NULL; all but Jcc are the last of their block.  A fault is reported at the branch (SDM
- * vol. 2: #GP(0) if the target is not canonical or beyond the limit of CS), and it has no other effect then; except
- * that a CALL's return address is in memory already.
+ * A branch sets cpu.rip and returns NULL; all but Jcc are the last of their block.  A fault is
+ * reported at the branch (SDM vol. 2: #GP(0) if the target is not canonical or beyond the limit of
+ * CS), and it has no other effect then; except that a CALL's return address is in memory already.
  */
 #include "engine/interp/ops.h"
 
@@ -49,7 +49,9 @@ UM_INLINE u64 rel_target(const struct um_exec *x, const struct um_insn *i)
 	X(8, S) X(9, NS) X(10, P) X(11, NP) X(12, L) X(13, NL) X(14, LE) X(15, NLE)
 // clang-format on
 
-/* Blocks go on behind these.  Taken, they leave out i->imm2 instructions that were counted already. */
+/*
+ * Blocks go on behind these.  Taken, they leave out i->imm2 instructions that were counted already.
+ */
 UM_INLINE const struct um_insn *jump_over(struct um_exec *x, const struct um_insn *i, u64 rip)
 {
 	if (unlikely(!um_target_ok(x, rip)))
@@ -118,8 +120,9 @@ static const struct um_insn *call(struct um_exec *x, const struct um_insn *i, u6
 	u64 sp = x->cpu.gpr[UM_RSP];
 
 	/*
-	 * In the manuals' listings the target is checked first.  Processors were seen to store first: to raise faults of the
-	 * stack in place of #GP, and to have stored when they raise that.
+	 * In the manuals' listings the target is checked first.  Processors were seen to store
+	 * first: to raise faults of the stack in place of #GP, and to have stored when they raise
+	 * that.
 	 */
 	if (!um_push(x, um_next_rip(x, i), rip_size(i)))
 		return um_stop(x, i);

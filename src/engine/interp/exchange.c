@@ -2,9 +2,9 @@
 /*
  * XCHG XADD CMPXCHG CMPXCHG8B CMPXCHG16B.
  *
- * XCHG with memory is locked whatever its prefixes say.  The compare-and-exchange instructions always write
- * their operand, with its old value if the comparison failed (SDM vol. 2 CMPXCHG): so they fault on
- * memory that can't be written.
+ * XCHG with memory is locked whatever its prefixes say.  The compare-and-exchange instructions
+ * always write their operand, with its old value if the comparison failed (SDM vol. 2 CMPXCHG): so
+ * they fault on memory that can't be written.
  */
 #include "engine/interp/ops.h"
 
@@ -144,7 +144,10 @@ static const struct um_insn *op_cmpxchg16b(struct um_exec *x, const struct um_in
 	gva_t gva;
 	void *p;
 
-	/* Even with an address that isn't canonical, for which it would be #SS by RSP or RBP: so do processors. */
+	/*
+	 * Even with an address that isn't canonical, for which it would be #SS by RSP or RBP: so do
+	 * processors.
+	 */
 	if ((x->seg_base[i->seg] + off) & 15) {
 		um_raise_code(x, UM_VEC_GP, 0);
 		return um_stop(x, i);

@@ -44,11 +44,17 @@ const struct um_insn *um_native_no_memory(struct um_exec *x, const struct um_ins
  */
 void um_interp_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes);
 
-/* um_decode() and, if it is not 0, um_interp_bind(): from x->interp's cache, if an instruction like it was there before. */
+/*
+ * um_decode() and, if it is not 0, um_interp_bind(): from x->interp's cache, if an instruction like
+ * it was there before.
+ */
 unsigned um_interp_decode(struct um_exec *x, struct um_insn *i, enum um_mode mode, const u8 *bytes,
 			  unsigned avail, u16 off);
 
-/* Must the loop be left?  Looked at before each block, and now and then in long string instructions. */
+/*
+ * Must the loop be left?  Looked at before each block, and now and then in long string
+ * instructions.
+ */
 static inline bool um_interp_kicked(const struct um_exec *x)
 {
 	return atomic_load_explicit(&x->kick, memory_order_relaxed) ||
@@ -75,10 +81,10 @@ static inline void um_interp_sync_ctx(struct um_exec *x)
 void um_interp_check_features(struct um_exec *x);
 
 /*
- * Native stubs leave the guest's MXCSR and x87 state in the processor's registers, since moving them to
- * and fro costs more than most instructions (the engine's own code has no floating point).  This puts
- * them back into cpu.fpu, and the thread's own into the registers: whoever looks at cpu.fpu.mxcsr or
- * cpu.fpu.fxsave within a run calls it, and um_engine_run() before it returns.
+ * Native stubs leave the guest's MXCSR and x87 state in the processor's registers, since moving
+ * them to and fro costs more than most instructions (the engine's own code has no floating point).
+ * This puts them back into cpu.fpu, and the thread's own into the registers: whoever looks at
+ * cpu.fpu.mxcsr or cpu.fpu.fxsave within a run calls it, and um_engine_run() before it returns.
  */
 void um_native_fpu_put(struct um_exec *x);
 static inline void um_native_fpu_sync(struct um_exec *x)

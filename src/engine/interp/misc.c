@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The rest of the integer instructions: sign extension of the accumulator, flags, byte order, decimal
- * adjustment, BOUND, XLAT, and those that do nothing.
+ * The rest of the integer instructions: sign extension of the accumulator, flags, byte order,
+ * decimal adjustment, BOUND, XLAT, and those that do nothing.
  */
 #include "engine/interp/ops.h"
 
@@ -133,7 +133,8 @@ static const struct um_insn *op_decimal(struct um_exec *x, const struct um_insn 
 	if (low)
 		al = (u8)(sub ? al - 6 : al + 6);
 	if (low && sub && old < 6)
-		cf = true; /* a borrow out of the low correction stays even if the high one isn't due */
+		/* a borrow out of the low correction stays even if the high one isn't due */
+		cf = true;
 	if (high)
 		al = (u8)(sub ? al - 0x60 : al + 0x60);
 	um_set_reg(x, UM_RAX * 8, 1, al);

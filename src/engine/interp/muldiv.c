@@ -2,8 +2,9 @@
 /*
  * MUL IMUL DIV IDIV, AAM AAD (the decimal multiplication and division).
  *
- * After multiplications SF is that of the low half, as on every processor since the Pentium 4; ZF, AF and
- * PF are undefined in the manual.  Divisions leave all flags as they were (undefined in the manual).
+ * After multiplications SF is that of the low half, as on every processor since the Pentium 4; ZF,
+ * AF and PF are undefined in the manual.  Divisions leave all flags as they were (undefined in the
+ * manual).
  */
 #include "engine/interp/ops.h"
 

@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Binding of the instructions that are neither the core's nor the system's: which exist, which state they
- * need, and how they are executed (native.h).
+ * Binding of the instructions that are neither the core's nor the system's: which exist, which
+ * state they need, and how they are executed (native.h).
  *
- * An instruction exists if the host has it and umbra can offer it (engine/host.h).  What a guest's CPUID hides but the host has executes anyway, as on hardware, which
- * cannot hide instructions from guests either; what needs extended state is refused by XCR0.
+ * An instruction exists if the host has it and umbra can offer it (engine/host.h).  What a guest's
+ * CPUID hides but the host has executes anyway, as on hardware, which cannot hide instructions from
+ * guests either; what needs extended state is refused by XCR0.
  */
 #include "engine/interp/native.h"
 
@@ -202,7 +203,10 @@ static u16 alignment(const ZydisDecodedInstruction *z, const struct use *u)
 
 /* ---- masked and scattered accesses ---- */
 
-/* EVEX instructions that access all of their operand whatever the mask says ("NF": no fault suppression). */
+/*
+ * EVEX instructions that access all of their operand whatever the mask says ("NF": no fault
+ * suppression).
+ */
 static bool accesses_all(const ZydisDecodedInstruction *z)
 {
 	if (z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16) /* as SDM vol. 2 says of it */
@@ -279,10 +283,16 @@ static void mask_of(const ZydisDecodedInstruction *z, const ZydisDecodedOperand 
 	k->mask = z->raw.evex.aaa;
 	k->nmask = (u8)mask_bits(z, ops, u);
 	if (is_gf2_affine(z)) {
-		/* The operand is 8 x 8 bit matrices, the mask is of bytes: any of eight wants its matrix. */
+		/*
+		 * The operand is 8 x 8 bit matrices, the mask is of bytes: any of eight wants its
+		 * matrix.
+		 */
 		k->group = 8;
 	} else if (z->raw.evex.b) {
-		/* A conversion to narrower elements leaves part of its destination without mask bits. */
+		/*
+		 * A conversion to narrower elements leaves part of its destination without mask
+		 * bits.
+		 */
 		k->nmask = (u8)um_min(k->nmask,
 				      (16u << (z->raw.evex.L2 << 1 | z->raw.evex.L)) / k->esz);
 	} else if (z->avx.broadcast.mode == ZYDIS_BROADCAST_MODE_INVALID) {

@@ -2,23 +2,23 @@
 /*
  * Native stubs: SIMD, x87 and other unprivileged instructions that the host CPU executes for us.
  *
- * A stub is a function of generated code for one instruction with its registers.  It loads the guest's
- * registers that the instruction uses from struct um_exec, executes the instruction re-encoded for 64-bit mode with
- * its memory operand at [rsi], and stores the registers that it writes.  So guests get the bits, the flags and
- * the rounding of the real processor.
+ * A stub is a function of generated code for one instruction with its registers.  It loads the
+ * guest's registers that the instruction uses from struct um_exec, executes the instruction
+ * re-encoded for 64-bit mode with its memory operand at [rsi], and stores the registers that it
+ * writes.  So guests get the bits, the flags and the rounding of the real processor.
  *
  *	u64 stub(struct um_exec *x (rdi), void *mem (rsi), u64 status (rdx));
  *
- * MXCSR and the x87 registers are the guest's when an instruction that works on them is called (k.mxcsr, k.x87;
- * um_native_fpu_sync()).
+ * MXCSR and the x87 registers are the guest's when an instruction that works on them is called
+ * (k.mxcsr, k.x87; um_native_fpu_sync()).
  *
  * It returns 0 or, if the instruction writes status flags, RFLAGS; or UM_NATIVE_FAULT | an enum
- * um_native_fault if the instruction faulted on the host, and then no register of the guest has changed but
- * MXCSR's exception flags for UM_NATIVE_XM, as the SDM has it.
+ * um_native_fault if the instruction faulted on the host, and then no register of the guest has
+ * changed but MXCSR's exception flags for UM_NATIVE_XM, as the SDM has it.
  *
- * Files: native.c binds instructions; native_emit.c writes the code;
- * native_arena.c keeps it and maps faults; native_run.c executes; native_masked.c has gathers, scatters and
- * masked accesses; native_x87.c and native_xsave.c have what works on the state as a whole.
+ * Files: native.c binds instructions; native_emit.c writes the code; native_arena.c keeps it and
+ * maps faults; native_run.c executes; native_masked.c has gathers, scatters and masked accesses;
+ * native_x87.c and native_xsave.c have what works on the state as a whole.
  */
 #ifndef UM_ENGINE_INTERP_NATIVE_H
 #define UM_ENGINE_INTERP_NATIVE_H
@@ -37,7 +37,9 @@ enum um_native_fault {
 
 #define UM_STUB_MAX 256 /* bytes of code */
 
-/* How the memory operand's active elements are chosen (masked accesses don't fault for the others). */
+/*
+ * How the memory operand's active elements are chosen (masked accesses don't fault for the others).
+ */
 enum um_mask_kind {
 	UM_MASK_NONE,
 	UM_MASK_K, /* opmask register @mask, @nmask bits, folded onto the elements (broadcast) */
@@ -46,8 +48,9 @@ enum um_mask_kind {
 };
 
 /*
- * Everything about a bound instruction but its address and memory operand, which are in struct um_insn.  Equal
- * ones are shared, so all of it that matters is compared: no padding (see the assertion), no pointers.
+ * Everything about a bound instruction but its address and memory operand, which are in struct
+ * um_insn.  Equal ones are shared, so all of it that matters is compared: no padding (see the
+ * assertion), no pointers.
  */
 struct um_native_key {
 	u64 xinuse;		 /* state components that it brings into use */
@@ -90,14 +93,14 @@ struct um_native {
 
 /* ---- native_arena.c ---- */
 /*
- * Have the arena made now, if it was not: a VMM may let its vCPU threads make no executable mappings later.  Without
- * one, um_native_get() fails.
+ * Have the arena made now, if it was not: a VMM may let its vCPU threads make no executable
+ * mappings later.  Without one, um_native_get() fails.
  */
 void um_native_prepare(void);
 
 /*
- * The one @k, @code[0..len) there is, made if it is new.  NULL: out of memory.  Thread-safe.  Lives as long as
- * the process.
+ * The one @k, @code[0..len) there is, made if it is new.  NULL: out of memory.  Thread-safe.  Lives
+ * as long as the process.
  */
 struct um_native *um_native_get(const struct um_native_key *k, const u8 *code, unsigned len);
 
@@ -105,7 +108,10 @@ struct um_native *um_native_get(const struct um_native_key *k, const u8 *code, u
 bool um_native_is_stub(u64 pc);
 
 /* ---- native_emit.c ---- */
-/* Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't be done. */
+/*
+ * Write the stub of an instruction to @buf (UM_STUB_MAX bytes).  Returns its length, or 0: it can't
+ * be done.
+ */
 unsigned um_native_emit(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			const u8 *bytes, struct um_native_key *k, u8 *buf);
 /* Of those x87 instructions that run in stubs: does it leave FIP, FDP and FOP alone? */
@@ -115,8 +121,8 @@ bool um_native_uses_mxcsr(const ZydisDecodedInstruction *z, const ZydisDecodedOp
 
 /* ---- native.c ---- */
 /*
- * What an instruction needs of the state and does with its memory operand: all of *@k (zeroed before) that doesn't
- * depend on how it is executed.
+ * What an instruction needs of the state and does with its memory operand: all of *@k (zeroed
+ * before) that doesn't depend on how it is executed.
  */
 void um_native_describe(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 			struct um_native_key *k);
@@ -126,7 +132,9 @@ const struct um_insn *um_native_reg(struct um_exec *x, const struct um_insn *i);
 const struct um_insn *um_native_load(struct um_exec *x, const struct um_insn *i);
 const struct um_insn *um_native_store(struct um_exec *x, const struct um_insn *i);
 const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i);
-/* Why the state forbids the instruction now: raises #UD or #NM; returns false.  True: it may run. */
+/*
+ * Why the state forbids the instruction now: raises #UD or #NM; returns false.  True: it may run.
+ */
 bool um_native_allowed(struct um_exec *x, const struct um_native *n);
 /* Turn a stub's fault into the guest's exception or a host fault; returns false. */
 bool um_native_fault(struct um_exec *x, u64 ret, gva_t gva, const void *mem);
@@ -156,8 +164,8 @@ void um_native_x87_get(struct um_exec *x);
 void um_native_x87_put(struct um_exec *x);
 const struct um_insn *um_native_x87_ignne(struct um_exec *x, const struct um_insn *i);
 /*
- * An x87 store that has run on a buffer: did an unmasked exception keep it from storing?  (All but precision do:
- * SDM vol. 1 8.5.)  Then memory is not accessed at all.
+ * An x87 store that has run on a buffer: did an unmasked exception keep it from storing?  (All but
+ * precision do: SDM vol. 1 8.5.)  Then memory is not accessed at all.
  */
 bool um_native_x87_suppressed(struct um_exec *x);
 /* Is an unmasked exception pending (FSW.ES)?  After um_native_fpu_sync(). */

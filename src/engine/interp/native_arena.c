@@ -1,14 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
- * Where native stubs live: one arena for the process, since the signal handler that meets a fault in a stub
- * knows nothing but the program counter, and since VMs of a kind use the same stubs.
+ * Where native stubs live: one arena for the process, since the signal handler that meets a fault
+ * in a stub knows nothing but the program counter, and since VMs of a kind use the same stubs.
  *
- * The code is written through one mapping of a memfd and executed through another (no page is ever both
- * writable and executable).  Descriptors and code are never moved or freed: both areas are bounded, and
- * reserved rather than allocated, so they cost what is used.  When one is full, new instructions stop the VM
- * that needs them; the limit is some hundred thousand different (instruction, registers) pairs.
+ * The code is written through one mapping of a memfd and executed through another (no page is ever
+ * both writable and executable).  Descriptors and code are never moved or freed: both areas are
+ * bounded, and reserved rather than allocated, so they cost what is used.  When one is full, new
+ * instructions stop the VM that needs them; the limit is some hundred thousand different
+ * (instruction, registers) pairs.
  *
- * A stub that faults continues at the address that it has in r11: its own exit, with the fault in rax.
+ * A stub that faults continues at the address that it has in r11: its own exit, with the fault in
+ * rax.
  */
 #include "base/memfd.h"
 #include "engine/interp/native.h"
@@ -72,7 +74,10 @@ static void *map_anonymous(size_t size)
 	return p == MAP_FAILED ? NULL : p;
 }
 
-/* In a child of fork(): the code is the parent's, whose VMs don't run here.  New ones get another arena. */
+/*
+ * In a child of fork(): the code is the parent's, whose VMs don't run here.  New ones get another
+ * arena.
+ */
 static void forget_arena(void)
 {
 	pthread_mutex_init(&arena.lock, NULL);

@@ -14,9 +14,10 @@
  *
  * Nothing between the instruction and `pushfq` changes flags.
  *
- * Re-encoding (SDM vol. 2 ch. 2).  Vector, opmask and x87 registers keep their numbers: C code may clobber all
- * of them.  General registers that the encoding names become r8, r9, r10 in turn; those that the opcode
- * implies (EAX, ECX, EDX) stay what they are.  The memory operand becomes [rsi].  See engine/encode.h.
+ * Re-encoding (SDM vol. 2 ch. 2).  Vector, opmask and x87 registers keep their numbers: C code may
+ * clobber all of them.  General registers that the encoding names become r8, r9, r10 in turn; those
+ * that the opcode implies (EAX, ECX, EDX) stay what they are.  The memory operand becomes [rsi].
+ * See engine/encode.h.
  *
  * Vector registers are always loaded, also pure destinations: so merging forms need no list.
  * A VEX or EVEX destination zeroes its register up to bit 511 (SDM vol. 1 14.6).
@@ -141,7 +142,9 @@ static void store_vector(struct emit *e, unsigned r, ZydisInstructionEncoding en
 	} else if (enc == ZYDIS_INSTRUCTION_ENCODING_EVEX) {
 		evex_move(e, r, OFF_ZMM(r), 64, true);
 	} else {
-		/* The host zeroed bits 255..128 of a 128-bit result; 511..256 are zero in any case. */
+		/*
+		 * The host zeroed bits 255..128 of a 128-bit result; 511..256 are zero in any case.
+		 */
 		vex_move(e, r, OFF_ZMM(r), 32, true);
 		put(e, 0xc4); /* vpxor xmm, xmm, xmm */
 		put(e, r & 8 ? 0x41 : 0xe1);

@@ -1,16 +1,16 @@
 // SPDX-License-Identifier: MIT
 /*
  * Vector instructions that access memory element by element: masked loads and stores (with "fault
- * suppression": an element that the mask leaves out is not accessed at all), compress and expand, gathers
- * and scatters, MASKMOV.
+ * suppression": an element that the mask leaves out is not accessed at all), compress and expand,
+ * gathers and scatters, MASKMOV.
  *
- * Masked accesses whose whole operand is plain memory in one page run like any other.  Otherwise active
- * elements are read one by one into a buffer, the stub runs on it, and active elements are written
- * back one by one, after a probe of all.
+ * Masked accesses whose whole operand is plain memory in one page run like any other.  Otherwise
+ * active elements are read one by one into a buffer, the stub runs on it, and active elements are
+ * written back one by one, after a probe of all.
  *
- * Gathers and scatters are C altogether.  When an element faults, those before it are complete and their mask
- * bits clear, as SDM vol. 2 has it; an MMIO exit starts the instruction over instead, with its log of
- * answers, so nothing is committed then.
+ * Gathers and scatters are C altogether.  When an element faults, those before it are complete and
+ * their mask bits clear, as SDM vol. 2 has it; an MMIO exit starts the instruction over instead,
+ * with its log of answers, so nothing is committed then.
  */
 #include "engine/interp/native.h"
 
@@ -180,8 +180,8 @@ static void deselect(struct um_exec *x, const struct um_native *n, unsigned e)
 }
 
 /*
- * Before anything else, an AVX2 gather extends the sign bits of its mask over the elements, and zeroes the
- * rest of that register.
+ * Before anything else, an AVX2 gather extends the sign bits of its mask over the elements, and
+ * zeroes the rest of that register.
  */
 static void extend_mask(struct um_exec *x, const struct um_native *n)
 {
@@ -273,7 +273,9 @@ const struct um_insn *um_native_maskmov(struct um_exec *x, const struct um_insn 
 	if (!um_native_allowed(x, n))
 		return um_stop(x, i);
 	if (n->k.mmx) {
-		/* MMX registers are the physical x87 registers; the image has them in stack order. */
+		/*
+		 * MMX registers are the physical x87 registers; the image has them in stack order.
+		 */
 		u8 *st = x->cpu.fpu.fxsave + 32;
 		u16 fsw;
 

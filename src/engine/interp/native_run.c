@@ -2,15 +2,15 @@
 /*
  * Running native stubs.
  *
- * The order of checks is that of SDM vol. 2 2.4 (instruction exception specification): #UD and #NM for the state
- * of the FPU; segment; alignment of what must be aligned; #AC; paging; and only then the
- * instruction's own exceptions, from the host.
+ * The order of checks is that of SDM vol. 2 2.4 (instruction exception specification): #UD and #NM
+ * for the state of the FPU; segment; alignment of what must be aligned; #AC; paging; and only then
+ * the instruction's own exceptions, from the host.
  *
- * A memory operand in one page of plain memory is given to the stub as it is: the host CPU accesses guest
- * memory directly, as wide and as atomic as the guest asked.  Else (crossing a page, MMIO) it works on
- * a buffer that has the same alignment.  A store to the buffer reaches memory after the stub, and may
- * end in an MMIO exit: then what the stub changed besides (the x87 stack, MXCSR) is put back, and the
- * instruction starts again with the answer.
+ * A memory operand in one page of plain memory is given to the stub as it is: the host CPU accesses
+ * guest memory directly, as wide and as atomic as the guest asked.  Else (crossing a page, MMIO) it
+ * works on a buffer that has the same alignment.  A store to the buffer reaches memory after the
+ * stub, and may end in an MMIO exit: then what the stub changed besides (the x87 stack, MXCSR) is
+ * put back, and the instruction starts again with the answer.
  */
 #include "engine/interp/native.h"
 
@@ -159,7 +159,10 @@ bool um_native_mem(struct um_exec *x, const struct um_native *n, gva_t gva)
 			    : len & (len - 1) ? 2
 					      : len))
 		return false;
-	/* Whether an x87 store accesses memory shows only when it has run: see um_native_x87_suppressed(). */
+	/*
+	 * Whether an x87 store accesses memory shows only when it has run: see
+	 * um_native_x87_suppressed().
+	 */
 	if (n->k.x87 && n->k.writes && !um_tlb_lookup_sized(x->tlb, gva, len, UM_WRITE, x->ctx))
 		return run_bounced(x, n, gva);
 	if (!um_lin_map(x, gva, len, n->k.writes ? UM_WRITE : UM_READ, &p, &tracked))
@@ -239,9 +242,9 @@ const struct um_insn *um_native_store(struct um_exec *x, const struct um_insn *i
 }
 
 /*
- * x87 and MMX.  A stub's FIP and FDP are its own; um_native_x87_put() replaces them by what is noted here.  So
- * nothing may put the state away between the note and the instruction; and if that does not complete, the
- * older note is still the right one.
+ * x87 and MMX.  A stub's FIP and FDP are its own; um_native_x87_put() replaces them by what is
+ * noted here.  So nothing may put the state away between the note and the instruction; and if that
+ * does not complete, the older note is still the right one.
  */
 const struct um_insn *um_native_x87(struct um_exec *x, const struct um_insn *i)
 {

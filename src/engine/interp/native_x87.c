@@ -2,18 +2,18 @@
 /*
  * x87 and MMX.
  *
- * Stubs work on the x87 registers of the host, which hold the guest's state from the first x87 instruction of a
- * run until somebody asks (um_native_fpu_sync()): loading and saving it takes a hundred times as long
- * as an instruction.  Pointers to the last instruction and operand (FIP, FDP) are then those of the
- * stub; they are replaced by the guest's when the state is put away.
+ * Stubs work on the x87 registers of the host, which hold the guest's state from the first x87
+ * instruction of a run until somebody asks (um_native_fpu_sync()): loading and saving it takes a
+ * hundred times as long as an instruction.  Pointers to the last instruction and operand (FIP, FDP)
+ * are then those of the stub; they are replaced by the guest's when the state is put away.
  *
- * Pending exceptions (SDM vol. 1 8.7).  The host raises #MF at the next waiting instruction, and so does the guest,
- * if CR0.NE is set.  With CR0.NE clear a PC would assert FERR#, and the chipset
- * IRQ 13; umbra has no such wire and behaves as a processor with IGNNE# asserted: the exception stays
+ * Pending exceptions (SDM vol. 1 8.7).  The host raises #MF at the next waiting instruction, and so
+ * does the guest, if CR0.NE is set.  With CR0.NE clear a PC would assert FERR#, and the chipset IRQ
+ * 13; umbra has no such wire and behaves as a processor with IGNNE# asserted: the exception stays
  * pending and the instruction executes.
  *
- * The environment instructions are done in C, since their formats depend on the guest's mode (SDM vol. 1
- * 8.1.10, figures 8-9 to 8-12).
+ * The environment instructions are done in C, since their formats depend on the guest's mode (SDM
+ * vol. 1 8.1.10, figures 8-9 to 8-12).
  */
 #include "engine/interp/native.h"
 
@@ -400,8 +400,9 @@ static const struct um_insn *op_frstor(struct um_exec *x, const struct um_insn *
 }
 
 /*
- * In C, since it makes an exception go away that left its FOP and FDP, while the next x87 instruction may leave none: so these
- * have to become the guest's now, while x->x87_fop and x->x87_ea are of the instruction that raised it.
+ * In C, since it makes an exception go away that left its FOP and FDP, while the next x87
+ * instruction may leave none: so these have to become the guest's now, while x->x87_fop and
+ * x->x87_ea are of the instruction that raised it.
  */
 static const struct um_insn *op_fnclex(struct um_exec *x, const struct um_insn *i)
 {

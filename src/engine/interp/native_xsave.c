@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Instructions that work on the state as a whole, in C: FXSAVE and XSAVE families, MXCSR, XCR0, PKRU,
- * VZEROUPPER, VZEROALL (SDM vol. 1 10.5, 13.7-13.10; vol. 2).
+ * Instructions that work on the state as a whole, in C: FXSAVE and XSAVE families, MXCSR, XCR0,
+ * PKRU, VZEROUPPER, VZEROALL (SDM vol. 1 10.5, 13.7-13.10; vol. 2).
  *
- * Images are composed in and loaded from a buffer (cpu/xsave.h).  An XSAVE leaves bytes of the area alone that it does
- * not own, so what is written goes in pieces: the legacy region, the header, each component.
+ * Images are composed in and loaded from a buffer (cpu/xsave.h).  An XSAVE leaves bytes of the area
+ * alone that it does not own, so what is written goes in pieces: the legacy region, the header,
+ * each component.
  *
- * XSAVES and XRSTORS differ from XSAVEC and XRSTOR by their privilege and their format, which is always compacted:
- * IA32_XSS enables no supervisor component.
+ * XSAVES and XRSTORS differ from XSAVEC and XRSTOR by their privilege and their format, which is
+ * always compacted: IA32_XSS enables no supervisor component.
  */
 #include "engine/interp/native.h"
 
@@ -36,8 +37,8 @@ static u64 requested(const struct um_exec *x)
 }
 
 /*
- * Linear address of an area of @len bytes at the memory operand, aligned to @align.  #AC comes before #GP(0) for
- * misalignment where both apply, but only if alignment checks are on.
+ * Linear address of an area of @len bytes at the memory operand, aligned to @align.  #AC comes
+ * before #GP(0) for misalignment where both apply, but only if alignment checks are on.
  */
 static bool area(struct um_exec *x, const struct um_insn *i, unsigned len, unsigned align,
 		 enum um_access acc, gva_t *gva)
@@ -85,7 +86,10 @@ static unsigned fx_nxmm(const struct um_exec *x)
 	return x->mode == UM_MODE_64 ? 16 : 8;
 }
 
-/* Bytes 464..511 are software's, and not written; so are the upper XMM registers outside 64-bit mode. */
+/*
+ * Bytes 464..511 are software's, and not written; so are the upper XMM registers outside 64-bit
+ * mode.
+ */
 static unsigned fx_len(const struct um_exec *x)
 {
 	return fx_vectors(x) ? 160 + 16 * fx_nxmm(x) : 160;
@@ -140,8 +144,8 @@ static bool put_piece(struct um_exec *x, gva_t gva, const u8 *image, u32 off, u3
 }
 
 /*
- * Save the components of @write (in the format that @image was composed in) and the header.  @bv: compacted, the
- * components that the area has room for; 0: standard format.
+ * Save the components of @write (in the format that @image was composed in) and the header.  @bv:
+ * compacted, the components that the area has room for; 0: standard format.
  */
 static bool put_image(struct um_exec *x, gva_t gva, const u8 *image, u64 write, u64 bv, bool mxcsr)
 {

@@ -8,11 +8,11 @@
  *		execute its instructions
  *
  * Instructions call each other (UM_NEXT in interp/ops.h) as long as they are on their fast paths,
- *and come back here with the next one when they took a slow path: only slow paths can set x->brk.
+ * and come back here with the next one when they took a slow path: only slow paths can set x->brk.
  *
  * Special circumstances (x->special) make the loop take one instruction at a time: TF, RF, an
- *interrupt shadow, breakpoints on instructions, single-stepping by the VMM, tracing.  SDM vol.
- *3 6.8.3, 17.3.
+ * interrupt shadow, breakpoints on instructions, single-stepping by the VMM, tracing (SDM vol. 3
+ * 6.8.3, 17.3).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -25,8 +25,10 @@
 #include "engine/interp/native.h"
 #include "engine/jit/jit.h"
 
-/* Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
- * stopped? */
+/*
+ * Of block @b, entered at its start, how many instructions are complete if cpu.rip is where we
+ * stopped?
+ */
 static unsigned completed(const struct um_exec *x, const struct um_block *b)
 {
 	for (unsigned n = 0; n < b->ninsns; n++) {
@@ -163,8 +165,8 @@ static void step(struct um_exec *x)
 		x->cpu.rflags |= RFLAGS_RF; /* between two iterations: SDM vol. 3 17.3.1.1 */
 	}
 	/*
-	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n, which
-	 * delivers its interrupt itself (vol. 3 17.3.1.4).
+	 * SYSCALL masks TF away together with the trap (SDM vol. 2 SYSCALL), and so does INT n,
+	 * which delivers its interrupt itself (vol. 3 17.3.1.4).
 	 */
 	if ((b->insn[0].op == ZYDIS_MNEMONIC_SYSCALL || b->insn[0].op == ZYDIS_MNEMONIC_INT) &&
 	    !(x->cpu.rflags & RFLAGS_TF))
@@ -210,6 +212,8 @@ static bool special(struct um_exec *x)
 
 /* ---- the loop ---- */
 
+_Static_assert(2 * UM_JIT_KEY_USER <= UM_BLOCK_UNKNOWN, "keys fit, too");
+
 /* Run translated code, if there is some for the place where the vCPU is.  False: none. */
 static bool run_translated(struct um_exec *x)
 {
@@ -224,10 +228,32 @@ static bool run_translated(struct um_exec *x)
 	return true;
 }
 
+/*
+ * The block behind @prev, if nothing is new since it was entered last: it wasn't translated, and
+ * isn't hot.
+ */
+static inline struct um_block *next_cold(struct um_exec *x, struct um_block *prev)
+{
+	struct um_block *b;
+
+	if (!prev || !prev->steady)
+		return NULL;
+	um_interp_sync_ctx(x);
+	b = um_block_find(x, x->mode, prev);
+	if (!b || b->untranslated != (u8)x->jit_key)
+		return NULL;
+	if (!x->translator || b->hits == UM_BLOCK_NEVER)
+		return b;
+	if (b->hits >= x->jit_threshold)
+		return NULL;
+	b->hits++;
+	return b;
+}
+
 static void loop(struct um_exec *x)
 {
 	struct um_block *prev = NULL, *b;
-	bool ran;
+	bool ran, shadow;
 
 	while (x->exit.kind == UM_EXIT_NONE) {
 		if (unlikely(um_interp_kicked(x))) {
@@ -240,11 +266,21 @@ static void loop(struct um_exec *x)
 			prev = NULL;
 			continue;
 		}
+		b = next_cold(x, prev);
+		if (b) {
+			execute(x, b);
+			prev = b;
+			continue;
+		}
 		ran = run_translated(x);
+		shadow = ran && um_jit_in_shadow(x);
 		if (ran) {
 			prev = NULL;
+			if (unlikely(shadow) && (x->exit.kind != UM_EXIT_NONE || x->special))
+				um_jit_open_shadow(x);
 			if (x->lockstep || x->exit.kind != UM_EXIT_NONE ||
-			    unlikely(um_interp_kicked(x)) || (unlikely(x->special) && special(x)))
+			    (!shadow && unlikely(um_interp_kicked(x))) ||
+			    (unlikely(x->special) && special(x)))
 				continue;
 			/* It may have left without doing anything: the interpreter has to, now. */
 		}
@@ -252,10 +288,18 @@ static void loop(struct um_exec *x)
 		b = um_block_find(x, x->mode, prev);
 		if (unlikely(!b)) {
 			u64 flushes = x->interp->flushes;
+			bool mapped = um_block_mapped(x);
 
 			b = um_block_enter(x, x->mode);
-			/* Now its page is in the TLB.  (What left at its very start has no use for being tried again.) */
-			if (b && !ran && run_translated(x)) {
+			if (!b && shadow)
+				um_jit_open_shadow(x);
+			/*
+			 * If its page is in the TLB only now.  (What left at its very start has no
+			 * use for being tried again.)
+			 */
+			if (b && !ran && !mapped && run_translated(x)) {
+				if (unlikely(um_jit_in_shadow(x)))
+					um_jit_open_shadow(x);
 				prev = NULL;
 				continue;
 			}
@@ -264,9 +308,15 @@ static void loop(struct um_exec *x)
 		}
 		if (unlikely(!b))
 			continue;
-		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold)
+		if (!ran)
+			b->untranslated = (u8)x->jit_key;
+		if (x->translator && b->hits != UM_BLOCK_NEVER && b->hits++ >= x->jit_threshold) {
 			b->hits = um_jit_add(x, b) ? 0 : UM_BLOCK_NEVER;
+			b->untranslated = UM_BLOCK_UNKNOWN;
+		}
 		execute(x, b);
+		if (unlikely(shadow) && x->exit.kind != UM_EXIT_NONE && um_jit_in_shadow(x))
+			um_jit_open_shadow(x); /* that one was not complete */
 		prev = b;
 	}
 }
@@ -396,7 +446,9 @@ static void report_insn(struct report *r, const struct um_insn *i, const u8 *byt
 	r->at += len > 0 ? (size_t)len : 0;
 }
 
-/* The instructions of block @b, entered at @rip, up to the one that went on to @next (or is there). */
+/*
+ * The instructions of block @b, entered at @rip, up to the one that went on to @next (or is there).
+ */
 static void report_block(struct report *r, const struct um_block *b, u64 rip, u64 next)
 {
 	const u8 *bytes = (const u8 *)b->words + (b->nwords ? b->hva & 7 : 0);
@@ -415,7 +467,8 @@ static void report_block(struct report *r, const struct um_block *b, u64 rip, u6
 }
 
 /*
- * Of translated code only the blocks are known in which it was left: what was executed on the way there isn't.
+ * Of translated code only the blocks are known in which it was left: what was executed on the way
+ * there isn't.
  */
 static void report_translated(struct report *r, const struct um_jit_block *b, u64 rip,
 			      unsigned count)

@@ -2,9 +2,10 @@
 /*
  * ROL ROR RCL RCR SHL SHR SAR, SHLD SHRD.
  *
- * The count is taken modulo 32, or 64 for 64-bit operands.  A count of 0 changes no flags, but a 32-bit
- * register is zero-extended all the same.  Rotates change only CF and OF; OF after counts other than 1
- * is undefined in the manual and follows the same formula here (SDM vol. 2, RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR).
+ * The count is taken modulo 32, or 64 for 64-bit operands.  A count of 0 changes no flags, but a
+ * 32-bit register is zero-extended all the same.  Rotates change only CF and OF; OF after counts
+ * other than 1 is undefined in the manual and follows the same formula here (SDM vol. 2,
+ * RCL/RCR/ROL/ROR, SAL/SAR/SHL/SHR).
  */
 #include "engine/interp/ops.h"
 
@@ -118,6 +119,25 @@ UM_INLINE unsigned count_of(const struct um_exec *x, const struct um_insn *i, un
 	return (unsigned)c & (size == 8 ? 63 : 31);
 }
 
+/* The operand that is shifted, in a register or in memory: m->old; it becomes @v.  False: x->exit. */
+static bool operand_begin(struct um_exec *x, const struct um_insn *i, unsigned size,
+			  struct um_rmw *m)
+{
+	if (i->kind[0] != UM_OPD_GPR)
+		return um_rmw_begin(x, i, um_ea(x, i), size, false, m);
+	m->old = um_reg(x, i->reg[0], size);
+	return true;
+}
+
+static bool operand_commit(struct um_exec *x, const struct um_insn *i, unsigned size,
+			   struct um_rmw *m, u64 v)
+{
+	if (i->kind[0] != UM_OPD_GPR)
+		return um_rmw_commit(x, m, v) == UM_RMW_DONE;
+	um_set_reg(x, i->reg[0], size, v);
+	return true;
+}
+
 static UM_SLOW const struct um_insn *op_shift_slow(struct um_exec *x, const struct um_insn *i)
 {
 	enum shift op = shift_of(i->op);
@@ -125,16 +145,12 @@ static UM_SLOW const struct um_insn *op_shift_slow(struct um_exec *x, const stru
 	struct shifted s;
 	struct um_rmw m;
 
-	if (i->kind[0] == UM_OPD_GPR)
-		m.old = um_reg(x, i->reg[0], size);
-	else if (!um_rmw_begin(x, i, um_ea(x, i), size, false, &m))
+	if (!operand_begin(x, i, size, &m))
 		return um_stop(x, i);
 	s.r = m.old;
 	if (count)
 		s = shift(op, m.old, count, um_cf(x), size);
-	if (i->kind[0] == UM_OPD_GPR)
-		um_set_reg(x, i->reg[0], size, s.r);
-	else if (um_rmw_commit(x, &m, s.r) != UM_RMW_DONE)
+	if (!operand_commit(x, i, size, &m, s.r))
 		return um_stop(x, i);
 	if (count)
 		flags(x, op, s, size);
@@ -182,8 +198,8 @@ static const um_insn_fn shift_fns[NR_SHIFT][2][4] = {
 /* ---- SHLD, SHRD ---- */
 
 /*
- * Of 16-bit operands with counts over 16, which the manual leaves undefined, the bits that come in after those
- * of the source are those of the destination again.
+ * Of 16-bit operands with counts over 16, which the manual leaves undefined, the bits that come in
+ * after those of the source are those of the destination again.
  */
 static struct shifted double_shift(bool left, u64 a, u64 b, unsigned count, unsigned size)
 {
@@ -213,16 +229,12 @@ static const struct um_insn *op_double_shift(struct um_exec *x, const struct um_
 	struct shifted s;
 	struct um_rmw m;
 
-	if (i->kind[0] == UM_OPD_GPR)
-		m.old = um_reg(x, i->reg[0], size);
-	else if (!um_rmw_begin(x, i, um_ea(x, i), size, false, &m))
+	if (!operand_begin(x, i, size, &m))
 		return um_stop(x, i);
 	s.r = m.old;
 	if (count)
 		s = double_shift(left, m.old, b, count, size);
-	if (i->kind[0] == UM_OPD_GPR)
-		um_set_reg(x, i->reg[0], size, s.r);
-	else if (um_rmw_commit(x, &m, s.r) != UM_RMW_DONE)
+	if (!operand_commit(x, i, size, &m, s.r))
 		return um_stop(x, i);
 	if (count)
 		um_cc_result(x, s.r, size, s.cf, s.of);

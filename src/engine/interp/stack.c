@@ -191,9 +191,10 @@ static const struct um_insn *op_enter(struct um_exec *x, const struct um_insn *i
 	}
 	if (level && !um_push(x, frame, size))
 		goto fault;
-	/* The new top of the stack must be writable (SDM vol. 2 ENTER). */
+	/* The new top of the stack must take a store (SDM vol. 2 ENTER), by its alignment, too. */
 	v = (x->cpu.gpr[UM_RSP] - (u16)i->imm) & x->sp_mask;
-	if (!um_linear(x, UM_SS, v, size, UM_WRITE, &gva) || !um_lin_probe(x, gva, size, UM_WRITE))
+	if (!um_linear(x, UM_SS, v, size, UM_WRITE, &gva) || !um_check_align(x, gva, size) ||
+	    !um_lin_probe(x, gva, size, UM_WRITE))
 		goto fault;
 	set_sp(x, v);
 	um_set_reg(x, UM_RBP * 8, size, frame);

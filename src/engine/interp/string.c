@@ -2,13 +2,14 @@
 /*
  * MOVS CMPS SCAS LODS STOS, with their repeat prefixes.
  *
- * An iteration is the unit: it is done in full, registers included, or not at all, and between two iterations the
- * instruction can be left (rip still on it) for a fault, an interrupt, a trap, MMIO, or because it stored
- * to its own page (SDM vol. 2 REP).
+ * An iteration is the unit: it is done in full, registers included, or not at all, and between two
+ * iterations the instruction can be left (rip still on it) for a fault, an interrupt, a trap, MMIO,
+ * or because it stored to its own page (SDM vol. 2 REP).
  *
- * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain memory in the
- * TLB and the direction is up.  Copying bytes in ascending order is the same as copying elements, unless
- * the destination starts less than one element after the source.
+ * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain
+ * memory in the TLB (or would be but for translated code: um_lin_over_code()) and the direction is
+ * up.  Copying bytes in ascending order is the same as copying elements, unless the destination
+ * starts less than one element after the source.
  */
 #include "engine/interp/ops.h"
 
@@ -103,7 +104,10 @@ UM_INLINE bool one(struct um_exec *x, const struct um_insn *i, enum string op)
 
 /* ---- many iterations ---- */
 
-/* Where the elements at @r begin, and how many of @n are in the same page, in flat memory in the TLB. */
+/*
+ * Where the elements at @r begin, and how many of @n are in the same page, in flat memory in the
+ * TLB.
+ */
 static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, enum um_gpr r,
 		  enum um_access acc, u64 n, void **p)
 {
@@ -113,13 +117,14 @@ static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, e
 	if (!(x->seg_flat[seg] & (1u << acc)))
 		return 0;
 	gva = (off + x->seg_base[seg]) & x->lin_mask;
-	*p = um_fast_lin(x, gva, 1, acc);
-	if (!*p)
-		return 0;
 	left = UM_PAGE_SIZE - (gva & ~UM_PAGE_MASK);
 	if (i->asz < 8) /* the offset register may wrap first */
 		left = um_min(left, (1ull << (i->asz * 8)) - off);
-	return um_min(n, left / i->osz);
+	n = um_min(n, left / i->osz);
+	*p = um_fast_lin(x, gva, 1, acc);
+	if (unlikely(!*p) && acc == UM_WRITE && n > 1)
+		*p = um_lin_over_code(x, gva, (unsigned)n * i->osz);
+	return *p ? n : 0;
 }
 
 static u64 many_movs(struct um_exec *x, const struct um_insn *i, u64 n)
@@ -127,9 +132,10 @@ static u64 many_movs(struct um_exec *x, const struct um_insn *i, u64 n)
 	void *src, *dst;
 	u64 done;
 
-	n = run_of(x, i, i->seg, UM_RSI, UM_READ, n, &src);
+	/* The destination first: getting its address may take others back. */
+	n = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
 	if (n)
-		n = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
+		n = run_of(x, i, i->seg, UM_RSI, UM_READ, n, &src);
 	if (!n || (hva_t)dst - (hva_t)src - 1 < i->osz - 1u)
 		return 0;
 	done = (n * i->osz - um_copy_in(dst, src, n * i->osz)) / i->osz;
@@ -164,7 +170,10 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 	bool until_equal = i->flags & UM_INSN_REPNE;
 	/* One iteration: single-stepping; the answers of MMIO are for the present iteration. */
 	bool once = (x->special & UM_SPECIAL_STEP) || x->mmio.done;
-	/* Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for faults. */
+	/*
+	 * Registers go with the iterations, flags change at the end: SDM vol. 2 REP has it for
+	 * faults.
+	 */
 	const struct um_cc before = x->cc;
 	u64 since = 0;
 

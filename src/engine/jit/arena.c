@@ -2,11 +2,13 @@
 /*
  * The process's area of translated code, and the routines by which C enters it.
  *
- * One memfd, mapped writable here and executable there: no page is ever both.  It is made when the first vCPU is, and never grows, so
- * that a VMM may forbid mmap, mprotect and memfd_create afterwards; memory is used as it is touched.
+ * One memfd, mapped writable here and executable there: no page is ever both.  It is made when the
+ * first vCPU is, and never grows, so that a VMM may forbid mmap, mprotect and memfd_create
+ * afterwards; memory is used as it is touched.
  *
- * A fault in translated code continues at the way to the interpreter of the instruction that it is part of, which executes it anew:
- * until an instruction has succeeded, it has changed no register of the guest.
+ * A fault in translated code continues at the way to the interpreter of the instruction that it is
+ * part of, which executes it anew: until an instruction has succeeded, it has changed no register
+ * of the guest.
  */
 #include <errno.h>
 #include <pthread.h>
@@ -23,8 +25,9 @@
 #define HEAD (64ul << 10) /* for the routines */
 
 /*
- * The last quarter, or so, of what is free stays so for vCPUs to come: a vCPU may have SHARE times as much as is free.  N vCPUs
- * that translate all the time so come to have SHARE / (SHARE * N + 1) of it each.  Those that don't keep what they have.
+ * The last quarter, or so, of what is free stays so for vCPUs to come: a vCPU may have SHARE times
+ * as much as is free.  N vCPUs that translate all the time so come to have SHARE / (SHARE * N + 1)
+ * of it each.  Those that don't keep what they have.
  */
 #define SHARE 3u
 
@@ -219,7 +222,9 @@ static void emit_vec_store(struct um_emit *e, enum um_vec_class c)
 	emit_set_vec(e, UM_VEC_CLASS_NONE);
 }
 
-/* If the word at [ctx + @off] is vector class c, for any c, do the code that @emit writes for it. */
+/*
+ * If the word at [ctx + @off] is vector class c, for any c, do the code that @emit writes for it.
+ */
 static void emit_by_class(struct um_emit *e, s32 off,
 			  void (*emit)(struct um_emit *e, enum um_vec_class c))
 {
@@ -275,7 +280,10 @@ static void emit_leave(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
-/* rsi := the TLB's entry for rdi; ZF if it holds for @acc up to the page of r11, which becomes the tag. */
+/*
+ * rsi := the TLB's entry for rdi; ZF if it holds for @acc up to the page of r11, which becomes the
+ * tag.
+ */
 static void emit_tlb(struct um_emit *e, unsigned acc)
 {
 	um_emit_mov(e, 0, H_T0, H_T1);
@@ -360,8 +368,8 @@ static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 	um_emit_patch_here(e, no);
 	um_emit8(e, 0xc3);
 	um_emit_patch_here(e, enough);
-	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.missed));
-	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(jit.missed_window)); /* MOV dword */
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(missed));
+	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(missed_window)); /* MOV dword */
 	um_emit32(e, acc | window << 1);
 	um_emit8(e, 0xc3); /* (not ZF, as from SUB) */
 	return start;
@@ -416,7 +424,8 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0xab);
 	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
-	um_emit_alu_imm(e, 1, 7, H_T2, UM_STAMP_KICKED);
+	um_emit_mov(e, 1, H_RAX, H_T2);
+	um_emit_shift(e, 1, 5, H_RAX, UM_STAMP_GEN_SHIFT);
 	miss[4] = um_emit_jcc(e, CC_Z);
 	um_emit_store(e, 1, H_T2, H_T0, stamp);
 	um_emit_pop(e, H_RAX);
@@ -452,11 +461,18 @@ static void make_routines(void)
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.stop = um_arena_rx_of(e.p);
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, arena.code.leave);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.renew = um_arena_rx_of(e.p);
 	emit_renew(&e);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.syscall = um_arena_rx_of(e.p);
+	um_emit_syscall_routine(&e);
+	name_routine("umbra.syscall", arena.code.syscall, e.p);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.sysret = um_arena_rx_of(e.p);
+	um_emit_sysret_routine(&e);
+	name_routine("umbra.sysret", arena.code.sysret, e.p);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
 			arena.code.miss[acc][w] = emit_miss(&e, acc, w);
@@ -464,8 +480,8 @@ static void make_routines(void)
 }
 
 /*
- * The same without a file: perf looks at its map for memory that has none, of which shared anonymous memory is (an old size of 0 maps
- * it again).
+ * The same without a file: perf looks at its map for memory that has none, of which shared
+ * anonymous memory is (an old size of 0 maps it again).
  */
 static int map_anonymous(void)
 {
@@ -517,7 +533,10 @@ _Static_assert(UM_CODE_CACHE_MAX / UM_JIT_CHUNK * UM_JIT_CHUNK_META / UM_JIT_ALI
 	       "32 bits for UM_JIT_EXIT()");
 _Static_assert(UM_JIT_CHUNK_META % UM_JIT_ALIGN == 0, "chunks of descriptions begin aligned");
 
-/* As many pages as a fifth of the code's bytes has room for: with descriptions, the tables are smaller than the code. */
+/*
+ * As many pages as a fifth of the code's bytes has room for: with descriptions, the tables are
+ * smaller than the code.
+ */
 static int map_tables(u64 code)
 {
 	unsigned npages = (unsigned)(code / 5 / sizeof(struct um_jit_page));
@@ -548,8 +567,8 @@ u32 um_arena_generation(void)
 }
 
 /*
- * In a child of fork(): the memory is the parent's, who goes on writing to it.  VMs of the parent don't run here; new ones
- * get another area.
+ * In a child of fork(): the memory is the parent's, who goes on writing to it.  VMs of the parent
+ * don't run here; new ones get another area.
  */
 static void forget_arena(void)
 {

@@ -27,8 +27,7 @@
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
 {
 	um_emit_mov_imm(&t->e, H_RSI, UM_JIT_EXIT(t->id, n, kind));
-	um_emit8(&t->e, 0xe9);
-	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
+	um_emit_jump(&t->e, um_arena_code()->leave);
 }
 
 /* PUSHFQ, POP [rbp + disp8], opcode of JMP: as many bytes as a JMP has. */
@@ -173,6 +172,17 @@ void um_emit_unlinked(struct um_jit_link *l)
 
 /* ---- the jump cache ---- */
 
+void um_emit_jump_slot(struct um_emit *e)
+{
+	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
+	um_emit8(e, 0x69);
+	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
+	um_emit32(e, UM_JUMP_HASH);
+	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+}
+
 /* @l: the exit that it is if there is no entry that holds; NULL: it's the instruction's slow path. */
 static void emit_lookup_or(struct um_trans *t, const struct um_jit_link *l)
 {
@@ -186,13 +196,7 @@ static void emit_lookup_or(struct um_trans *t, const struct um_jit_link *l)
 	}
 	r = &t->renewal[t->nrenewals++];
 
-	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
-	um_emit8(e, 0x69);
-	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
-	um_emit32(e, UM_JUMP_HASH);
-	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
-	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
-	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+	um_emit_jump_slot(e);
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	site = um_emit_jcc(e, CC_NZ);
 	if (l)
@@ -219,8 +223,7 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 
 	t->k = r->insn;
 	um_emit_patch_here(e, r->site);
-	um_emit8(e, 0xe8); /* CALL */
-	um_emit32(e, (u32)(um_arena_code()->renew - (um_arena_rx_of(e->p) + 4)));
+	um_emit_call(e, um_arena_code()->renew);
 	site = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(site, r->back);
@@ -236,8 +239,7 @@ void um_emit_dead(struct um_jit_block *b)
 	struct um_emit e = { .p = code, .end = code + UM_JIT_CODE_ALIGN };
 
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(um_arena_code()->leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, um_arena_code()->leave);
 }
 
 static void emit_enter_page(struct um_trans *t)

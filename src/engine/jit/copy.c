@@ -2,12 +2,14 @@
 /*
  * Facts about instructions, and their copies.
  *
- * Zydis knows the operands and flags of all instructions; what it leaves open is settled here: what "conditional" means for
- * each instruction, shifts whose count is known, operands that are no data.  Integer instructions that may be copied
- * are listed (SDM vol. 2, by chapter); SIMD and the rest are what the interpreter's native stubs run (interp/native.h), and
- * those know what state they need.
+ * Zydis knows the operands and flags of all instructions; what it leaves open is settled here: what
+ * "conditional" means for each instruction, shifts whose count is known, operands that are no data.
+ * Integer instructions that may be copied are listed (SDM vol. 2, by chapter); SIMD and the rest
+ * are what the interpreter's native stubs run (interp/native.h), and those know what state they
+ * need.
  *
- * Encodings are taken apart and put together by engine/encode.h; between the two, registers get their new numbers.
+ * Encodings are taken apart and put together by engine/encode.h; between the two, registers get
+ * their new numbers.
  */
 #include "engine/jit/copy.h"
 
@@ -281,8 +283,8 @@ static void flags(const ZydisDecodedInstruction *z, struct um_facts *f)
 }
 
 /*
- * Counts are taken modulo 32, or 64 for 64-bit operands; of 0, nothing happens but that a 32-bit destination is zero-extended.
- * OF is defined for counts of 1.
+ * Counts are taken modulo 32, or 64 for 64-bit operands; of 0, nothing happens but that a 32-bit
+ * destination is zero-extended.  OF is defined for counts of 1.
  */
 static void shift(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *ops,
 		  struct um_facts *f)
@@ -508,13 +510,19 @@ static bool has_memory_form(const struct um_facts *f)
 			return false;
 		break;
 	default:
-		/* Rounding mode would be broadcast; VPBROADCAST from general registers is an opcode of its own. */
+		/*
+		 * Rounding mode would be broadcast; VPBROADCAST from general registers is an opcode
+		 * of its own.
+		 */
 		if (e->b || (op >= 0x27a && op <= 0x27c))
 			return false;
 	}
 	if (!f->rm_written)
 		return true;
-	/* What extracts from vectors stores no more than the element: MOVQ and PEXTRQ are all of it. */
+	/*
+	 * What extracts from vectors stores no more than the element: MOVQ and PEXTRQ are all of
+	 * it.
+	 */
 	if (f->vec != UM_VEC_CLASS_NONE)
 		return e->w && (op == 0x17e || op == 0x316);
 	return e->opsize || e->w || e->rm.kind != UM_FIELD_GPR;

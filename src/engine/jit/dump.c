@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dumps of translations: for each block what it was made from, what the passes found out, and the code.
+ * Dumps of translations: for each block what it was made from, what the passes found out, and the
+ * code.
  *
  * A block is one write(2), so that those of several vCPUs don't mix.
  */

@@ -2,7 +2,8 @@
 /*
  * Writing host instructions (SDM vol. 2 ch. 2): only the forms that the translator needs.
  *
- * Everything goes into one buffer; when it is full, `full` is set and the rest is dropped, so callers look once, at the end.
+ * Everything goes into one buffer; when it is full, `full` is set and the rest is dropped, so
+ * callers look once, at the end.
  */
 #ifndef UM_ENGINE_JIT_EMIT_H
 #define UM_ENGINE_JIT_EMIT_H
@@ -68,7 +69,10 @@ static inline void um_emit64(struct um_emit *e, u64 v)
 	um_emit_bytes(e, &v, 8);
 }
 
-/* REX for operand size @w, ModRM.reg @reg, index @idx, ModRM.rm or base @rm; none if it would be 40h. */
+/*
+ * REX for operand size @w, ModRM.reg @reg, index @idx, ModRM.rm or base @rm; none if it would be
+ * 40h.
+ */
 static inline void um_emit_rex(struct um_emit *e, unsigned w, unsigned reg, unsigned idx,
 			       unsigned rm)
 {
@@ -212,7 +216,9 @@ static inline u8 *um_emit_jmp(struct um_emit *e)
 	return e->p - 4;
 }
 
-/* Make the jump whose displacement is at @site (writable mapping) go to @target (the same mapping). */
+/*
+ * Make the jump whose displacement is at @site (writable mapping) go to @target (the same mapping).
+ */
 static inline void um_emit_patch(u8 *site, const u8 *target)
 {
 	s32 rel = (s32)(target - (site + 4));
@@ -253,7 +259,8 @@ static inline void um_emit_flags_load(struct um_emit *e, unsigned base, s32 disp
 }
 
 /*
- * SF, ZF, AF, PF, CF, OF from the RFLAGS image at [base + disp], by LAHF's twin; clobbers @scratch.  POPFQ takes four times as long.
+ * SF, ZF, AF, PF, CF, OF from the RFLAGS image at [base + disp], by LAHF's twin; clobbers @scratch.
+ * POPFQ takes four times as long.
  *
  * OF is bit 3 of the image's second byte: it alone, plus 78h, overflows.
  */

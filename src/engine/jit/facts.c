@@ -1,8 +1,9 @@
 // SPDX-License-Identifier: MIT
 /*
- * Facts remembered.  Decoding anew takes Zydis a third of a microsecond, and most instructions differ from others only in their
- * displacement and immediate, on which facts don't depend.  So they are kept by what comes before: prefixes, opcode,
- * ModRM and SIB, as decoded instructions are (x86/decode_cache.h).
+ * Facts remembered.  Decoding anew takes Zydis a third of a microsecond, and most instructions
+ * differ from others only in their displacement and immediate, on which facts don't depend.  So
+ * they are kept by what comes before: prefixes, opcode, ModRM and SIB, as decoded instructions are
+ * (x86/decode_cache.h).
  */
 #include <string.h>
 

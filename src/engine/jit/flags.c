@@ -2,13 +2,14 @@
 /*
  * Where the guest's status flags are.
  *
- * The translator's own code (TLB checks, looking up jumps) destroys the host's flags, and nearly every guest instruction writes
- * them; but few read them.  What must not be lost is what an exception would show: so flags count as read by everything that can
- * leave the block.
+ * The translator's own code (TLB checks, looking up jumps) destroys the host's flags, and nearly
+ * every guest instruction writes them; but few read them.  What must not be lost is what an
+ * exception would show: so flags count as read by everything that can leave the block.
  *
- * To save them costs more than a memory access.  So after a comparison (or an addition, ...), they are not saved but
- * forgotten, with a recipe for having them again: the same comparison, as long as its registers keep their values.  The recipe is executed
- * by whoever reads the flags, mostly nobody: the slow paths.
+ * To save them costs more than a memory access.  So after a comparison (or an addition, ...), they
+ * are not saved but forgotten, with a recipe for having them again: the same comparison, as long as
+ * its registers keep their values.  The recipe is executed by whoever reads the flags, mostly
+ * nobody: the slow paths.
  *
  * Recipes, with r and s registers in registers of the host, or s a constant:
  *	CMP, TEST r, s		itself
@@ -18,7 +19,8 @@
  *	NEG r			MOV t, r; NEG t; NEG t
  *	SHL, SHR, SAR, IMUL	the same again, on a copy in memory of what r was
  *
- * What keeps some flags is done again behind what gives the flags before it (their recipe, or loading them):
+ * What keeps some flags is done again behind what gives the flags before it (their recipe, or
+ * loading them):
  *
  *	INC, DEC r		LEA t, [r -+ 1]; INC, DEC t
  *	ROL, ROR r, n		MOV t, r; ROR, ROL t, n; ROL, ROR t, n

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * The decoded instructions of translated blocks, for the interpreter to execute when translated code leaves.
+ * The decoded instructions of translated blocks, for the interpreter to execute when translated
+ * code leaves.
  *
- * A decoded instruction takes as much memory as its translation, and few are wanted often.  So blocks don't keep them: they are
- * copied from the interpreter's block, or decoded again, into a small cache.
+ * A decoded instruction takes as much memory as its translation, and few are wanted often.  So
+ * blocks don't keep them: they are decoded again, into a small cache.
  */
 #include "engine/jit/jit.h"
 
@@ -12,34 +13,13 @@ static const struct um_insn *op_stop(struct um_exec *x, const struct um_insn *i)
 	return i;
 }
 
-/* The interpreter's block that @b was made from, if it is still there. */
-static const struct um_block *origin(const struct um_exec *x, const struct um_jit_block *b,
-				     enum um_mode mode)
-{
-	const struct um_block *o = x->interp->hash[um_block_bucket(b->hva)];
-
-	while (o && !um_block_is(o, b->hva, mode))
-		o = o->next;
-	if (!o || !o->nwords || o->ninsns != b->ninsns || o->len != b->len ||
-	    memcmp((const u8 *)o->words + (o->hva & 7), b->bytes, b->len))
-		return NULL;
-	return o;
-}
-
 static void load(struct um_exec *x, const struct um_jit_block *b, unsigned k, struct um_insn *i)
 {
 	enum um_mode mode = b->key & UM_JIT_KEY_64 ? UM_MODE_64 : UM_MODE_32;
-	const struct um_block *o = origin(x, b, mode);
 	unsigned at = b->map[k].off;
 
-	if (o) {
-		*i = o->insn[k];
-	} else {
-		um_interp_decode(x, i, mode, b->bytes + at, b->len - at,
-				 (u16)((b->hva & ~UM_PAGE_MASK) + at));
-	}
-	if (um_is_jcc(i))
-		i->imm2 = 0; /* no instructions behind it were counted */
+	um_interp_decode(x, i, mode, b->bytes + at, b->len - at,
+			 (u16)((b->hva & ~UM_PAGE_MASK) + at));
 }
 
 const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k)

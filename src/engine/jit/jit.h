@@ -2,12 +2,13 @@
 /*
  * The translator: hot blocks of guest code become host code.  Private to the engine.
  *
- * What is translated.  Blocks come from the interpreter's cache (interp/block.h) when they were executed often enough: decoded
- * instructions of one guest page (or the one that goes on in the next), in 64-bit mode or in 32-bit protected mode with
- * flat segments.  An instruction is copied with its registers renumbered and its memory operand replaced (copy.h), or it is
- * written anew (branches, the stack, what kernels do all the time), or translated code leaves, the interpreter's function
- * executes it, and translated code goes on behind it.  This third way is also what every hard case of the others takes: a TLB
- * miss, a device, a fault.  So exactness is the interpreter's.
+ * What is translated.  Blocks come from the interpreter's cache (interp/block.h) when they were
+ * executed often enough: decoded instructions of one guest page (or the one that goes on in the
+ * next), in 64-bit mode or in 32-bit protected mode with flat segments.  An instruction is copied
+ * with its registers renumbered and its memory operand replaced (copy.h), or it is written anew
+ * (branches, the stack, what kernels do all the time), or translated code leaves, the interpreter's
+ * function executes it, and translated code goes on behind it.  This third way is also what every
+ * hard case of the others takes: a TLB miss, a device, a fault.  So exactness is the interpreter's.
  *
  * Registers in translated code (JIT_HOST below):
  *	rbp		struct um_exec + UM_JIT_BIAS
@@ -15,27 +16,33 @@
  *	rsp		the host's stack
  *	all others	general registers of the guest; five of those stay in memory
  *
- * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from registers: translate.c keeps track.
- * Between blocks they are in x->jit.flags.
+ * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from
+ * registers: translate.c keeps track.  Between blocks they are in x->jit.flags.
  *
- * Accesses to guest memory look the TLB up inline, or by a "window" (memory.c): the translation that accesses by the same base register
- * used last.  Windows hold for one context and as long as the TLB forgets nothing; whoever changes x->jit.ctx goes through
- * sync_state() (run.c).  CPL 3 has windows of its own, so that system calls leave them alone: UM_JIT_KEY_USER.
+ * Accesses to guest memory look the TLB up inline, or by a "window" (memory.c): the translation
+ * that accesses by the same base register used last.  Windows hold for one context and as long as
+ * the TLB forgets nothing; whoever changes x->jit.ctx goes through sync_state() (run.c).  CPL 3 has
+ * windows of its own, so that system calls leave them alone: UM_JIT_KEY_USER.
  *
- * Code is position-independent in the guest: a block serves all linear addresses that its page is mapped at;
- * cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by jumps.  All other transfers look the linear target up
- * in the jump cache, whose entries hold for one stamp: a generation of translations, a mode, and a version of address translation.  If only
- * the last differs, as after a switch of address spaces, one look into the TLB makes the entry good again.
+ * Code is position-independent in the guest: a block serves all linear addresses that its page is
+ * mapped at; cpu.gpr[UM_REG_PAGE] has the page in force.  Within a page, blocks are linked by
+ * jumps.  All other transfers look the linear target up in the jump cache, whose entries hold for
+ * one stamp: a generation of translations, a mode, and a version of address translation.  If only
+ * the last differs, as after a switch of address spaces, one look into the TLB makes the entry good
+ * again.
  *
  * When guest code changes:
- *   - stores of this vCPU: a page with translated code has no write tag in its TLB (um_tlb_protect()), so they come to
- *     um_jit_written(), which drops the blocks that they overlap.
- *   - stores of others (processors, devices): a page is compared with a copy, as far as it was translated, before the first use after
- *     an event by which this vCPU can have learnt of them: an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets
- *     a new translation in the TLB.  `doubt` counts those events.
+ *   - stores of this vCPU: a page with translated code has no write tag in its TLB
+ *     (um_tlb_protect()), so they come to um_jit_written(), which drops the blocks that they
+ *     overlap.
+ *   - stores of others (processors, devices): a page is compared with a copy, as far as it was
+ *     translated, before the first use after an event by which this vCPU can have learnt of them:
+ *     an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in
+ *     the TLB.  `doubt` counts those events.
  *
- * Code memory (arena.c) is one area for the process, mapped twice, once writable and once executable.  A vCPU takes chunks of
- * it, and gives up its oldest when it can't have another (cache.c).  Then what was in there is gone at once.
+ * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
+ * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another
+ * (cache.c).  Then what was in there is gone at once.
  */
 #ifndef UM_ENGINE_JIT_JIT_H
 #define UM_ENGINE_JIT_JIT_H
@@ -85,9 +92,16 @@ enum {
 enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
-	UM_JIT_EXIT_VEC, /* the block needs the vector registers: load them, enter it again; or it was dropped */
-	UM_JIT_EXIT_STOP, /* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
+	/* the block needs the vector registers: load them, enter it again; or it was dropped */
+	UM_JIT_EXIT_VEC,
+	/*
+	 * through the jump cache: the end of a block that runs alone; UM_JIT_GO_ON; or a fault of
+	 * nobody's
+	 */
+	UM_JIT_EXIT_STOP,
 };
+/* With UM_JIT_EXIT_STOP, and no block: go on at cpu.rip. */
+#define UM_JIT_GO_ON		 63u
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
 #define UM_JIT_MAX_ID		 (1u << 24)
 
@@ -132,7 +146,8 @@ struct um_jit_insn {
 	u16 start; /* host code, from the block's code */
 	u16 slow; /* the way to UM_JIT_EXIT_SLOW, from its cold code; UM_JIT_NO_SLOW: it has none, since it can't fault */
 	u16 off : 14; /* guest bytes, from the block's first */
-	u16 goes_on : 1; /* it takes the host address from the instruction before: no code is entered here */
+	/* it takes the host address from the instruction before: no code is entered here */
+	u16 goes_on : 1;
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
 
@@ -154,7 +169,8 @@ struct um_jit_block {
 	bool flags_dead; /* it overwrites the flags before anybody can see them */
 	bool dead;
 	u8 nwindowed;
-	u8 lockstep_fpu; /* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
+	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
+	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
@@ -175,7 +191,10 @@ struct um_jit_page {
 	u8 copy[4096];
 };
 
-/* The jump cache is indexed by the upper bits of the product of a linear address's low 32 bits with this. */
+/*
+ * The jump cache is indexed by the upper bits of the product of a linear address's low 32 bits with
+ * this.
+ */
 #define UM_JUMP_HASH 0x9e3779b1u
 
 struct um_jump {
@@ -187,8 +206,9 @@ struct um_jump {
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
 
 /*
- * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch context.  No
- * entry's: 0, which is that of entries that were never used, or are forgotten; and UM_STAMP_KICKED.
+ * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch
+ * context.  No entry's: 0, which is that of entries that were never used, or are forgotten; and
+ * what a kick makes of one, with a generation of 0.
  */
 #define UM_STAMP_GEN_SHIFT 32
 #define UM_STAMP_KEY_SHIFT 24
@@ -227,11 +247,15 @@ struct um_jit {
 	u64 doubt;
 	u32 window_seq, window_epoch;		  /* the TLB's, as of x->window */
 	u16 window_ctx;				  /* the context that CPL 3's are of */
+	u64 contexts;				  /* contexts_of() as of x->jit */
 	u64 missed_at;				  /* host's TSC when x->jit.patience was new */
 	u64 plain[(1 << UM_JIT_PLAIN_BITS) / 64]; /* um_jit_plain() */
 	struct um_jit_region region[2][UM_JIT_REGIONS]; /* of UM_READ, UM_WRITE, at CPL 3 */
 	bool regions;					/* there are some */
-	/* Pages compared since the last doubt: address | um_jit_doubt_tag(), at um_jit_checked_slot(). */
+	/*
+	 * Pages compared since the last doubt: address | um_jit_doubt_tag(), at
+	 * um_jit_checked_slot().
+	 */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
 	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
 	u32 map_seq;  /* counts doubts, and changes of the TLB's code_seq ... */
@@ -247,7 +271,7 @@ struct um_jit {
 
 static inline unsigned um_jit_bucket(hva_t hva)
 {
-	return (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_HASH_BITS));
+	return um_code_bucket(hva, UM_JIT_HASH_BITS);
 }
 
 /* In the bits that a page's address doesn't have: 28 bits of @doubt. */
@@ -273,8 +297,8 @@ static inline u64 *um_jit_plain(struct um_jit *j, hva_t hva, u64 *bit)
 
 /* ---- arena.c ---- */
 /*
- * Make the process's code area, as @o says, and the routines that every vCPU enters by.  Idempotent: later options have no
- * effect.  0 or -errno.
+ * Make the process's code area, as @o says, and the routines that every vCPU enters by.
+ * Idempotent: later options have no effect.  0 or -errno.
  */
 int um_arena_init(const struct um_jit_options *o);
 /* An empty chunk for who has @own already; NULL: it may have none, or there is none. */
@@ -287,7 +311,9 @@ void um_arena_clear(struct um_jit_chunk *c);
 /* The same for pages. */
 struct um_jit_page *um_arena_page_get(unsigned own);
 void um_arena_page_put(struct um_jit_page *p);
-/* Where descriptions start: a block's number is its distance from there in units of UM_JIT_ALIGN. */
+/*
+ * Where descriptions start: a block's number is its distance from there in units of UM_JIT_ALIGN.
+ */
 char *um_arena_meta(void);
 /* Between the two mappings. */
 u8 *um_arena_rx_of(const u8 *rw);
@@ -297,7 +323,10 @@ bool um_arena_has(u64 pc);
 u32 um_arena_generation(void);
 /* Routines */
 struct um_arena_code {
-	/* Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags: enter_flags. */
+	/*
+	 * Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags:
+	 * enter_flags.
+	 */
 	u64 (*enter)(struct um_exec *x, const void *code);
 	u64 (*enter_flags)(struct um_exec *x, const void *code);
 	/* Where translated code goes to return rsi. */
@@ -305,24 +334,38 @@ struct um_arena_code {
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
 	/*
-	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte of the access, both less the window's
-	 * page.  ZF: rdi is the host address, and the window has its page; else it is undefined.  Clobber rsi, r11.  In vain now and
-	 * then so that C can look into it (x->jit.patience).
+	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte
+	 * of the access, both less the window's start.  ZF: rdi is the host address, and the window
+	 * has its page; else it is undefined.  Clobber rsi, r11.  In vain now and then so that C
+	 * can look into it (x->jit.patience).
 	 */
 	const u8 *miss[2][UM_JIT_WINDOWS];
-	/* Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.  Clobbers H_T2. */
+	/*
+	 * Called with the entry in H_T0, the linear target in H_T1: ZF = 1 if the entry holds now.
+	 * Clobbers H_T2.
+	 */
 	const u8 *renew;
+	/*
+	 * Jumped to by SYSCALL, H_T1 being the address behind it, and SYSRET, when nothing can go
+	 * wrong with them any more.
+	 */
+	const u8 *syscall, *sysret;
 };
 const struct um_arena_code *um_arena_code(void);
 
 /* ---- insn.c ---- */
-/* Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call. */
+/*
+ * Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call.
+ */
 const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
 /* Blocks are gone. */
 void um_jit_forget_insns(struct um_jit *j);
 
 /* ---- translate.c ---- */
-/* Translate @b, executed at x's state, for @key; its last bytes are at @tail, if they are in a second page, else that is 0.  NULL: it can't be, or there is no room now (*@full). */
+/*
+ * Translate @b, executed at x's state, for @key; its last bytes are at @tail, if they are in a
+ * second page, else that is 0.  NULL: it can't be, or there is no room now (*@full).
+ */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
 				      u32 key, bool *full);
 
@@ -333,11 +376,19 @@ void um_emit_unlinked(struct um_jit_link *l);
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
 
+/* ---- syscall.c ---- */
+/* um_arena_code.syscall, sysret */
+void um_emit_syscall_routine(struct um_emit *e);
+void um_emit_sysret_routine(struct um_emit *e);
+
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
 /* Have a description of the page of @hva, before a block of it is translated. */
 bool um_jit_page_reserve(struct um_exec *x, hva_t hva);
-/* @b was translated: note its page; and that of @tail, where its last bytes are, if it has a second one. */
+/*
+ * @b was translated: note its page; and that of @tail, where its last bytes are, if it has a second
+ * one.
+ */
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b, hva_t tail);
 /* Compare what was translated of the page with memory; drop what changed. */
 void um_jit_page_check(struct um_exec *x, struct um_jit_page *p);
@@ -356,7 +407,10 @@ void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);
 /* Forget all translations. */
 void um_jit_flush(struct um_exec *x);
 void um_jit_cache_destroy(struct um_jit *j);
-/* See that there is room for @code bytes of code, as many of cold code, and @meta of descriptions in the newest chunk.  May evict others. */
+/*
+ * See that there is room for @code bytes of code, as many of cold code, and @meta of descriptions in
+ * the newest chunk.  May evict others.
+ */
 bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
 /* @b has taken up the newest chunk's code up to its ends, and @meta bytes. */
 void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta);
@@ -375,7 +429,15 @@ struct um_jit_block *um_jit_find(struct um_exec *x);
 /* Run @b and what follows, until the interpreter or the vCPU layer must act. */
 void um_jit_run(struct um_exec *x, struct um_jit_block *b);
 /*
- * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left to the interpreter.
+ * Was STI the last instruction of that (system.c)?  Or it was at this place some time before: then
+ * the shadow is one that nobody can tell from an interrupt that comes later.  Unless the next
+ * instruction is executed before anything else can happen, it is to be opened.
+ */
+bool um_jit_in_shadow(const struct um_exec *x);
+void um_jit_open_shadow(struct um_exec *x);
+/*
+ * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left
+ * to the interpreter.
  */
 void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next);
 /* At the start of um_engine_run(). */
@@ -384,22 +446,27 @@ void um_jit_begin(struct um_exec *x);
 /*
  * ---- lockstep.c: the engine "lockstep" ----
  *
- * Each block is executed by the interpreter, taken back, and executed by its translation; what is different then stops the VM with
- * UM_EXIT_INTERNAL and a report.
+ * Each block is executed by the interpreter, taken back, and executed by its translation; what is
+ * different then stops the VM with UM_EXIT_INTERNAL and a report.
  */
 int um_lockstep_init(struct um_exec *x);
 void um_lockstep_destroy(struct um_exec *x);
 /*
- * Around everything that executes guest code: only one vCPU of a VM does at a time, so that none sees stores that are taken back.
- * False: x->exit; the turn is taken all the same.
+ * Around everything that executes guest code: only one vCPU of a VM does at a time, so that none
+ * sees stores that are taken back.  False: x->exit; the turn is taken all the same.
  */
 bool um_lockstep_enter(struct um_exec *x);
 void um_lockstep_leave(struct um_exec *x);
 /* Let others, now and then.  False: x->exit. */
 bool um_lockstep_turn(struct um_exec *x);
-/* Before @len bytes at @p are stored to; @tracked: the MMU will be told of it; NULL: to a device. */
+/*
+ * Before @len bytes at @p are stored to; @tracked: the MMU will be told of it; NULL: to a device.
+ */
 void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked);
-/* Does @i come out the same when it is executed again?  If not, um_jit_run_alone() stops before it, unless it is the first. */
+/*
+ * Does @i come out the same when it is executed again?  If not, um_jit_run_alone() stops before it,
+ * unless it is the first.
+ */
 bool um_lockstep_repeatable(const struct um_insn *i);
 /* Execute the block at cpu.rip, whose translation is @b. */
 void um_lockstep_run(struct um_exec *x, struct um_jit_block *b);

@@ -2,16 +2,17 @@
 /*
  * The engine "lockstep": the interpreter and the translator, compared after every block.
  *
- * A block is executed by the interpreter's functions first.  All its stores go through access.c, since the TLB is out of use meanwhile
- * (x->ctx_mask), and are recorded.  Then memory and registers become what they were, and the translation is executed, alone: it
- * leaves at its end, however that is linked.  Registers, exceptions and the bytes stored must be the same.
+ * A block is executed by the interpreter's functions first.  All its stores go through access.c,
+ * since the TLB is out of use meanwhile (x->ctx_mask), and are recorded.  Then memory and registers
+ * become what they were, and the translation is executed, alone: it leaves at its end, however that
+ * is linked.  Registers, exceptions and the bytes stored must be the same.
  *
- * Some blocks are the interpreter's only, because they can't be taken back or don't come out the same twice: system instructions, device
- * accesses, stores to page tables and to code, RDRAND, and more stores than are recorded.  Both executions stop before an instruction
- * that is known for it.
+ * Some blocks are the interpreter's only, because they can't be taken back or don't come out the
+ * same twice: system instructions, device accesses, stores to page tables and to code, RDRAND, and
+ * more stores than are recorded.  Both executions stop before an instruction that is known for it.
  *
- * Between the two executions a device of the VMM may write to memory.  So a difference counts when it is there again, three
- * times.  Other vCPUs wait (um_lockstep_enter()).
+ * Between the two executions a device of the VMM may write to memory.  So a difference counts when
+ * it is there again, three times.  Other vCPUs wait (um_lockstep_enter()).
  */
 #include <errno.h>
 #include <stdio.h>
@@ -132,7 +133,10 @@ bool um_lockstep_repeatable(const struct um_insn *i)
 	return !(i->flags & (UM_INSN_SYSTEM | UM_INSN_END)) && !is_random(i);
 }
 
-/* Can its translation be stopped where the interpreter is?  Not before what is no system instruction. */
+/*
+ * Can its translation be stopped where the interpreter is?  Not before what is no system
+ * instruction.
+ */
 static bool comparable(const struct um_lockstep *l, const struct um_jit_block *b)
 {
 	for (unsigned n = 0; n < b->ninsns; n++) {
@@ -165,7 +169,10 @@ void um_lockstep_store(struct um_exec *x, void *p, unsigned len, bool tracked)
 	}
 }
 
-/* Instructions that are C functions of the interpreter, system instructions apart, have only general registers. */
+/*
+ * Instructions that are C functions of the interpreter, system instructions apart, have only
+ * general registers.
+ */
 static bool leaves_fpu(const struct um_lockstep *l, struct um_jit_block *b)
 {
 	if (b->lockstep_fpu)

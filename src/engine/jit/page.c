@@ -2,8 +2,9 @@
 /*
  * Pages that translated code was made from, and what happens when they change (jit.h).
  *
- * A page keeps a copy of those of its 64 pieces that blocks were made from.  To compare the copy with memory is cheap enough
- * to be done after every event by which this vCPU may learn that others changed code.
+ * A page keeps a copy of those of its 64 pieces that blocks were made from.  To compare the copy
+ * with memory is cheap enough to be done after every event by which this vCPU may learn that others
+ * changed code.
  */
 #include "engine/jit/jit.h"
 
@@ -68,7 +69,10 @@ bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
 	return true;
 }
 
-/* Have @p cover @len bytes from @off on, which were @bytes.  False: they are others by now, or can't be had. */
+/*
+ * Have @p cover @len bytes from @off on, which were @bytes.  False: they are others by now, or
+ * can't be had.
+ */
 static bool cover(struct um_exec *x, struct um_jit_page *p, unsigned off, const u8 *bytes,
 		  unsigned len)
 {
@@ -87,7 +91,10 @@ static bool cover(struct um_exec *x, struct um_jit_page *p, unsigned off, const 
 		p->covered |= need;
 		if (!memcmp(p->copy + off, bytes, len))
 			return true;
-		/* The block is of the past, or the copy is: bring it up to date.  That may unguard the page. */
+		/*
+		 * The block is of the past, or the copy is: bring it up to date.  That may unguard
+		 * the page.
+		 */
 		if (checked)
 			return false;
 		um_jit_page_check(x, p);

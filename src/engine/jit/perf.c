@@ -2,11 +2,12 @@
 /*
  * Symbols for perf(1), in either of the two forms that it knows.
  *
- * A map is a text file, one line for each piece of code: address, size, name.  Code that was evicted stays listed, and
- * what is at its address now is listed later.
+ * A map is a text file, one line for each piece of code: address, size, name.  Code that was
+ * evicted stays listed, and what is at its address now is listed later.
  *
- * A jitdump is a file of records with times and the code itself, which `perf inject --jit` merges into a recording that
- * was made with `perf record -k CLOCK_MONOTONIC`.  perf learns of the file by seeing it mapped to be executed.
+ * A jitdump is a file of records with times and the code itself, which `perf inject --jit` merges
+ * into a recording that was made with `perf record -k CLOCK_MONOTONIC`.  perf learns of the file by
+ * seeing it mapped to be executed.
  *
  * Addresses are those of the executable mapping of the code area (arena.c).
  */

@@ -1,9 +1,11 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Where the guest's general registers are while translated code runs, and where things are from rbp.
+ * Where the guest's general registers are while translated code runs, and where things are from
+ * rbp.
  *
- * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH CH DH BH.  What
- * stays in memory is used least by compilers.  RSP, the commonest base, is none that would take a longer encoding.
+ * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH
+ * CH DH BH.  What stays in memory is used least by compilers.  RSP, the commonest base, is none that
+ * would take a longer encoding.
  */
 #ifndef UM_ENGINE_JIT_REGS_H
 #define UM_ENGINE_JIT_REGS_H
@@ -39,14 +41,27 @@ static inline s32 um_jit_gpr(unsigned guest)
 	return UM_JIT_OFF(cpu.gpr) + (s32)guest * 8;
 }
 
+/* JMP, CALL to @to, in the executable mapping. */
+static inline void um_emit_jump(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe9);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
+}
+static inline void um_emit_call(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe8);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
+}
+
 /* From a linear address to its entry in the TLB: (page number mod 4096) * 32 */
 _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
 
 /*
- * Windows that no access hits: their start is no canonical address; to which an access, if there is one, becomes an access to a host
- * address that is none either, and so a fault that the interpreter looks into.
+ * Windows that no access hits: their start is no canonical address; to which an access, if there is
+ * one, becomes an access to a host address that is none either, and so a fault that the interpreter
+ * looks into.
  */
 #define UM_JIT_NOWHERE BIT(63)
 

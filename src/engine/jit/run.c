@@ -2,12 +2,12 @@
 /*
  * Running translated code: entering it, and what to do when it comes back (enum um_jit_exit).
  *
- * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
- * code is.
+ * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in
+ * x->jit.flags while translated code is.
  *
- * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to UM_STAMP_KICKED, which no entry of the jump cache has; translated code looks at
- * one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
- * stamp stays.
+ * Kicks.  Whoever kicks sets x->kick, then the upper half of x->jit.stamp to 0, which no entry of
+ * the jump cache has; translated code looks at one of them in every loop.  We set the stamp, then
+ * look at x->kick, then enter: so either we see the kick or its stamp stays.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,12 +18,18 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
+/*
+ * When this many accesses missed their windows, and it took less than so many cycles each, the last
+ * is looked at.
+ */
 #define WINDOW_MISSES	   256
 #define WINDOW_CYCLES	   60
 #define WINDOW_STRIKES	   6 /* times that it is, until it does without */
 #define WINDOW_MISSES_TEST 2 /* in tests, which translate everything */
 #define REGION_MAX	   (4ul << 20)
+
+/* No guest has code there. */
+#define NO_RIP (~0ull)
 
 /* ---- life ---- */
 
@@ -66,21 +72,23 @@ static void forget_windows(struct um_exec *x, bool user)
 }
 
 /*
- * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
- * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the
+ * context that allows less (x->priv is UM_PRIV_KERNEL), unless translated code was left with the
+ * other.  @same: it wasn't, or the kernel still has that.
  */
-static void check_windows(struct um_exec *x)
+static void check_windows(struct um_exec *x, bool same)
 {
 	struct um_jit *j = x->translator;
-	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
 
-	j->window_seq = x->tlb->seq;
-	j->window_epoch = x->tlb->epoch;
-	if (all || j->window_ctx != user)
+	if (unlikely(all || j->window_ctx != (u16)(x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask))) {
+		j->window_seq = x->tlb->seq;
+		j->window_epoch = x->tlb->epoch;
+		j->window_ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 		forget_windows(x, true);
-	forget_windows(x, false);
-	j->window_ctx = user;
+	}
+	if (all || !same)
+		forget_windows(x, false);
 }
 
 int um_jit_init(struct um_exec *x)
@@ -105,6 +113,7 @@ int um_jit_init(struct um_exec *x)
 	x->jit.regions = j->region[0];
 	x->translator = j;
 	clear_regions(j);
+	x->jit.shadow_rip = NO_RIP;
 	forget_windows(x, false);
 	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
@@ -185,11 +194,24 @@ static u64 stamp_now(struct um_exec *x)
 	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
-/* Bring what translated code reads up to date. */
-static void sync_state(struct um_exec *x)
+/* What sync_contexts() depends on, but for the present privilege. */
+static u64 contexts_of(const struct um_exec *x)
 {
-	um_interp_sync_ctx(x);
-	check_windows(x);
+	const u16 *ctx = x->tlb->ctx;
+
+	return ctx[UM_PRIV_KERNEL] | (u64)ctx[UM_PRIV_KERNEL_AC] << 16 |
+	       (u64)ctx[UM_PRIV_USER] << 32 | (u64)(x->ctx_mask & 1) << 48 |
+	       (u64) !!(x->cpu.cr4 & CR4_SMAP) << 49;
+}
+
+/* Was translated code left in the kernel's context with EFLAGS.AC? */
+static bool left_with_ac(const struct um_exec *x)
+{
+	return x->jit.ctx == x->jit.kernel[1].ctx && x->jit.ctx != x->jit.kernel[0].ctx;
+}
+
+static void sync_contexts(struct um_exec *x)
+{
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
 	for (unsigned ac = 0; ac < 2; ac++) {
@@ -199,9 +221,29 @@ static void sync_state(struct um_exec *x)
 		x->jit.kernel[ac] =
 			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
 	}
+	x->jit.user.ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	x->jit.user.tlb = x->tlb->e + um_tlb_spread(x->jit.user.ctx);
+	x->jit.user.priv = UM_PRIV_USER;
 	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
 	x->jit.fetch_ctx = x->fetch_ctx;
-	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
+}
+
+/* Bring what translated code reads up to date. */
+static void sync_state(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	u64 contexts = contexts_of(x), stamp;
+	bool same = contexts == j->contexts;
+
+	um_interp_sync_ctx(x);
+	check_windows(x, same && (x->jit.ctx == x->ctx || !left_with_ac(x)));
+	if (!same || x->jit.ctx != x->ctx || x->jit.fetch_ctx != x->fetch_ctx) {
+		j->contexts = contexts;
+		sync_contexts(x);
+	}
+	stamp = stamp_now(x);
+	if (x->jit.stamp != stamp)
+		__atomic_store_n(&x->jit.stamp, stamp, __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
@@ -282,6 +324,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 bool um_jit_add(struct um_exec *x, const struct um_block *b)
 {
 	struct um_jit *j = x->translator;
+	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	struct um_jit_block *jb;
 	hva_t tail = 0;
 	bool full;
@@ -301,7 +344,7 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	/* (The one page may have had to go for the other: then um_jit_page_add() refuses.) */
 	if (!um_jit_page_reserve(x, b->hva))
 		return true;
-	jb = um_jit_translate(x, b, tail, x->jit_key, &full);
+	jb = um_jit_translate(x, um_block_trace(x, b, room), tail, x->jit_key, &full);
 	if (!jb)
 		return full;
 	if (!um_jit_page_add(x, jb, tail))
@@ -316,8 +359,8 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 /* ---- exits ---- */
 
 /*
- * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
- * true if translated code can go on behind it.
+ * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction
+ * did not complete.  Returns true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
@@ -340,7 +383,10 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	return again;
 }
 
-/* The same for it and those behind it that translated code can't be entered at: @k becomes the last. */
+/*
+ * The same for it and those behind it that translated code can't be entered at: @k becomes the
+ * last.
+ */
 static bool execute_on(struct um_exec *x, struct um_jit_block *b, unsigned *k)
 {
 	while (execute_one(x, b, *k)) {
@@ -366,7 +412,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 
 	x->cpu.rip = link_target(x, l);
 	if (l->again) {
-		/* This time the interpreter executes it, and gets its pages into the TLB; see to doubts for the next. */
+		/*
+		 * This time the interpreter executes it, and gets its pages into the TLB; see to
+		 * doubts for the next.
+		 */
 		block_at(x, l->from->hva, l->from->key);
 		return NULL;
 	}
@@ -387,8 +436,8 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 }
 
 /*
- * Have the vector registers loaded that @b needs; and those that were found missing a moment ago, since the blocks around it
- * need them.
+ * Have the vector registers loaded that @b needs; and those that were found missing a moment ago,
+ * since the blocks around it need them.
  */
 static void want_vec(struct um_exec *x, const struct um_jit_block *b)
 {
@@ -429,12 +478,12 @@ static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 adde
 static bool grow_region(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
-	unsigned acc = x->jit.missed_window & 1;
-	gva_t page = x->jit.missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
+	unsigned acc = x->missed_window & 1;
+	gva_t page = x->missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
 	u64 addend = x->tlb->e[um_tlb_index(page, x->ctx)].addend;
 	struct um_jit_region *r = &j->region[acc][(page >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS];
 
-	if (x->jit.missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
+	if (x->missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
 	    !continues(x, page, acc, addend))
 		return false;
 	while (page - from < REGION_MAX / 2 && continues(x, from - UM_PAGE_SIZE, acc, addend))
@@ -468,8 +517,9 @@ static void do_without(struct um_exec *x, struct um_jit_block *b)
 }
 
 /*
- * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
- * prediction, a hit gains less than that), and it is seen here again, it does without from now on: @b is translated anew.
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
+ * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
+ * it does without from now on: @b is translated anew.
  */
 static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
@@ -493,9 +543,6 @@ static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 {
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
 }
-
-/* No guest has code there. */
-#define NO_RIP (~0ull)
 
 static void run(struct um_exec *x, struct um_jit_block *b)
 {
@@ -554,6 +601,14 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
+			if (likely(k == UM_JIT_GO_ON)) {
+				um_count(x->counters, jit_jump_misses);
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+				code = b->code;
+				break;
+			}
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
@@ -570,11 +625,17 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 {
 	x->jit.shadow_rip = NO_RIP;
 	run(x, b);
-	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
-	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
-		x->cpu.int_shadow |= UM_SHADOW_STI;
-		um_sync_special(x);
-	}
+}
+
+bool um_jit_in_shadow(const struct um_exec *x)
+{
+	return x->cpu.rip == x->jit.shadow_rip && (x->cpu.rflags & RFLAGS_IF);
+}
+
+void um_jit_open_shadow(struct um_exec *x)
+{
+	x->cpu.int_shadow |= UM_SHADOW_STI;
+	um_sync_special(x);
 }
 
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * One translation in progress: what its passes share.  translate.c has the order of passes; flags.c keeps
- * track of where the status flags are; memory.c writes accesses to guest memory; branch.c what ends a block.
+ * One translation in progress: what its passes share.  translate.c has the order of passes; flags.c
+ * keeps track of where the status flags are; memory.c writes accesses to guest memory; branch.c
+ * what ends a block.
  */
 #ifndef UM_ENGINE_JIT_TRANS_H
 #define UM_ENGINE_JIT_TRANS_H
@@ -26,15 +27,17 @@ struct um_flag_state {
 };
 
 /* How an instruction is translated.  X(name, text for dumps) */
-#define UM_HOWS(X)                        \
-	X(OUT, "interpreted")             \
-	X(COPY, "copied")                 \
-	X(BRANCH, "a branch")             \
-	X(SYSTEM, "a system instruction") \
-	X(LEA, "lea")                     \
-	X(PUSH, "push")                   \
-	X(POP, "pop")                     \
-	X(LEAVE, "leave")                 \
+#define UM_HOWS(X)                                 \
+	X(OUT, "interpreted")                      \
+	X(COPY, "copied")                          \
+	X(BRANCH, "a branch")                      \
+	X(SYSTEM, "a system instruction")          \
+	X(SYSCALL, "a system call")                \
+	X(STRING, "a repeated string instruction") \
+	X(LEA, "lea")                              \
+	X(PUSH, "push")                            \
+	X(POP, "pop")                              \
+	X(LEAVE, "leave")                          \
 	X(NOTHING, "nothing that can be seen")
 
 enum um_how {
@@ -91,7 +94,10 @@ struct um_trans {
 
 	struct um_flag_state flags;
 
-	/* H_T1 is the host address of this memory operand, checked for `size` bytes; insn NULL: of none. */
+	/*
+	 * H_T1 is the host address of this memory operand, checked for `size` bytes; insn NULL: of
+	 * none.
+	 */
 	struct {
 		const struct um_insn *insn;
 		u8 size;
@@ -141,11 +147,14 @@ void um_flags_want(struct um_trans *t);
 void um_flags_emit_save(struct um_trans *t, const struct um_flag_state *s);
 /* The present instruction @i, copied, comes now: give it the flags that it needs. */
 void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct um_facts *f);
-/* The present instruction has the flags that it needs and can go to the slow path no more: it is about to write registers. */
+/*
+ * The present instruction has the flags that it needs and can go to the slow path no more: it is
+ * about to write registers.
+ */
 void um_flags_registers(struct um_trans *t);
 /*
- * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if that has operands in scratch
- * registers.
+ * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if
+ * that has operands in scratch registers.
  */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
@@ -155,13 +164,18 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 void um_emit_slow(struct um_trans *t);
 
 /* ---- memory.c ---- */
-/* @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2. */
+/*
+ * @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2.
+ */
 void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, unsigned w);
-/* H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill() before). */
+/*
+ * H_T1 := linear address of @i's memory operand.  Clobbers H_T2 and flags (call um_flags_spill()
+ * before).
+ */
 void um_emit_linear(struct um_trans *t, const struct um_insn *i);
 /*
- * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is taken.  Clobbers H_T0, H_T2.
- * @window: by which it is done, or UM_NO_WINDOW.
+ * H_T1, a linear address, becomes the host address of @size bytes for @acc, or the slow path is
+ * taken.  Clobbers H_T0, H_T2.  @window: by which it is done, or UM_NO_WINDOW.
  */
 void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window);
 /* The window for @i's memory operand. */
@@ -185,7 +199,21 @@ void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
 void um_emit_system(struct um_trans *t, const struct um_insn *i);
 
+/* ---- string.c ---- */
+/* Is it a repeated string instruction that is translated?  Then @f is filled in. */
+bool um_string_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_string(struct um_trans *t, const struct um_insn *i);
+/* Where it goes on when it faulted, before its slow path. */
+void um_emit_string_fault(struct um_trans *t, const struct um_insn *i);
+
+/* ---- syscall.c ---- */
+/* Is it a SYSCALL or SYSRET that is translated? */
+bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i);
+void um_emit_syscall(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
+/* H_T0 := where the jump cache has linear address H_T1, if it has. */
+void um_emit_jump_slot(struct um_emit *e);
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 /* See that the second page of the block's bytes is still where it was, and not in doubt. */

@@ -56,6 +56,11 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	if (um_system_ok(t, i, f))
 		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
+	if (um_syscall_ok(t, i))
+		return UM_HOW_SYSCALL;
+	if (um_string_ok(t, i, f))
+		return UM_HOW_STRING;
+	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
 	if (i->flags & UM_INSN_BRANCH)
@@ -107,8 +112,11 @@ static bool classify(struct um_trans *t)
 			t->vec = um_max(t->vec, t->facts[k].vec);
 		bytes += i->len;
 	}
-	/* Leaving and coming back costs what some instructions gain.  (Tests want everything translated.) */
-	return !t->x->jit_threshold || out * 2 <= t->b->ninsns;
+	/*
+	 * Leaving and coming back costs what some instructions gain; but what is not translated costs that once, too.  (Tests want
+	 * everything translated.)
+	 */
+	return !t->x->jit_threshold || out <= 1 || out * 2 <= t->b->ninsns;
 }
 
 /* ---- emit ---- */
@@ -432,6 +440,12 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 	case UM_HOW_SYSTEM:
 		um_emit_system(t, i);
 		return;
+	case UM_HOW_SYSCALL:
+		um_emit_syscall(t, i);
+		return;
+	case UM_HOW_STRING:
+		um_emit_string(t, i);
+		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
 		return;
@@ -495,8 +509,10 @@ void um_emit_slow(struct um_trans *t)
 			um_emit_patch(site, t->slow[k]);
 		return;
 	}
-	t->slow[k] = t->e.p;
 	t->map[k].slow = (u16)(t->e.p - t->cold_start);
+	if (t->how[k] == UM_HOW_STRING)
+		um_emit_string_fault(t, &t->b->insn[k]);
+	t->slow[k] = t->e.p;
 	um_flags_emit_save(t, &t->slow_flags[k]);
 	t->slow_saved[k] = t->e.p;
 	um_emit_exit(t, k, UM_JIT_EXIT_SLOW);

@@ -2,14 +2,16 @@
 /*
  * Loading and storing the guest's vector registers.
  *
- * The code must not change flags, so it branches by JRCXZ alone.  Whether a state component is in use is bit 2 or 6 of
- * cpu.fpu.xinuse; rcx becomes 0 or not by moves, LEA and BSWAP.
+ * The code must not change flags, so it branches by JRCXZ alone.  Whether a state component is in
+ * use is bit 2 or 6 of cpu.fpu.xinuse; rcx becomes 0 or not by moves, LEA and BSWAP.
  *
- * What is loaded of registers 0 to 15 depends on what they hold: all of ZMM0-15 if the upper 256 bits of any are not zero, YMM0-15 if
- * bits 255..128 are not, else XMM0-15 by VEX.128. These clear the rest, and after VZEROUPPER leave the registers "clean", so that each
- * change between legacy SSE and VEX instructions costs nothing (Intel's optimization manual, 15.3). Loading zeros by
- * longer moves would make them "dirty", and they would stay so, since code with VEX.128 instructions alone has no reason to
- * execute VZEROUPPER.  That a component is not in use means that it is zero, in memory as well.
+ * What is loaded of registers 0 to 15 depends on what they hold: all of ZMM0-15 if the upper 256
+ * bits of any are not zero, YMM0-15 if bits 255..128 are not, else XMM0-15 by VEX.128. These clear
+ * the rest, and after VZEROUPPER leave the registers "clean", so that each change between legacy
+ * SSE and VEX instructions costs nothing (Intel's optimization manual, 15.3). Loading zeros by
+ * longer moves would make them "dirty", and they would stay so, since code with VEX.128
+ * instructions alone has no reason to execute VZEROUPPER.  That a component is not in use means
+ * that it is zero, in memory as well.
  */
 #include "engine/jit/vec.h"
 
@@ -69,7 +71,10 @@ static void opmask_move(struct um_emit *e, unsigned k, bool store)
 
 /* ---- branches ---- */
 
-/* Jump if rcx is not 0: JRCXZ, which is short, over a jump.  Returns where the jump's displacement is. */
+/*
+ * Jump if rcx is not 0: JRCXZ, which is short, over a jump.  Returns where the jump's displacement
+ * is.
+ */
 static u8 *jump_if_rcx(struct um_emit *e)
 {
 	um_emit_bytes(e, "\xe3\x05", 2);
@@ -154,8 +159,8 @@ static void or_memory(struct um_emit *e, unsigned bytes, s32 disp)
 }
 
 /*
- * rcx is 0 if component @bit is not in use, or the @bytes (16 or 32) at offset @bytes of ZMM0-15 are zero in memory.  The host's
- * registers 0 and 1 are lost.
+ * rcx is 0 if component @bit is not in use, or the @bytes (16 or 32) at offset @bytes of ZMM0-15
+ * are zero in memory.  The host's registers 0 and 1 are lost.
  */
 static void load_any(struct um_emit *e, unsigned bit, unsigned bytes)
 {

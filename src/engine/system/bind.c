@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * From a system instruction to its function: one row a mnemonic, in the groups of the files.  MOV, PUSH, POP, JMP,
- * CALL and RET are the system's only in some of their forms; those are picked by operand kind.
+ * From a system instruction to its function: one row a mnemonic, in the groups of the files.  MOV,
+ * PUSH, POP, JMP, CALL and RET are the system's only in some of their forms; those are picked by
+ * operand kind.
  *
- * Instructions of extensions that umbra does not offer (VMX, SMX, SGX, WAITPKG, ...) have rows that say #UD; what
- * has no row at all is left to the native stubs.
+ * Instructions of extensions that umbra does not offer (VMX, SMX, SGX, WAITPKG, ...) have rows that
+ * say #UD; what has no row at all is left to the native stubs.
  */
 #include "engine/interp/interp.h"
 #include "engine/system/system.h"

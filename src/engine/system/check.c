@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Asking about selectors without loading them (SDM vol. 2: LAR, LSL, VERR, VERW, ARPL).  The answer is in ZF; what
- * would be a protection fault is ZF = 0, but a page fault on a table is one.
+ * Asking about selectors without loading them (SDM vol. 2: LAR, LSL, VERR, VERW, ARPL).  The answer
+ * is in ZF; what would be a protection fault is ZF = 0, but a page fault on a table is one.
  */
 #include "engine/system/system.h"
 
@@ -16,7 +16,9 @@ static bool visible(const struct um_cpu *c, u16 sel, u64 d)
 	return um_desc_is_conforming(d) || um_max(c->cpl, SEL_RPL(sel)) <= um_desc_dpl(d);
 }
 
-/* System descriptor types that LAR and LSL know, as bits: SDM vol. 2 tables 3-50 (LAR), 3-56 (LSL). */
+/*
+ * System descriptor types that LAR and LSL know, as bits: SDM vol. 2 tables 3-50 (LAR), 3-56 (LSL).
+ */
 #define T(name)	   (1u << UM_SYS_##name)
 #define LSL_LONG   (T(LDT) | T(TSS_AVAIL) | T(TSS_BUSY))
 #define LSL_LEGACY (LSL_LONG | T(TSS16_AVAIL) | T(TSS16_BUSY))

@@ -1,15 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * Control and debug registers, and the TLB instructions (SDM vol. 2: MOV CRn, MOV DRn, LMSW, SMSW, CLTS, INVLPG,
- * INVPCID; vol. 3 2.5, 4.1, 9.8.5, 17.2).
+ * Control and debug registers, and the TLB instructions (SDM vol. 2: MOV CRn, MOV DRn, LMSW, SMSW,
+ * CLTS, INVLPG, INVPCID; vol. 3 2.5, 4.1, 9.8.5, 17.2).
  *
- * A write is: privilege, reserved bits, combinations, PDPTEs (all may raise #GP and change nothing), then the
- * register, then whoever derives from it: the MMU first, um_sync_mode() last.
+ * A write is: privilege, reserved bits, combinations, PDPTEs (all may raise #GP and change
+ * nothing), then the register, then whoever derives from it: the MMU first, um_sync_mode() last.
  */
 #include "cpu/cpuid.h"
 #include "engine/system/system.h"
 
-/* PAE paging (not IA-32e) with these register values: MOV CR loads the PDPTEs (SDM vol. 3 4.4.1). */
+/*
+ * PAE paging (not IA-32e) with these register values: MOV CR loads the PDPTEs (SDM vol. 3 4.4.1).
+ */
 static bool is_pae(u64 cr0, u64 cr4, u64 efer)
 {
 	return (cr0 & CR0_PG) && (cr4 & CR4_PAE) && !(efer & EFER_LMA);
@@ -194,8 +196,8 @@ const struct um_insn *um_sysop_mov_from_cr(struct um_exec *x, const struct um_in
 }
 
 /*
- * The checks that reading and writing debug registers share (SDM vol. 3 17.2): which register @n is, or #UD,
- * #GP(0), or #DB because DR7.GD guards them all.
+ * The checks that reading and writing debug registers share (SDM vol. 3 17.2): which register @n
+ * is, or #UD, #GP(0), or #DB because DR7.GD guards them all.
  */
 static bool check_dr(struct um_exec *x, unsigned n, unsigned *dr)
 {

@@ -1,17 +1,17 @@
 // SPDX-License-Identifier: MIT
 /*
- * Delivery of exceptions and interrupts (SDM vol. 3 ch. 6; 20.1.4 for real mode, 20.2-20.3 for virtual-8086 mode),
- * and the instructions that ask for it: INT n, INT3, INTO, INT1.
+ * Delivery of exceptions and interrupts (SDM vol. 3 ch. 6; 20.1.4 for real mode, 20.2-20.3 for
+ * virtual-8086 mode), and the instructions that ask for it: INT n, INT3, INTO, INT1.
  *
  * A delivery reads its way from IDT to gate to code segment to stack, with the new state in local
- * variables; the frame is written last, then everything is committed.  So a delivery that faults has
- * changed nothing but, on a faulting frame, bytes below the stack pointer.  Two exceptions:
- *   - CR2 and DR6 are written first: they belong to the event, not to its delivery, and keep their values
- *     when a double fault takes the event's place;
+ * variables; the frame is written last, then everything is committed.  So a delivery that faults
+ * has changed nothing but, on a faulting frame, bytes below the stack pointer.  Two exceptions:
+ *   - CR2 and DR6 are written first: they belong to the event, not to its delivery, and keep their
+ *     values when a double fault takes the event's place;
  *   - a task gate commits to the new task before it loads that task's segments (SDM vol. 3 7.3).
  *
- * Error codes of faults in here (6.13): vector * 8 + IDT (2) + EXT, or selector + EXT.  EXT is 0 for what the
- * program asked for (INT n, INT3, INTO), else 1.
+ * Error codes of faults in here (6.13): vector * 8 + IDT (2) + EXT, or selector + EXT.  EXT is 0
+ * for what the program asked for (INT n, INT3, INTO), else 1.
  */
 #include "engine/system/system.h"
 
@@ -80,8 +80,8 @@ static bool deliver_real(struct um_exec *x, const struct delivery *d)
 }
 
 /*
- * INT n in virtual-8086 mode (SDM vol. 3 table 20-2).  *@done: it went to the 8086 program's own handler; else it
- * is for the IDT.
+ * INT n in virtual-8086 mode (SDM vol. 3 table 20-2).  *@done: it went to the 8086 program's own
+ * handler; else it is for the IDT.
  */
 static bool soft_int_vm86(struct um_exec *x, const struct delivery *d, bool *done)
 {
@@ -344,8 +344,8 @@ static bool deliver(struct um_exec *x, const struct um_event *e, bool *committed
 	if (um_cpu_mode(c) != UM_MODE_64)
 		d.rip = (u32)d.rip;
 	/*
-	 * Faults are saved with RF set, so that a restarted instruction doesn't hit its breakpoint again (SDM
-	 * vol. 3 17.3.1.1): but those of a breakpoint itself, whose handler decides.
+	 * Faults are saved with RF set, so that a restarted instruction doesn't hit its breakpoint
+	 * again (SDM vol. 3 17.3.1.1): but those of a breakpoint itself, whose handler decides.
 	 */
 	if (e->kind == UM_EVENT_FAULT && e->vector != UM_VEC_DF && e->vector != UM_VEC_MC &&
 	    (e->vector != UM_VEC_DB || (e->payload & DR6_BD)))
@@ -380,8 +380,8 @@ bool um_engine_deliver(struct um_exec *x, const struct um_event *e)
 /* ---- instructions ---- */
 
 /*
- * Deliver here and now: the guest's own software interrupts are frequent and need nothing of the layers
- * above.
+ * Deliver here and now: the guest's own software interrupts are frequent and need nothing of the
+ * layers above.
  */
 static const struct um_insn *soft_int(struct um_exec *x, const struct um_insn *i, u8 vector)
 {

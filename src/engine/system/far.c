@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Far JMP, CALL and RET to code segments (SDM vol. 2, the instructions' operation sections; vol. 3 5.8), and
- * the stacks that they and events build frames on.  Call gates are in gate.c, tasks in task.c.
+ * Far JMP, CALL and RET to code segments (SDM vol. 2, the instructions' operation sections; vol. 3
+ * 5.8), and the stacks that they and events build frames on.  Call gates are in gate.c, tasks in
+ * task.c.
  *
- * Each transfer first does all checks and all memory accesses, with the new state in local variables, and
- * then commits.
+ * Each transfer first does all checks and all memory accesses, with the new state in local
+ * variables, and then commits.
  */
 #include <string.h>
 

@@ -2,8 +2,9 @@
 /*
  * Call gates (SDM vol. 3 5.8.3-5.8.5; vol. 2 CALL and JMP).
  *
- * To the same privilege a gate is an indirect far transfer.  A CALL to inner privilege takes a new stack from
- * the TSS, and builds there: SS:ESP of the caller, a copy of its parameters (not in IA-32e mode), CS:EIP.
+ * To the same privilege a gate is an indirect far transfer.  A CALL to inner privilege takes a new
+ * stack from the TSS, and builds there: SS:ESP of the caller, a copy of its parameters (not in
+ * IA-32e mode), CS:EIP.
  */
 #include "engine/system/system.h"
 

@@ -2,12 +2,14 @@
 /*
  * Port I/O (SDM vol. 1 ch. 18, vol. 2: IN, OUT, INS, OUTS).
  *
- * An instruction runs twice.  First it makes all checks, for INS those of its destination too, puts the request
- * into x->pio and exits; when the vCPU layer has answered (UM_PIO_DONE), it runs again and completes.  An
- * answer that isn't for the instruction at hand (the VMM moved RIP meanwhile) is dropped.
+ * An instruction runs twice.  First it makes all checks, for INS those of its destination too, puts
+ * the request into x->pio and exits; when the vCPU layer has answered (UM_PIO_DONE), it runs again
+ * and completes.  An answer that isn't for the instruction at hand (the VMM moved RIP meanwhile) is
+ * dropped.
  *
- * REP INS and REP OUTS go in batches: as many elements as lie in the page, in the segment and in x->pio.  After each
- * batch that isn't the last, rip still is the instruction's: interrupts can come in, as between iterations.
+ * REP INS and REP OUTS go in batches: as many elements as lie in the page, in the segment and in
+ * x->pio.  After each batch that isn't the last, rip still is the instruction's: interrupts can
+ * come in, as between iterations.
  */
 #include "engine/system/system.h"
 
@@ -183,8 +185,8 @@ static u64 count_left(const struct um_exec *x, const struct um_insn *i)
 }
 
 /*
- * How many elements the next batch takes, at offset @off of @seg: 1 if in doubt.  Sets the linear address of the
- * first, for which all checks have been made.
+ * How many elements the next batch takes, at offset @off of @seg: 1 if in doubt.  Sets the linear
+ * address of the first, for which all checks have been made.
  */
 static bool batch(struct um_exec *x, const struct um_insn *i, enum um_seg seg, u64 off,
 		  unsigned size, enum um_access acc, gva_t *gva, unsigned *n)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * IRET (SDM vol. 2 IRET/IRETD/IRETQ, vol. 3 20.2.1, 20.3): from real and virtual-8086 mode, to the same and outer
- * privilege, to virtual-8086 mode, to another task, and in 64-bit mode, where SS:RSP is always popped.
+ * IRET (SDM vol. 2 IRET/IRETD/IRETQ, vol. 3 20.2.1, 20.3): from real and virtual-8086 mode, to the
+ * same and outer privilege, to virtual-8086 mode, to another task, and in 64-bit mode, where SS:RSP
+ * is always popped.
  *
  * Which bits of RFLAGS a return may change:
  *   status, TF, DF, NT (and with 32 or 64 bits RF, AC, ID)  always
@@ -173,8 +174,8 @@ static bool iret_protected(struct um_exec *x, unsigned osz)
 	}
 	c->seg[UM_SS] = ss;
 	/*
-	 * A 16-bit stack takes only SP from the frame: the upper half of ESP keeps the inner stack's, as on
-	 * the processors that kernels work around.
+	 * A 16-bit stack takes only SP from the frame: the upper half of ESP keeps the inner
+	 * stack's, as on the processors that kernels work around.
 	 */
 	mask = um_cpu_64bit(c) ? ~0ull : um_sys_sp_mask(&ss);
 	c->gpr[UM_RSP] = um_sys_merge_sp(c->gpr[UM_RSP], rsp, mask);
@@ -186,8 +187,8 @@ static bool iret_protected(struct um_exec *x, unsigned osz)
 }
 
 /*
- * 64-bit mode, 64-bit operands: the return of every kernel from its exceptions and interrupts.  The frame is read
- * in one piece.  @same_mode: the target is 64-bit code, too.
+ * 64-bit mode, 64-bit operands: the return of every kernel from its exceptions and interrupts.  The
+ * frame is read in one piece.  @same_mode: the target is 64-bit code, too.
  */
 static bool iretq(struct um_exec *x, bool *same_mode)
 {

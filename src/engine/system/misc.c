@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The remaining system instructions, each a few lines: interrupt flag, AC, HLT, waiting, time, CPUID, MSRs, caches,
- * hypercalls.  SDM vol. 2 under their names.
+ * The remaining system instructions, each a few lines: interrupt flag, AC, HLT, waiting, time,
+ * CPUID, MSRs, caches, hypercalls.  SDM vol. 2 under their names.
  */
 #include "cpu/cpuid.h"
 #include "engine/system/system.h"
@@ -282,8 +282,9 @@ const struct um_insn *um_sysop_serialize(struct um_exec *x, const struct um_insn
 /* ---- hypervisors, SMM ---- */
 
 /*
- * VMCALL (Intel) or VMMCALL (AMD): the vCPU layer checks privilege, by KVM's rules.  Guests that took the other
- * one get their code corrected, by a write as their own, and execute it again; or #UD.
+ * VMCALL (Intel) or VMMCALL (AMD): the vCPU layer checks privilege, by KVM's rules.  Guests that
+ * took the other one get their code corrected, by a write as their own, and execute it again; or
+ * #UD.
  */
 const struct um_insn *um_sysop_hypercall(struct um_exec *x, const struct um_insn *i)
 {

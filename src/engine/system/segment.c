@@ -1,10 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Descriptor tables and segment registers: reading descriptors, the checks of SDM vol. 3 5.4-5.7, and the
- * instructions that load and store segment registers (SDM vol. 2: MOV, POP, PUSH, LDS and its kin).
+ * Descriptor tables and segment registers: reading descriptors, the checks of SDM vol. 3 5.4-5.7,
+ * and the instructions that load and store segment registers (SDM vol. 2: MOV, POP, PUSH, LDS and
+ * its kin).
  *
- * Order of checks, for every load in protected mode: null selector, table limit, type and privilege,
- * presence, and last the accessed bit in memory, whose write may fault.
+ * Order of checks, for every load in protected mode: null selector, table limit, type and
+ * privilege, presence, and last the accessed bit in memory, whose write may fault.
  */
 #include "engine/system/system.h"
 
@@ -175,7 +176,9 @@ void um_sys_null_inner_segments(struct um_cpu *c, unsigned new_cpl)
 		if (s->unusable || s->dpl >= new_cpl || conforming)
 			continue;
 		*s = um_segment_null(0, 0);
-		/* In 64-bit mode the bases of FS and GS work without a segment: they are not lost. */
+		/*
+		 * In 64-bit mode the bases of FS and GS work without a segment: they are not lost.
+		 */
 		if (um_cpu_long_mode(c))
 			s->base = base;
 	}

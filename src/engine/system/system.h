@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * What the system instructions share: descriptor tables, segment registers, stacks, far transfers, events.
- * Private to engine/system/ and its tests; the rest of the engine uses um_system_bind() and
- * um_engine_deliver().
+ * What the system instructions share: descriptor tables, segment registers, stacks, far transfers,
+ * events.  Private to engine/system/ and its tests; the rest of the engine uses um_system_bind()
+ * and um_engine_deliver().
  *
  * Conventions
- *  - Functions that return bool return false when x->exit says why (as in engine/access.h).  Unless said
- *    otherwise nothing has changed then but accessed and busy bits of descriptors and bytes below a stack
- *    pointer, which hardware may change too.
- *  - @ext is 0, or 1 when an event is being delivered: bit 0 of selector error codes (SDM vol. 3 6.13).
- *  - Functions work on x->cpu alone, not on what um_exec_sync() derives from it, except where they take an
- *    instruction: so event delivery needs no synchronization before it.  Whoever changes x->cpu
- *    synchronizes afterwards.
+ *  - Functions that return bool return false when x->exit says why (as in engine/access.h).  Unless
+ *    said otherwise nothing has changed then but accessed and busy bits of descriptors and bytes
+ *    below a stack pointer, which hardware may change too.
+ *  - @ext is 0, or 1 when an event is being delivered: bit 0 of selector error codes (SDM vol. 3
+ *    6.13).
+ *  - Functions work on x->cpu alone, not on what um_exec_sync() derives from it, except where they
+ *    take an instruction: so event delivery needs no synchronization before it.  Whoever changes
+ *    x->cpu synchronizes afterwards.
  */
 #ifndef UM_ENGINE_SYSTEM_H
 #define UM_ENGINE_SYSTEM_H
@@ -58,8 +59,8 @@ static inline enum um_tlb_priv um_sys_priv(const struct um_cpu *c, unsigned cpl,
 
 /* ---- keeping derived state ---- */
 /*
- * CPL or RFLAGS (but for its status flags) changed between two moments in 64-bit mode.  Cheap: for system
- * calls, interrupts.  Everything else that changes CPL, CS or modes calls um_sync_mode().
+ * CPL or RFLAGS (but for its status flags) changed between two moments in 64-bit mode.  Cheap: for
+ * system calls, interrupts.  Everything else that changes CPL, CS or modes calls um_sync_mode().
  */
 static inline void um_sys_sync_cpl64(struct um_exec *x)
 {
@@ -79,14 +80,14 @@ bool um_sys_set_cr0(struct um_exec *x, u64 v);
 
 /* ---- descriptor tables and system memory (segment.c) ---- */
 /*
- * Implicit supervisor accesses of at most a page.  In IA-32e mode addresses have 64 bits whatever the mode of
- * the code that runs, and a non-canonical one raises #GP(@ext).
+ * Implicit supervisor accesses of at most a page.  In IA-32e mode addresses have 64 bits whatever
+ * the mode of the code that runs, and a non-canonical one raises #GP(@ext).
  */
 bool um_sys_table_read(struct um_exec *x, gva_t gva, void *buf, unsigned len, u32 ext);
 bool um_sys_table_write(struct um_exec *x, gva_t gva, const void *buf, unsigned len, u32 ext);
 /*
- * The fast path of both, and of stacks: @n words of 8 bytes, if the TLB has their page; a hit implies that the
- * address is canonical.  False: nothing was done, go the long way.
+ * The fast path of both, and of stacks: @n words of 8 bytes, if the TLB has their page; a hit
+ * implies that the address is canonical.  False: nothing was done, go the long way.
  */
 static inline bool um_sys_get_words(const struct um_exec *x, gva_t gva, u64 *v, unsigned n,
 				    unsigned ctx)
@@ -140,8 +141,8 @@ struct um_sys_desc {
 };
 
 /*
- * Read the descriptor of @sel from GDT or LDT; outside of the table's limit raises @vec(@sel | @ext).  In IA-32e mode
- * a system descriptor is read in full, 16 bytes.
+ * Read the descriptor of @sel from GDT or LDT; outside of the table's limit raises @vec(@sel |
+ * @ext).  In IA-32e mode a system descriptor is read in full, 16 bytes.
  */
 bool um_sys_desc_read(struct um_exec *x, u16 sel, enum um_vector vec, u32 ext,
 		      struct um_sys_desc *d);
@@ -153,15 +154,18 @@ bool um_sys_desc_accessed(struct um_exec *x, struct um_sys_desc *d, u32 ext);
 bool um_sys_desc_set_busy(struct um_exec *x, struct um_sys_desc *d, bool busy, u32 ext);
 
 /*
- * Checks of a new SS at privilege @cpl, giving its hidden part.  @vec: #GP, or #TS for stacks from a TSS
- * and task switches.  The caller has dealt with null selectors that are allowed.
+ * Checks of a new SS at privilege @cpl, giving its hidden part.  @vec: #GP, or #TS for stacks from
+ * a TSS and task switches.  The caller has dealt with null selectors that are allowed.
  */
 bool um_sys_check_ss(struct um_exec *x, u16 sel, unsigned cpl, enum um_vector vec, u32 ext,
 		     struct um_segment *out);
 /* Checks of a selector for ES, DS, FS, GS at @cpl in protected mode; null is fine. */
 bool um_sys_check_data(struct um_exec *x, u16 sel, unsigned cpl, enum um_vector vec, u32 ext,
 		       struct um_segment *out);
-/* Base of a segment register in real-address mode: limit and size stay (SDM vol. 3 9.9.1, "unreal"). */
+/*
+ * Base of a segment register in real-address mode: limit and size stay (SDM vol. 3 9.9.1,
+ * "unreal").
+ */
 void um_sys_load_real(struct um_cpu *c, enum um_seg seg, u16 sel);
 /* ES, DS, FS, GS that an outer privilege must not see become null (SDM vol. 2 RET, IRET). */
 void um_sys_null_inner_segments(struct um_cpu *c, unsigned new_cpl);
@@ -190,12 +194,15 @@ static inline u64 um_sys_merge_sp(u64 rsp, u64 sp, u64 mask)
 	return mask == 0xffff ? (rsp & ~mask) | (sp & mask) : sp & mask;
 }
 /*
- * Push @n values of @size bytes so that v[0] ends up lowest.  All checks come before the first write;
- * st->sp moves on success.
+ * Push @n values of @size bytes so that v[0] ends up lowest.  All checks come before the first
+ * write; st->sp moves on success.
  */
 bool um_sys_push_frame(struct um_exec *x, struct um_sys_stack *st, const u64 *v, unsigned n,
 		       unsigned size);
-/* The stack for privilege @cpl from the current 16- or 32-bit TSS (SDM vol. 3 7.2.1): checked, *@ss filled. */
+/*
+ * The stack for privilege @cpl from the current 16- or 32-bit TSS (SDM vol. 3 7.2.1): checked, *@ss
+ * filled.
+ */
 bool um_sys_tss_stack(struct um_exec *x, unsigned cpl, u32 ext, struct um_segment *ss,
 		      struct um_sys_stack *st);
 /* RSP0..2 (@slot 0..2) or IST1..7 (@slot 4..10: 3 + IST) from the current 64-bit TSS (7.7). */
@@ -219,26 +226,30 @@ bool um_sys_call_gate(struct um_exec *x, u16 sel, const struct um_sys_desc *d, b
 enum um_task_cause { UM_TASK_JMP, UM_TASK_CALL, UM_TASK_IRET, UM_TASK_EVENT };
 
 struct um_task_result {
-	bool committed; /* the new task's state is loaded, cpu.rip is its own, all is synchronized */
-	bool trap;	/* its T bit asks for a #DB (DR6.BT) before its first instruction */
+	/* the new task's state is loaded, cpu.rip is its own, all is synchronized */
+	bool committed;
+	bool trap; /* its T bit asks for a #DB (DR6.BT) before its first instruction */
 };
 
 /*
- * Switch to the task of TSS descriptor @d (16 or 32 bits; type and presence checked by the caller, see
- * um_sys_task_gate()).  @rip: the address that the old task resumes at.  cpu.rflags is complete.  @error: NULL,
- * or the error code to push on the new task's stack.
+ * Switch to the task of TSS descriptor @d (16 or 32 bits; type and presence checked by the caller,
+ * see um_sys_task_gate()).  @rip: the address that the old task resumes at.  cpu.rflags is
+ * complete.  @error: NULL, or the error code to push on the new task's stack.
  *
- * False: x->exit; if r->committed, it is a fault of the new task (its segments are bad: SDM vol. 3 7.3).
+ * False: x->exit; if r->committed, it is a fault of the new task (its segments are bad: SDM vol. 3
+ * 7.3).
  */
 bool um_sys_task_switch(struct um_exec *x, enum um_task_cause cause, u16 sel, struct um_sys_desc *d,
 			u64 rip, const u32 *error, u32 ext, struct um_task_result *r);
 /*
- * End an instruction that tried a task switch: @ok is what um_sys_task_switch() returned.  The trap becomes an
- * exit; a fault is reported at the old or new task's rip.
+ * End an instruction that tried a task switch: @ok is what um_sys_task_switch() returned.  The trap
+ * becomes an exit; a fault is reported at the old or new task's rip.
  */
 const struct um_insn *um_sys_task_end(struct um_exec *x, const struct um_insn *i, bool ok,
 				      const struct um_task_result *r);
-/* The TSS that a task gate names: #GP(@sel) or #NP(@sel) if it isn't an available TSS in the GDT. */
+/*
+ * The TSS that a task gate names: #GP(@sel) or #NP(@sel) if it isn't an available TSS in the GDT.
+ */
 bool um_sys_task_gate(struct um_exec *x, u16 sel, u32 ext, struct um_sys_desc *tss);
 
 /* ---- I/O permission (io.c) ---- */

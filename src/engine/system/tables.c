@@ -69,7 +69,10 @@ const struct um_insn *um_sysop_sidt(struct um_exec *x, const struct um_insn *i)
 	return store_table(x, i, &x->cpu.idt);
 }
 
-/* The descriptor for LLDT and LTR: in the GDT, 16 bytes in IA-32e mode.  Type is the caller's check. */
+/*
+ * The descriptor for LLDT and LTR: in the GDT, 16 bytes in IA-32e mode.  Type is the caller's
+ * check.
+ */
 static bool read_system(struct um_exec *x, u16 sel, struct um_sys_desc *d)
 {
 	if (SEL_TI(sel))

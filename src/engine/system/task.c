@@ -14,8 +14,8 @@
  *   5. LDTR and segment registers, which may fault: in the new task's context
  *   6. the error code of an event
  *
- * A fault in 1-3 leaves the processor as it was; what may have been written is the old task's own state to
- * its own TSS, which the retry writes again.
+ * A fault in 1-3 leaves the processor as it was; what may have been written is the old task's own
+ * state to its own TSS, which the retry writes again.
  */
 #include <string.h>
 
@@ -47,7 +47,10 @@ static u16 get16(const u8 *p)
 	return v;
 }
 
-/* Offsets of the dynamic fields: EIP first, then EFLAGS, EAX..EDI, ES CS SS DS (FS GS), each @size bytes. */
+/*
+ * Offsets of the dynamic fields: EIP first, then EFLAGS, EAX..EDI, ES CS SS DS (FS GS), each @size
+ * bytes.
+ */
 static unsigned dynamic_offset(bool tss32)
 {
 	return tss32 ? 0x20 : 0x0e;

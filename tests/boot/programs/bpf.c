@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * Random BPF programs, which the kernel compiles: each must return what a model in C says. Usage: bpf HOW-MANY.
+ * Random BPF programs, which the kernel compiles: each must return what a model in C says. Usage:
+ * bpf HOW-MANY.
  *
- * A program computes with r0 to r5 (r6 to r8 keep arguments of no use to it, so that the compiler's prologue has work), stores to
- * and loads from its stack, and jumps forward. Division by zero and shifts are what BPF says they are.
+ * A program computes with r0 to r5 (r6 to r8 keep arguments of no use to it, so that the compiler's
+ * prologue has work), stores to and loads from its stack, and jumps forward. Division by zero and
+ * shifts are what BPF says they are.
  */
 #include <linux/bpf.h>
 #include <stdint.h>

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* What tests/boot/programs/gcc.sh compiles: a little of everything that compilers have passes for. */
+/*
+ * What tests/boot/programs/gcc.sh compiles: a little of everything that compilers have passes for.
+ */
 #include <complex.h>
 #include <math.h>
 #include <setjmp.h>

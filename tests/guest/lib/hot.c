@@ -349,7 +349,7 @@ static bool on_step(struct frame *f)
 	return true;
 }
 
-void hot_steps(void)
+static void single_steps(void)
 {
 	const ulong want[] = { ADDR(step1), ADDR(step2), ADDR(step3), ADDR(step4) };
 	ulong flags = FLAG_FIXED | (read_flags() & FLAG_IF);
@@ -433,7 +433,7 @@ static void virtual_interrupts(void)
 	write_cr4(read_cr4() & ~CR4_PVI);
 }
 
-void hot_user(void)
+static void user_flags(void)
 {
 	const ulong rare = FLAG_DF | FLAG_NT | FLAG_AC | FLAG_ID | FLAG_IOPL | FLAG_IF;
 
@@ -458,7 +458,7 @@ PROBE(pop_mem, "push $0; push $0; push " AX,
 PROBE(pop_from, "mov " R(sp) ", " R(dx) "; mov " AX ", " R(sp),
       "pop " R(sp) "; mov " R(sp) ", " AX "; mov " R(dx) ", " R(sp));
 
-void hot_stack(void)
+static void stack_pointer(void)
 {
 	ulong word = 0xb0b0b0b0, flags = read_flags();
 
@@ -494,7 +494,7 @@ PROBE(copy_down,
 							      "), " R(di) "; mov $8, %ecx",
       "std; rep movsb; cld; pop " R(di) "; pop " R(si));
 
-void hot_strings(void)
+static void directions(void)
 {
 	for (unsigned round = 0; round < HOT; round++) {
 		unsigned at = 2 + round % 8;
@@ -510,4 +510,29 @@ void hot_strings(void)
 		if (!HOT_EQ(memcmp(copy, moved, sizeof(copy)), 0, "STD, REP MOVSB onto itself"))
 			return;
 	}
+}
+
+/* ---- all of it ---- */
+
+void hot_system(void (*more)(void))
+{
+	lapic_enable();
+	for (unsigned pass = 0; pass < 2; pass++) {
+		if (pass) {
+			hot_timer(true);
+			sti();
+		}
+		hot_flags(false);
+		single_steps();
+		hot_interrupts();
+		user_flags();
+		hot_smap();
+		hot_tsc();
+		stack_pointer();
+		directions();
+		if (more)
+			more();
+	}
+	cli();
+	CHECK(hot_ticked(11), "the timer was running");
 }

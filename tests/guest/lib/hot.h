@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * System instructions in code that is executed again and again, for programs of either width: an engine that translates such
- * code must do in it what it does in code that is executed once.  Every sequence is executed HOT times from the same place,
- * and its rare cases come when it is hot.
+ * System instructions in code that is executed again and again, for programs of either width: an
+ * engine that translates such code must do in it what it does in code that is executed once.  Every
+ * sequence is executed HOT times from the same place, and its rare cases come when it is hot.
  */
 #ifndef GUEST_HOT_H
 #define GUEST_HOT_H
@@ -25,18 +25,21 @@ u32 hot_random(void);
 #define HOT_EQ(got, want, what) hot_equal((got), (want), (what), __FILE__, __LINE__)
 bool hot_equal(u64 got, u64 want, const char *what, const char *file, int line);
 
-/* The tests that are the same for both widths.  Needs the local APIC enabled. */
+/* ---- tests that are the same for both widths; they need the local APIC enabled ---- */
 /*
- * PUSHF, and what comes between flags and their reader; POPF.  With @undefined, also behind instructions that leave
- * flags undefined: these are in the image, too, though not looked at.
+ * PUSHF, and what comes between flags and their reader; POPF.  With @undefined, also behind
+ * instructions that leave flags undefined: these are in the image, too, though not looked at.
  */
 void hot_flags(bool undefined);
-void hot_steps(void);	   /* POPF sets TF */
+/*
+ * All system instructions, and then @more, if there is that.  Twice, the second time with an
+ * interrupt every 50 us: a whole program.
+ */
+void hot_system(void (*more)(void));
+
+/* hot_events.c: parts of hot_system() */
 void hot_interrupts(void); /* STI, CLI, POPF, IRET with an interrupt pending */
-void hot_user(void);	   /* CLI, STI, POPF in ring 3 */
 void hot_smap(void);	   /* STAC, CLAC; by paging of its own */
 void hot_tsc(void);	   /* RDTSC, RDTSCP */
-void hot_stack(void);	   /* PUSH and POP of the stack pointer */
-void hot_strings(void);	   /* CLD, STD */
 
 #endif

@@ -115,8 +115,8 @@ static void pend(void)
 }
 
 /*
- * With IF set already, STI has no shadow, and what is behind it is executed as all code is.  So that becomes hot, too, and is
- * where translated code goes on when STI does have a shadow.
+ * With IF set already, STI has no shadow, and what is behind it is executed as all code is.  So
+ * that becomes hot, too, and is where translated code goes on when STI does have a shadow.
  */
 static void without_shadow(const struct event *e)
 {

@@ -1,36 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Exception entry for 32-bit programs; trap.h describes the frame that is built here. */
 
-	.text
-	.altmacro
-	.macro stub vec
-trap_stub_\vec:
-	.if (\vec == 8) || ((\vec >= 10) && (\vec <= 14)) || (\vec == 17)
-	.else
-	push $0
-	.endif
-	push $\vec
-	jmp trap_common
-	.endm
-	.macro stub_address vec
-	.long trap_stub_\vec
-	.endm
-
-	.set i, 0
-	.rept 256
-	stub %i
-	.set i, i + 1
-	.endr
-
-	.section .rodata
-	.balign 4
-	.globl trap_stubs
-trap_stubs:
-	.set i, 0
-	.rept 256
-	stub_address %i
-	.set i, i + 1
-	.endr
+#define WORD	  .long
+#define WORD_SIZE 4
+#include "trap_stubs.inc"
 
 	.text
 trap_common:
@@ -53,9 +26,8 @@ trap_common:
 	add $8, %esp
 	iret
 
-/* int trap_save(struct resume *r, guest_fn fn, ulong arg): see trap.c. */
-	.globl trap_save
-trap_save:
+/* What trap_resume() restores, into its first argument. */
+	.macro save_resume
 	mov %esp, (%eax)
 	mov %ebx, 4(%eax)
 	mov %esi, 8(%eax)
@@ -63,6 +35,12 @@ trap_save:
 	mov %ebp, 16(%eax)
 	pushf
 	pop 20(%eax)
+	.endm
+
+/* int trap_save(struct resume *r, guest_fn fn, ulong arg): see trap.c. */
+	.globl trap_save
+trap_save:
+	save_resume
 	push %eax
 	mov %ecx, %eax
 	call *%edx
@@ -100,13 +78,7 @@ trap_resume:
  */
 	.globl trap_enter_user
 trap_enter_user:
-	mov %esp, (%eax)
-	mov %ebx, 4(%eax)
-	mov %esi, 8(%eax)
-	mov %edi, 12(%eax)
-	mov %ebp, 16(%eax)
-	pushf
-	pop 20(%eax)
+	save_resume
 	mov 4(%esp), %ebx		/* sp */
 	mov 8(%esp), %esi		/* flags */
 	push $0x23
@@ -119,17 +91,3 @@ trap_enter_user:
 	mov %edx, %es
 	mov %ecx, %eax
 	iret
-
-	.section .utext, "ax"
-	.globl user_return
-user_return:
-	int $0x80
-
-	.section .udata, "aw"
-	.balign 4096
-	.globl user_stack, user_stack_top
-user_stack:
-	.skip 16384 - 64
-user_stack_top:				/* where user_return is the return address */
-	.long user_return
-	.skip 64 - 4

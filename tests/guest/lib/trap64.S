@@ -1,36 +1,9 @@
 /* SPDX-License-Identifier: MIT */
 /* Exception entry for 64-bit programs; trap.h describes the frame that is built here. */
 
-	.text
-	.altmacro
-	.macro stub vec
-trap_stub_\vec:
-	.if (\vec == 8) || ((\vec >= 10) && (\vec <= 14)) || (\vec == 17)
-	.else
-	push $0
-	.endif
-	push $\vec
-	jmp trap_common
-	.endm
-	.macro stub_address vec
-	.quad trap_stub_\vec
-	.endm
-
-	.set i, 0
-	.rept 256
-	stub %i
-	.set i, i + 1
-	.endr
-
-	.section .rodata
-	.balign 8
-	.globl trap_stubs
-trap_stubs:
-	.set i, 0
-	.rept 256
-	stub_address %i
-	.set i, i + 1
-	.endr
+#define WORD	  .quad
+#define WORD_SIZE 8
+#include "trap_stubs.inc"
 
 	.text
 trap_common:
@@ -73,9 +46,8 @@ trap_common:
 	add $16, %rsp
 	iretq
 
-/* int trap_save(struct resume *r, guest_fn fn, ulong arg): see trap.c. */
-	.globl trap_save
-trap_save:
+/* What trap_resume() restores, into its first argument. */
+	.macro save_resume
 	mov %rsp, (%rdi)
 	mov %rbx, 8(%rdi)
 	mov %rbp, 16(%rdi)
@@ -85,6 +57,12 @@ trap_save:
 	mov %r15, 48(%rdi)
 	pushf
 	pop 56(%rdi)
+	.endm
+
+/* int trap_save(struct resume *r, guest_fn fn, ulong arg): see trap.c. */
+	.globl trap_save
+trap_save:
+	save_resume
 	push %rdi
 	mov %rdx, %rdi
 	call *%rsi
@@ -118,15 +96,7 @@ trap_resume:
  */
 	.globl trap_enter_user
 trap_enter_user:
-	mov %rsp, (%rdi)
-	mov %rbx, 8(%rdi)
-	mov %rbp, 16(%rdi)
-	mov %r12, 24(%rdi)
-	mov %r13, 32(%rdi)
-	mov %r14, 40(%rdi)
-	mov %r15, 48(%rdi)
-	pushf
-	pop 56(%rdi)
+	save_resume
 	push $0x23
 	push %rcx
 	push %r8
@@ -137,17 +107,3 @@ trap_enter_user:
 	mov %eax, %es
 	mov %rdx, %rdi
 	iretq
-
-	.section .utext, "ax"
-	.globl user_return
-user_return:
-	int $0x80
-
-	.section .udata, "aw"
-	.balign 4096
-	.globl user_stack, user_stack_top
-user_stack:
-	.skip 16384 - 64
-user_stack_top:				/* where user_return is the return address */
-	.quad user_return
-	.skip 64 - 8

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * PUSHF behind every kind of instruction, executed often (lib/hot.h); again with an interrupt every 50 us.  It is a program of its
- * own because it stores flags that are undefined, in which engines may differ.
+ * PUSHF behind every kind of instruction, executed often (lib/hot.h); again with an interrupt every
+ * 50 us.  It is a program of its own because it stores flags that are undefined, in which engines
+ * may differ.
  */
 #include "apic.h"
 #include "cpu.h"

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Code that is executed often at linear addresses whose mapping changes: by CR3, INVLPG, global pages, process-context
- * identifiers; calls, returns, jumps and straight code from one page to another that is exchanged; code that is changed by
- * stores, its own or through an alias, in this address space or while another one is in force (SDM vol. 3, 4.10 and 11.6).
- * All of it with an interrupt every 50 us.
+ * Code that is executed often at linear addresses whose mapping changes: by CR3, INVLPG, global
+ * pages, process-context identifiers; calls, returns, jumps and straight code from one page to
+ * another that is exchanged; code that is changed by stores, its own or through an alias, in this
+ * address space or while another one is in force (SDM vol. 3, 4.10 and 11.6).  All of it with an
+ * interrupt every 50 us.
  */
 #include "apic.h"
 #include "cpu.h"
@@ -84,7 +85,10 @@ static struct space new_space(bool global)
 
 /* ---- two address spaces ---- */
 
-/* Both in one loop: each turn adds what the two spaces' code at CODE returns, shifted by 16 for the second. */
+/*
+ * Both in one loop: each turn adds what the two spaces' code at CODE returns, shifted by 16 for the
+ * second.
+ */
 ulong spaces_cr3[2];
 PROBE(turns, "push %rbx; push %rbp; mov %rax, %rbx; xor %ebp, %ebp",
       "1: mov spaces_cr3, %rcx; mov %rcx, %cr3; mov $0x40000000, %ecx; call *%rcx; add %rax, %rbp; "
@@ -199,7 +203,9 @@ static void identifiers(void)
 
 /* ---- from page to page ---- */
 
-/* Page 0 of the code, frame 8, goes to page 1 at offset 0 in ways that differ; page 1 is exchanged. */
+/*
+ * Page 0 of the code, frame 8, goes to page 1 at offset 0 in ways that differ; page 1 is exchanged.
+ */
 enum way { CALL, CALL_REG, CALL_MEM, JMP, JMP_REG, JMP_MEM, JZ, PUSH_RET, FALL, STRADDLE, WAYS };
 
 static const char *const way_names[WAYS] = {

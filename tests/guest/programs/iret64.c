@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * IRET and far transfers in 64-bit mode: SS and RSP are always popped, canonical targets, a null SS,
- * call gates of 16 bytes, UMIP (SDM vol. 2, IRET; vol. 3, 5.8.3.1).
+ * IRET and far transfers in 64-bit mode: SS and RSP are always popped, canonical targets, a null
+ * SS, call gates of 16 bytes, UMIP (SDM vol. 2, IRET; vol. 3, 5.8.3.1).
  */
 #include "cr4.h"
 #include "desc.h"

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* 32-bit paging, with 4 MiB pages: who may access what, and reserved bits (SDM vol. 3, 4.3 to 4.7). */
+/*
+ * 32-bit paging, with 4 MiB pages: who may access what, and reserved bits (SDM vol. 3, 4.3 to 4.7).
+ */
 #include "perm.h"
 #include "cpu.h"
 #include "guest.h"

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * System-management mode: how it is entered, the state in SMRAM, what RSM takes from there, what waits meanwhile
- * (SDM vol. 3, chapter 31; APM vol. 2, chapter 10, with the 64-bit map of the state).  SMIs are sent by the
- * local APIC to itself.
+ * System-management mode: how it is entered, the state in SMRAM, what RSM takes from there, what
+ * waits meanwhile (SDM vol. 3, chapter 31; APM vol. 2, chapter 10, with the 64-bit map of the
+ * state).  SMIs are sent by the local APIC to itself.
  */
 #include "apic.h"
 #include "cpu.h"
@@ -38,8 +38,8 @@
 #define REV_RELOCATES BIT(17)
 
 /*
- * What the handler found, and what it shall do: this many times write one more command to the local APIC; store
- * 32 bits somewhere, if the address is not 0.
+ * What the handler found, and what it shall do: this many times write one more command to the local
+ * APIC; store 32 bits somewhere, if the address is not 0.
  */
 u32 smm_count, smm_cr0, smm_cr4, smm_efer, smm_flags, smm_cs, smm_base, smm_dr7, smm_nmis;
 u32 smm_again, smm_command, smm_store, smm_value;
@@ -115,7 +115,9 @@ asm(".pushsection .text\n"
     "	jmp 8f\n"
     "9:	xor %eax, %eax\n"
     "8:	cld; pop %r15; pop %r12; pop %rbp; pop %rbx; ret\n"
-    /* The same with the instruction alone, as ring 3 can do it; spins until somebody changes RAX. */
+    /*
+     * The same with the instruction alone, as ring 3 can do it; spins until somebody changes RAX.
+     */
     "spin: mov $0x4200, %eax; mov $0xfee00300, %ecx; mov %eax, (%rcx)\n"
     "1:	cmp $0x4200, %eax; je 1b\n"
     "	ret\n"

@@ -30,8 +30,8 @@ extern const u8 fdivl_at[];
 u64 clear_from[2]; /* 0.0: its address and that of the divisor behind it are seen */
 
 /*
- * The pointers of FNCLEX's successor are its own, or, as processors have it that note operands and opcodes of unmasked
- * exceptions only (CPUID.07H:EBX[6]), still the failed instruction's.
+ * The pointers of FNCLEX's successor are its own, or, as processors have it that note operands and
+ * opcodes of unmasked exceptions only (CPUID.07H:EBX[6]), still the failed instruction's.
  */
 static void cleared_exception(void)
 {

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of the API: a VM with one page-aligned piece of memory at 0 and one vCPU in real mode, and
- * helpers that fail the test when the API says no.
+ * For tests of the API: a VM with one page-aligned piece of memory at 0 and one vCPU in real mode,
+ * and helpers that fail the test when the API says no.
  */
 #ifndef TEST_API_GUEST_H
 #define TEST_API_GUEST_H
@@ -42,8 +42,8 @@ struct guest {
 	} while (0)
 
 /*
- * cmocka takes over SIGSEGV and SIGBUS for each test, and the library needs them: call this in main(), after
- * which guest_open_vm() puts the library's handlers back.
+ * cmocka takes over SIGSEGV and SIGBUS for each test, and the library needs them: call this in
+ * main(), after which guest_open_vm() puts the library's handlers back.
  */
 static struct sigaction library_segv, library_bus;
 

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * For tests of Hyper-V's interface: a guest that executes one instruction at a time, in 64-bit or flat 32-bit mode at
- * CPL 0, with registers that the test gives it.  An exception is a shutdown, because there is no IDT.
+ * For tests of Hyper-V's interface: a guest that executes one instruction at a time, in 64-bit or
+ * flat 32-bit mode at CPL 0, with registers that the test gives it.  An exception is a shutdown,
+ * because there is no IDT.
  */
 #ifndef TEST_API_HYPERV_GUEST_H
 #define TEST_API_HYPERV_GUEST_H

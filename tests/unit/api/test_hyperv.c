@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Hyper-V's interface: what is offered, MSRs as guest and VMM see them, time, SynIC, timers, and the exits that they cause. */
+/*
+ * Hyper-V's interface: what is offered, MSRs as guest and VMM see them, time, SynIC, timers, and
+ * the exits that they cause.
+ */
 #include "hyperv_guest.h"
 
 #include <time.h>

@@ -196,8 +196,8 @@ static void test_call_32bit(void **state)
 }
 
 /*
- * A flush is complete when the call returns.  One vCPU counts in the page at 0x8000, the other maps that elsewhere, flushes,
- * and looks whether there is still anybody counting in the old page.
+ * A flush is complete when the call returns.  One vCPU counts in the page at 0x8000, the other maps
+ * that elsewhere, flushes, and looks whether there is still anybody counting in the old page.
  */
 static void *count_up(void *arg)
 {

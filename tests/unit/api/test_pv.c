@@ -107,8 +107,9 @@ static void enable_clock(int vcpu, uint64_t gpa)
 }
 
 /*
- * Guests read the page of one vCPU on all (the vDSO does).  So when the clock is set, no vCPU runs before all pages
- * tell of it.  Pages count on where they are: one may have been restored with the guest's memory.
+ * Guests read the page of one vCPU on all (the vDSO does).  So when the clock is set, no vCPU runs
+ * before all pages tell of it.  Pages count on where they are: one may have been restored with the
+ * guest's memory.
  */
 static void test_kvmclock_pages(void **state)
 {
@@ -235,7 +236,9 @@ static void stop_other(struct other *o)
 	assert_int_equal(umbra_close(o->fd), 0);
 }
 
-/* INIT and SIPI through x2APIC; the other says that it lives; then it halts until an IPI wakes it. */
+/*
+ * INIT and SIPI through x2APIC; the other says that it lives; then it halts until an IPI wakes it.
+ */
 static void test_init_sipi_ipi(void **state)
 {
 	static const uint8_t boot[] = {

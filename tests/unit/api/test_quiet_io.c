@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Guest writes that don't end KVM_RUN: ioeventfds, and zones of coalesced writes; an irqfd to a guest. */
+/*
+ * Guest writes that don't end KVM_RUN: ioeventfds, and zones of coalesced writes; an irqfd to a
+ * guest.
+ */
 #include "guest.h"
 
 #include <poll.h>
@@ -308,7 +311,10 @@ static void test_coalesced(void **state)
 	guest_stop(&g);
 }
 
-/* A full ring: the write leaves, and what is in the ring comes before it.  A mad index is a full ring. */
+/*
+ * A full ring: the write leaves, and what is in the ring comes before it.  A mad index is a full
+ * ring.
+ */
 static void test_coalesced_full(void **state)
 {
 	static const uint8_t code[] = {
@@ -425,7 +431,9 @@ static void *signal_later(void *arg)
 static void test_irqfd_wakes_guest(void **state)
 {
 	static const uint8_t code[] = {
-		/* enable the LAPIC: 0xfee000f0 is out of reach in real mode; done by KVM_SET_LAPIC */
+		/*
+		 * enable the LAPIC: 0xfee000f0 is out of reach in real mode; done by KVM_SET_LAPIC
+		 */
 		0xfb,	    /* sti */
 		0xf4,	    /* hlt */
 		0xe6, 0x81, /* out %al, $0x81 */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dirty rings as a VMM uses them: KVM_CAP_DIRTY_LOG_RING, the mapping, harvesting, KVM_RESET_DIRTY_RINGS, and the
- * exit when a ring is full.
+ * Dirty rings as a VMM uses them: KVM_CAP_DIRTY_LOG_RING, the mapping, harvesting,
+ * KVM_RESET_DIRTY_RINGS, and the exit when a ring is full.
  */
 #include "guest.h"
 
@@ -16,8 +16,8 @@
 #define SLOT	7
 
 /*
- * Big real mode: write to one page after the other from EBX on, as often as ECX says, and tell the port.  Then the
- * same again.
+ * Big real mode: write to one page after the other from EBX on, as often as ECX says, and tell the
+ * port.  Then the same again.
  */
 asm(".pushsection .rodata\n"
     ".code16\n"
@@ -202,7 +202,9 @@ static void test_round_trip(void **state)
 	destroy(&m);
 }
 
-/* A ring that is almost full ends KVM_RUN, again and again, until there is room; nothing is lost. */
+/*
+ * A ring that is almost full ends KVM_RUN, again and again, until there is room; nothing is lost.
+ */
 static void test_full(void **state)
 {
 	unsigned n, all = 0, exits = 0;

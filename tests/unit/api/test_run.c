@@ -528,8 +528,8 @@ static void test_halt_woken_by_irq(void **state)
 }
 
 /*
- * An interrupt that comes while an instruction with accesses to the VMM's devices and to the LAPIC is under
- * way gets in right behind it, though the guest never exits again: FXSAVE to both.
+ * An interrupt that comes while an instruction with accesses to the VMM's devices and to the LAPIC
+ * is under way gets in right behind it, though the guest never exits again: FXSAVE to both.
  */
 static void test_irq_during_many_accesses(void **state)
 {
@@ -640,7 +640,9 @@ static void *send_low_irq(void *opaque)
 	return NULL;
 }
 
-/* HLT in a handler: an interrupt of lower priority does not end it, though the guest uses PV EOI. */
+/*
+ * HLT in a handler: an interrupt of lower priority does not end it, though the guest uses PV EOI.
+ */
 static void test_halt_in_handler(void **state)
 {
 	static const uint8_t code[] = { 0xfb, 0xe6, 0x80, 0xeb, 0xfe }; /* sti; out; jmp . */
@@ -687,8 +689,8 @@ static void put_descriptor(struct guest *g, unsigned at, uint32_t base, uint32_t
 }
 
 /*
- * An exception goes to a task, whose DS is not present: #NP comes in the new task, and it alone.  (A second try
- * at the first exception would find the task busy: #GP.)
+ * An exception goes to a task, whose DS is not present: #NP comes in the new task, and it alone.
+ * (A second try at the first exception would find the task busy: #GP.)
  */
 static void test_fault_behind_a_task_gate(void **state)
 {
@@ -752,7 +754,10 @@ static void test_fault_behind_a_task_gate(void **state)
 	guest_stop(&g);
 }
 
-/* fninit; an instruction of two bytes; fistp word [0x3000]; hlt: by code generated for the host's processor. */
+/*
+ * fninit; an instruction of two bytes; fistp word [0x3000]; hlt: by code generated for the host's
+ * processor.
+ */
 static void x87_start(struct guest *g, uint8_t op0, uint8_t op1)
 {
 	const uint8_t code[] = { 0xdb, 0xe3, op0, op1, 0xdf, 0x1e, 0x00, 0x30, 0xf4 };

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * System-management mode as a VMM sees it: KVM_SMI, the state in SMRAM, what KVM_GET_VCPU_EVENTS and
- * kvm_run.flags say, the second address space, and what waits until RSM.
+ * System-management mode as a VMM sees it: KVM_SMI, the state in SMRAM, what KVM_GET_VCPU_EVENTS
+ * and kvm_run.flags say, the second address space, and what waits until RSM.
  */
 #include "guest.h"
 

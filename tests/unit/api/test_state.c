@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* State of a vCPU: what is set is what is got, and what the processor could not be in is refused. */
+/*
+ * State of a vCPU: what is set is what is got, and what the processor could not be in is refused.
+ */
 #include "guest.h"
 
 #include <stdlib.h>
@@ -467,8 +469,8 @@ static void test_machine_check(void **state)
 }
 
 /*
- * An event is the first thing that happens after the VMM has changed the mode: it is delivered by the new one, here
- * with 57 bits of linear address, that descriptor tables are in.
+ * An event is the first thing that happens after the VMM has changed the mode: it is delivered by
+ * the new one, here with 57 bits of linear address, that descriptor tables are in.
  */
 static void test_event_in_new_mode(void **state)
 {

@@ -121,7 +121,10 @@ static void test_kvm_leaves(void **state)
 	assert_int_equal(e->eax & 1 << 4, 0);
 }
 
-/* Beside another hypervisor's interface, KVM's leaves are higher up; they are found by their signature. */
+/*
+ * Beside another hypervisor's interface, KVM's leaves are higher up; they are found by their
+ * signature.
+ */
 static void test_kvm_leaves_moved(void **state)
 {
 	struct um_cpu *c = *state;

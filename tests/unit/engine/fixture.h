@@ -50,22 +50,26 @@ struct machine {
 	struct um_counters counters;
 	struct um_trace trace;
 	u8 *mem;
-	u8 *alias; /* the same memory, mapped a second time: a device or another processor writes here */
+	/* the same memory, mapped a second time: a device or another processor writes here */
+	u8 *alias;
 	u8 prop[MEM_PAGES];
 	bool no_tlb; /* never fill the TLB: every access takes the slow path */
 	unsigned nwritten;
 	struct written written[64];
 	unsigned accesses;   /* calls of um_mmu_access() */
 	unsigned kick_after; /* set x.kick at that many further calls */
-	/* At that many further calls, another processor takes a page away: its properties change. */
+	/*
+	 * At that many further calls, another processor takes a page away: its properties change.
+	 */
 	unsigned take_after, take_page;
 	u8 take_prop;
 };
 
 /*
- * A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable.  machine_new() takes the engine
- * from the environment: UMBRA_ENGINE, as libumbra does, but translates code that is executed for the second time.  The options of
- * base/jit_options.h come from there in any case.
+ * A processor in 64-bit mode, CPL 0; code, data and stack pages present and writable.
+ * machine_new() takes the engine from the environment: UMBRA_ENGINE, as libumbra does, but
+ * translates code that is executed for the second time.  The options of base/jit_options.h come
+ * from there in any case.
  */
 struct machine *machine_new(void);
 struct machine *machine_new_engine(enum um_engine_kind engine);

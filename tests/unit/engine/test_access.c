@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Memory operands: page crossing, faults without partial effects, MMIO replay, tracked pages, segments,
- * alignment.
+ * Memory operands: page crossing, faults without partial effects, MMIO replay, tracked pages,
+ * segments, alignment.
  */
 #include <sys/mman.h>
 
@@ -96,8 +96,8 @@ static void test_crossing_fault(void **state)
 
 /* Read-modify-write faults as a write, and the accumulator of a failing CMPXCHG stays. */
 /*
- * Another processor takes a page away while an access that crosses into the next is under way, at each point
- * where it can: all is stored or nothing, and what was taken is not stored to.
+ * Another processor takes a page away while an access that crosses into the next is under way, at
+ * each point where it can: all is stored or nothing, and what was taken is not stored to.
  */
 static void test_crossing_taken(void **state)
 {
@@ -492,6 +492,7 @@ static void test_limits(void **state)
 	expect_fault(m, UM_VEC_SS);
 }
 
+CODE64(enter_odd, "enter 1, 0\n hlt");
 CODE16(push16, "push ax\n hlt");
 CODE16(load16, "mov ax, [bx+si]\n hlt");
 CODE16(load16_wide, "mov ax, [edi]\n hlt");
@@ -550,6 +551,10 @@ static void test_alignment(void **state)
 	m->x.cpu.gpr[UM_RSP] = STACK - 4;
 	load_code(m, push_only);
 	expect_fault(m, UM_VEC_AC);
+	m->x.cpu.gpr[UM_RSP] = STACK;
+	load_code(m, enter_odd);
+	expect_fault(m, UM_VEC_AC); /* its frame's end */
+	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
 	load_code(m, inc1);
 	assert_int_equal(machine_run(m), UM_EXIT_EXCEPTION);
 	assert_int_equal(m->x.exit.exc.vector, UM_VEC_GP); /* HLT at CPL 3: INC was fine */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The block cache: self-modifying code, code changed by others, instructions across pages, fetch faults.
+ * The block cache: self-modifying code, code changed by others, instructions across pages, fetch
+ * faults.
  */
 #include <sys/mman.h>
 
@@ -389,7 +390,10 @@ CODE64(exchange_8, "cmpxchg8b [rdi]\n hlt");
 CODE64(exchange_16, "cmpxchg16b [rdi]\n hlt");
 CODE64(load_flags, "lahf\n hlt");
 
-/* Instructions that are executed in C are there if CPUID says so; without, two of them mean something else. */
+/*
+ * Instructions that are executed in C are there if CPUID says so; without, two of them mean
+ * something else.
+ */
 static void test_instruction_features(void **state)
 {
 	static const struct {
@@ -429,7 +433,10 @@ static void test_instruction_features(void **state)
 	}
 }
 
-/* The same function and the same stub, whether or not an instruction that begins like it was bound before. */
+/*
+ * The same function and the same stub, whether or not an instruction that begins like it was bound
+ * before.
+ */
 static void test_bound_from_memory(void **state)
 {
 	static const u8 maps[][2] = {
@@ -479,7 +486,10 @@ static void test_bound_from_memory(void **state)
 
 CODE64(fault_inside, "mov eax, 1\n inc ebx\n mov [rdi], eax\n inc ebx\n hlt");
 
-/* A fault in the middle of a block: what was before is done, and the count of instructions is right. */
+/*
+ * A fault in the middle of a block: what was before is done, and the count of instructions is
+ * right.
+ */
 static void test_fault_inside(void **state)
 {
 	struct machine *m = *state;
@@ -502,8 +512,8 @@ CODE64(call_changed,
        "1: call rdi\n dec ecx\n jnz 1b\n mov [rdi], bl\n mov [rsi + 1], dl\n call rdi\n hlt");
 
 /*
- * A block that is one jump is stored to, then the block that it went to, then it is called: by what the caller remembers of it, if
- * it was translated, since nothing has looked for it anew.
+ * A block that is one jump is stored to, then the block that it went to, then it is called: by what
+ * the caller remembers of it, if it was translated, since nothing has looked for it anew.
  */
 static void test_jump_that_changed(void **state)
 {

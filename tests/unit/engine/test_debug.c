@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Everything that makes the interpreter look at single instructions: TF, RF, interrupt shadows, the interrupt
- * window, breakpoints on instructions and data, single-stepping by the VMM, PAUSE exits, retiring.
+ * Everything that makes the interpreter look at single instructions: TF, RF, interrupt shadows, the
+ * interrupt window, breakpoints on instructions and data, single-stepping by the VMM, PAUSE exits,
+ * retiring.
  */
 #include "engine/jit/jit.h"
 #include "fixture.h"
@@ -113,7 +114,10 @@ static void test_insn_breakpoint(void **state)
 		assert_int_equal(m->x.exit.exc.payload, DR6_B(1));
 		assert_int_equal(m->x.cpu.rip, CODE + 2);
 		assert_int_equal(m->x.cpu.gpr[UM_RAX], 1);
-		/* It comes again, unless RF says that it was handled; RF is gone after one instruction. */
+		/*
+		 * It comes again, unless RF says that it was handled; RF is gone after one
+		 * instruction.
+		 */
 		expect_fault(m, UM_VEC_DB);
 		m->x.cpu.rflags |= RFLAGS_RF;
 		run_to_hlt(m);
@@ -214,7 +218,10 @@ static void test_interrupt_window(void **state)
 	run_to_hlt(m);
 }
 
-/* Behind MOV SS no debug trap is taken; breakpoints on data wait for the end of the next instruction. */
+/*
+ * Behind MOV SS no debug trap is taken; breakpoints on data wait for the end of the next
+ * instruction.
+ */
 static void test_mov_ss_shadow(void **state)
 {
 	struct machine *m = *state;

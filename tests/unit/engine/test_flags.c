@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Results and flags of integer instructions against the CPU that the test runs on: exhaustive at 8 bits, random
- * and edge operands at the others.  Each operation is assembled once and its bytes are used twice: called
- * on the host, and decoded, bound and executed by the interpreter.
+ * Results and flags of integer instructions against the CPU that the test runs on: exhaustive at 8
+ * bits, random and edge operands at the others.  Each operation is assembled once and its bytes are
+ * used twice: called on the host, and decoded, bound and executed by the interpreter.
  */
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -163,12 +163,13 @@ CODE64(idiv_64, "idiv rcx");
 	  .end = n##_##sz##_end, \
 	  .size = sz / 8,        \
 	  __VA_ARGS__ },
+// clang-format off
 static const struct op ops[] = {
 #define X(n, u) ROW(n, 8, u) ROW(n, 16, u) ROW(n, 32, u) ROW(n, 64, u)
 	TWO_OPS(X) ONE_OPS(X)
 #undef X
 #define X(n, u) ROW(n##1, 8, u) ROW(n##1, 16, u) ROW(n##1, 32, u) ROW(n##1, 64, u)
-		MUL_OPS(X)
+	MUL_OPS(X)
 #undef X
 #define X(n)                          \
 	ROW(n, 8, AF, .count = true)  \
@@ -176,67 +177,31 @@ static const struct op ops[] = {
 	ROW(n, 32, AF, .count = true) \
 	ROW(n, 64, AF, .count = true) \
 	ROW(n##i, 8, AF) ROW(n##i, 16, AF) ROW(n##i, 32, AF) ROW(n##i, 64, AF | OF)
-			SHIFTS(X)
+	SHIFTS(X)
 #undef X
 #define X(n, u) ROW(n##2, 16, u) ROW(n##2, 32, u) ROW(n##2, 64, u)
-				WIDE_OPS(X)
+	WIDE_OPS(X)
 #undef X
 #define X(n) ROW(n, 8, 0)
-					SETS(X)
+	SETS(X)
 #undef X
-						ROW(shld, 32, AF, .count = true) ROW(
-							shld, 64, AF,
-							.count = true) ROW(shrd, 32, AF,
-									   .count = true)
-							ROW(shrd, 64, AF, .count = true) ROW(
-								imul3, 16,
-								SZAPF) ROW(imul3, 32,
-									   SZAPF) ROW(imul3, 64,
-										      SZAPF)
+	ROW(shld, 32, AF, .count = true) ROW(shld, 64, AF, .count = true)
+	ROW(shrd, 32, AF, .count = true) ROW(shrd, 64, AF, .count = true)
+	ROW(imul3, 16, SZAPF) ROW(imul3, 32, SZAPF) ROW(imul3, 64, SZAPF)
 #define S(n, u) { .name = #n, .undefined = u, .code = n, .end = n##_end, .size = 8 },
-								S(high_add, 0) S(high_mov, 0) S(
-									movzx_1,
-									0) S(movzx_2,
-									     0) S(movzx_3,
-										  0) S(movsx_1,
-										       0) S(movsx_2,
-											    0) S(movsx_3,
-												 0) S(movsxd_1,
-												      0)
-									S(cbw_1, 0) S(cwde_1, 0) S(
-										cdqe_1,
-										0) S(cwd_1,
-										     0) S(cdq_1,
-											  0) S(cqo_1,
-											       0) S(lahf_1,
-												    0)
-										S(sahf_1, 0) S(clc_1, 0) S(stc_1, 0) S(
-											cmc_1,
-											0) S(bswap_32,
-											     0) S(bswap_64, 0)
-											S(lea_1,
-											  0) S(lea_2,
-											       0) S(lea_3,
-												    0) S(popcnt_32,
-													 0) S(popcnt_64,
-													      0)
+	S(high_add, 0) S(high_mov, 0)
+	S(movzx_1, 0) S(movzx_2, 0) S(movzx_3, 0) S(movsx_1, 0) S(movsx_2, 0) S(movsx_3, 0) S(movsxd_1, 0)
+	S(cbw_1, 0) S(cwde_1, 0) S(cdqe_1, 0) S(cwd_1, 0) S(cdq_1, 0) S(cqo_1, 0)
+	S(lahf_1, 0) S(sahf_1, 0) S(clc_1, 0) S(stc_1, 0) S(cmc_1, 0)
+	S(bswap_32, 0) S(bswap_64, 0) S(lea_1, 0) S(lea_2, 0) S(lea_3, 0) S(popcnt_32, 0) S(popcnt_64, 0)
 #define ZC (OF | RFLAGS_SF | AF | RFLAGS_PF)
-												S(tzcnt_16,
-												  ZC) S(tzcnt_32,
-													ZC) S(tzcnt_64,
-													      ZC)
-													S(lzcnt_16,
-													  ZC) S(lzcnt_32,
-														ZC) S(lzcnt_64, ZC) ROW(div, 8, RFLAGS_STATUS, .divides = true) ROW(div, 16, RFLAGS_STATUS, .divides = true) ROW(div, 32, RFLAGS_STATUS, .divides = true) ROW(div, 64, RFLAGS_STATUS, .divides = true) ROW(idiv,
-																																							   8,
-																																							   RFLAGS_STATUS, .divides = true) ROW(idiv,
-																																											       16, RFLAGS_STATUS, .divides = true) ROW(idiv, 32, RFLAGS_STATUS, .divides = true)
-														ROW(idiv,
-														    64,
-														    RFLAGS_STATUS,
-														    .divides =
-															    true)
+	S(tzcnt_16, ZC) S(tzcnt_32, ZC) S(tzcnt_64, ZC) S(lzcnt_16, ZC) S(lzcnt_32, ZC) S(lzcnt_64, ZC)
+	ROW(div, 8, RFLAGS_STATUS, .divides = true) ROW(div, 16, RFLAGS_STATUS, .divides = true)
+	ROW(div, 32, RFLAGS_STATUS, .divides = true) ROW(div, 64, RFLAGS_STATUS, .divides = true)
+	ROW(idiv, 8, RFLAGS_STATUS, .divides = true) ROW(idiv, 16, RFLAGS_STATUS, .divides = true)
+	ROW(idiv, 32, RFLAGS_STATUS, .divides = true) ROW(idiv, 64, RFLAGS_STATUS, .divides = true)
 };
+// clang-format on
 
 static struct machine *m;
 static void (*host)(struct regs *);
@@ -296,7 +261,10 @@ static void compare(const struct op *op, struct regs in)
 	unsigned count = in.rcx & (op->size == 8 ? 63 : 31);
 	const struct um_insn *i = insn;
 
-	/* (The manual says that results are undefined when a count exceeds the operand: SHLD, SHRD only.) */
+	/*
+	 * (The manual says that results are undefined when a count exceeds the operand: SHLD, SHRD
+	 * only.)
+	 */
 	if (op->count && count != 1)
 		mask &= ~OF;
 	x->cpu.gpr[UM_RAX] = in.rax;

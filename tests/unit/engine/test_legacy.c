@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Instructions that 64-bit mode doesn't have.  Those on registers run on the host, too, in compatibility mode:
- * its code and stack are put below 4 GiB and entered by a far call.  If the host kernel has no 32-bit
- * segments (a sandbox), that part is skipped.
+ * Instructions that 64-bit mode doesn't have.  Those on registers run on the host, too, in
+ * compatibility mode: its code and stack are put below 4 GiB and entered by a far call.  If the
+ * host kernel has no 32-bit segments (a sandbox), that part is skipped.
  */
 #include <setjmp.h>
 #include <stdlib.h>

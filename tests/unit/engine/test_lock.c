@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Locked instructions of two processors on the same memory: nothing may get lost, within a page, across two
- * pages (under the VM's lock), and for every size.
+ * Locked instructions of two processors on the same memory: nothing may get lost, within a page,
+ * across two pages (under the VM's lock), and for every size.
  */
 #include "fixture.h"
 

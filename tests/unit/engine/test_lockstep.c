@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The engine "lockstep" itself: it executes as others do, takes back what it must, and finds what differs.
+ * The engine "lockstep" itself: it executes as others do, takes back what it must, and finds what
+ * differs.
  */
 #include "engine/jit/jit.h"
 #include "fixture.h"

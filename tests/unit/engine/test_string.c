@@ -1,9 +1,11 @@
 // SPDX-License-Identifier: MIT
 /*
- * String instructions: against a model that does one element after the other, over overlaps, directions,
- * sizes and page boundaries; and what happens when one is interrupted.
+ * String instructions: against a model that does one element after the other, over overlaps,
+ * directions, sizes and page boundaries; and what happens when one is interrupted.
  */
+#include <signal.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 
 #include "fixture.h"
 
@@ -85,8 +87,9 @@ static void test_against_model(void **state)
 		m->no_tlb = !(round % 7);
 		machine_prop(m, 9,
 			     round % 5 ? P_PRESENT | P_WRITE : P_PRESENT | P_WRITE | P_TRACKED);
-		machine_code(m, CODE, copies[k].code, copies[k].end);
-		memcpy(expected + CODE - MEM_BASE, copies[k].code,
+		/* (Each at a place of its own: what is executed often enough is translated.) */
+		machine_code(m, CODE + 16 * k, copies[k].code, copies[k].end);
+		memcpy(expected + CODE + 16 * k - MEM_BASE, copies[k].code,
 		       (size_t)(copies[k].end - copies[k].code));
 		m->x.cpu.gpr[UM_RSI] = MEM_BASE + src + (down ? last : 0);
 		m->x.cpu.gpr[UM_RDI] = MEM_BASE + dst + (down ? last : 0);
@@ -281,6 +284,42 @@ static void test_mmio(void **state)
 }
 
 /* A kick gets through between iterations. */
+/* cmocka puts handlers of its own in place of the library's around each test. */
+static struct sigaction library_segv;
+
+/* The host takes away a page that the TLB has: nothing is done, and registers are as they were. */
+static void test_host_fault(void **state)
+{
+	struct machine *m = *state;
+
+	sigaction(SIGSEGV, &library_segv, NULL);
+	for (unsigned k = 0; k < ARRAY_SIZE(copies); k++) {
+		for (unsigned round = 0; round < 8; round++) {
+			unsigned gone = round < 4 ? 0 : round & 1 && !copies[k].stos ? 8 : 11;
+
+			machine_code(m, CODE + 16 * k, copies[k].code, copies[k].end);
+			m->x.cpu.gpr[UM_RSI] = DATA + 64;
+			m->x.cpu.gpr[UM_RDI] = PAGE(11) + 64;
+			m->x.cpu.gpr[UM_RCX] = 21;
+			m->x.cpu.rflags = RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF;
+			if (!gone) {
+				run_to_hlt(m);
+				continue;
+			}
+			mprotect(at(m, PAGE(gone)), UM_PAGE_SIZE, PROT_NONE);
+			assert_int_equal(machine_run(m), UM_EXIT_HOST_FAULT);
+			mprotect(at(m, PAGE(gone)), UM_PAGE_SIZE, PROT_READ | PROT_WRITE);
+			assert_int_equal(m->x.cpu.rip, CODE + 16 * k);
+			assert_int_equal(m->x.cpu.gpr[UM_RSI], DATA + 64);
+			assert_int_equal(m->x.cpu.gpr[UM_RDI], PAGE(11) + 64);
+			assert_int_equal(m->x.cpu.gpr[UM_RCX], 21);
+			assert_int_equal(m->x.cpu.rflags, RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF);
+			run_to_hlt(m);
+			assert_int_equal(m->x.cpu.gpr[UM_RDI], PAGE(11) + 64 + 21 * copies[k].size);
+		}
+	}
+}
+
 static void test_kick(void **state)
 {
 	struct machine *m = *state;
@@ -322,13 +361,58 @@ static void test_kick(void **state)
 	assert_int_equal(m->x.exit.exc.payload, MEM_BASE + MEM_SIZE);
 }
 
+CODE64(hot_then_stos, "1: call r8\n dec ebx\n jnz 1b\n rep stosb\n call r8\n hlt");
+CODE64(hot_then_movs, "1: call r8\n dec ebx\n jnz 1b\n rep movsb\n call r8\n hlt");
+CODE64(count_calls, "inc rdx\n ret");
+
+/*
+ * A page that has translated code, again and again, is overwritten as fast as any other, and none
+ * of it is executed any more.
+ */
+static void test_over_code(void **state)
+{
+	const gva_t where[] = { DATA, DATA + UM_PAGE_SIZE - (count_calls_end - count_calls) };
+	struct machine *m = *state;
+
+	for (unsigned n = 0; n < 32; n++) {
+		unsigned before;
+
+		memset(at(m, PAGE(10)), 0xc3, UM_PAGE_SIZE);
+		memset(at(m, DATA), 0x90, UM_PAGE_SIZE);
+		memcpy(at(m, where[n & 1]), count_calls, (size_t)(count_calls_end - count_calls));
+		m->x.cpu.gpr[UM_R8] = where[n & 1];
+		m->x.cpu.gpr[UM_RDI] = DATA;
+		m->x.cpu.gpr[UM_RSI] = PAGE(10);
+		m->x.cpu.gpr[UM_RAX] = 0xc3;
+		m->x.cpu.gpr[UM_RDX] = 0;
+		m->x.cpu.gpr[UM_RBX] = 100;
+		m->x.cpu.gpr[UM_RCX] = UM_PAGE_SIZE;
+		if (n & 2)
+			load_code(m, hot_then_movs);
+		else
+			load_code(m, hot_then_stos);
+		before = m->accesses;
+		run_to_hlt(m);
+		assert_int_equal(m->x.cpu.gpr[UM_RDX], 100);
+		assert_int_equal(m->x.cpu.gpr[UM_RCX], 0);
+		assert_int_equal(m->x.cpu.gpr[UM_RDI], DATA + UM_PAGE_SIZE);
+		assert_memory_equal(at(m, DATA), at(m, PAGE(10)), UM_PAGE_SIZE);
+		if (!m->x.lockstep) /* which has no TLB */
+			assert_true(m->accesses - before < 100);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_against_model), T(test_fault), T(test_compare),
-		T(test_address_size),  T(test_mmio),  T(test_kick),
+		T(test_against_model), T(test_fault), T(test_compare),	 T(test_address_size),
+		T(test_mmio),	       T(test_kick),  T(test_over_code), T(test_host_fault),
 	};
+
+	/* The library's handler is there once an engine is. */
+	machine_free(machine_new());
+	sigaction(SIGSEGV, NULL, &library_segv);
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

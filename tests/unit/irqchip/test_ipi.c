@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Interprocessor interrupts: ICR in both modes, shorthands, destinations, SIPI, self-IPI, the hypercall. */
+/*
+ * Interprocessor interrupts: ICR in both modes, shorthands, destinations, SIPI, self-IPI, the
+ * hypercall.
+ */
 #include "fixture.h"
 
 #include <errno.h>

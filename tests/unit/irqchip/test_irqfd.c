@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* irqfds: pulses, levels with resampling, routing, and what KVM_IRQFD refuses; watched descriptors. */
+/*
+ * irqfds: pulses, levels with resampling, routing, and what KVM_IRQFD refuses; watched descriptors.
+ */
 #include "fixture.h"
 
 #include <errno.h>
@@ -82,7 +84,10 @@ static void test_pulse(void **state)
 	close(fd);
 }
 
-/* A signal from before the assignment counts; the VMM may close its descriptor and name it by another. */
+/*
+ * A signal from before the assignment counts; the VMM may close its descriptor and name it by
+ * another.
+ */
 static void test_earlier_signal_and_closed(void **state)
 {
 	struct vm *vm = *state;
@@ -301,7 +306,9 @@ static void test_split(void **state)
 	close(r);
 }
 
-/* Devices signal while the VMM assigns and deassigns: what comes after a deassignment stays unread. */
+/*
+ * Devices signal while the VMM assigns and deassigns: what comes after a deassignment stays unread.
+ */
 struct sender {
 	int fd;
 	atomic_bool stop;

@@ -121,8 +121,9 @@ static void test_lapic_against_model(void **state)
 }
 
 /*
- * Level-triggered pins with vectors of their own: at any time, a pin that is high and unmasked has its
- * request in IRR, in ISR, or its Remote IRR set; and Remote IRR is set only while one of those is.
+ * Level-triggered pins with vectors of their own: at any time, a pin that is high and unmasked has
+ * its request in IRR, in ISR, or its Remote IRR set; and Remote IRR is set only while one of those
+ * is.
  */
 static void test_ioapic_invariant(void **state)
 {

@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* The 8254: counting, latches, read-back, gate and speaker port, channel 0's interrupt, reinjection. */
+/*
+ * The 8254: counting, latches, read-back, gate and speaker port, channel 0's interrupt,
+ * reinjection.
+ */
 #include "fixture.h"
 
 #include <errno.h>

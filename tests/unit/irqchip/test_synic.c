@@ -80,7 +80,9 @@ static void test_interrupt(void **state)
 	assert_int_equal(take(c), -1);
 }
 
-/* Ended when acknowledged: nothing is in service, and one of the same priority can follow at once. */
+/*
+ * Ended when acknowledged: nothing is in service, and one of the same priority can follow at once.
+ */
 static void test_auto_eoi(void **state)
 {
 	struct cpu *c = &((struct vm *)*state)->cpu[0];

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * Encodings for the tests of copies: every opcode of every map with every mandatory prefix, W, and ModRM.reg; the rest at
- * random.  Most of them are no instructions.
+ * Encodings for the tests of copies: every opcode of every map with every mandatory prefix, W, and
+ * ModRM.reg; the rest at random.  Most of them are no instructions.
  */
 #ifndef TESTS_JIT_GEN_H
 #define TESTS_JIT_GEN_H

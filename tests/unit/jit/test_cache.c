@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * The code cache when there is more code than fits: UMBRA_CODE_CACHE is its least, which several processors share.
+ * The code cache when there is more code than fits: UMBRA_CODE_CACHE is its least, which several
+ * processors share.
  */
 #include "engine/jit/jit.h"
 #include "fixture.h"
@@ -65,7 +66,10 @@ static bool has_block(const struct um_jit_chunk *c, const struct um_jump *e)
 	return false;
 }
 
-/* Entries of the jump cache that hold are of blocks that are there; and none, whatever it holds, is for a kicked processor.  How many hold. */
+/*
+ * Entries of the jump cache that hold are of blocks that are there; and none, whatever it holds, is
+ * for a kicked processor.  How many hold.
+ */
 static unsigned check_jumps(const struct machine *m)
 {
 	const struct um_jit *j = m->x.translator;
@@ -75,7 +79,7 @@ static unsigned check_jumps(const struct machine *m)
 		const struct um_jump *e = &j->jump[n];
 		bool there = false;
 
-		assert_true(e->stamp != UM_STAMP_KICKED);
+		assert_true(e->stamp >> UM_STAMP_GEN_SHIFT || !e->stamp);
 		if (e->stamp >> UM_STAMP_GEN_SHIFT != j->gen)
 			continue;
 		for (const struct um_jit_chunk *c = j->oldest; c && !there; c = c->next)

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * Copies of instructions, as Zydis reads them: over generated encodings (gen.h), the copy must be the same instruction with
- * the same operands, but for the registers that were given new numbers and the memory operand.
+ * Copies of instructions, as Zydis reads them: over generated encodings (gen.h), the copy must be
+ * the same instruction with the same operands, but for the registers that were given new numbers
+ * and the memory operand.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -174,7 +175,10 @@ static void random_places(struct gen *g, const struct um_facts *f, struct um_pla
 	p->bit_string = f->bit_string;
 }
 
-/* May a copy be refused?  AH..BH have no encoding with registers 8..15, SPL..DIL, or in other places than 0..3. */
+/*
+ * May a copy be refused?  AH..BH have no encoding with registers 8..15, SPL..DIL, or in other
+ * places than 0..3.
+ */
 static bool impossible(const struct um_facts *f, const struct um_places *p)
 {
 	unsigned regs = f->explicit_regs;
@@ -278,7 +282,10 @@ static void cached(void *arg, const u8 *bytes)
 		ok = um_jit_analyse(r->mode, b, r->len, &fresh);
 		CHECK(r, um_jit_analyse_cached(r->cache, r->mode, b, r->len, &known) == ok);
 		CHECK(r, !ok || !memcmp(&fresh, &known, sizeof(fresh)));
-		/* Other bytes where these two are.  (They are at the end, if the instruction has them.) */
+		/*
+		 * Other bytes where these two are.  (They are at the end, if the instruction has
+		 * them.)
+		 */
 		for (unsigned k = d.z.raw.disp.size ? d.z.raw.disp.offset
 						    : r->len - d.z.raw.imm[0].size / 8;
 		     k < r->len; k++)

@@ -2,8 +2,9 @@
 /*
  * Copies of instructions, and the facts about them, against the real CPU (tests/oracle/host.h).
  *
- * Each generated instruction runs as it is, on random registers; its copy runs with the same values in other registers, and its
- * memory operand elsewhere addressed: all results must be the same.  Then the facts:
+ * Each generated instruction runs as it is, on random registers; its copy runs with the same values
+ * in other registers, and its memory operand elsewhere addressed: all results must be the same.
+ * Then the facts:
  *   - what isn't said to be written keeps its value,
  *   - what isn't said to be read may have any value: the results are the same.
  */

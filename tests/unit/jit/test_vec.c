@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Loading and storing the guest's vector registers (engine/jit/vec.h), on the host: from one context, and from its registers into
- * another.  General registers and flags must stay.
+ * Loading and storing the guest's vector registers (engine/jit/vec.h), on the host: from one
+ * context, and from its registers into another.  General registers and flags must stay.
  */
 #include <setjmp.h>
 #include <stdarg.h>

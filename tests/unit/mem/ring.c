@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Dirty rings: what gets into them, in which order, how often, and what KVM_RESET_DIRTY_RINGS makes of it. */
+/*
+ * Dirty rings: what gets into them, in which order, how often, and what KVM_RESET_DIRTY_RINGS makes
+ * of it.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

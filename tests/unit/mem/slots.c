@@ -1,5 +1,8 @@
 // SPDX-License-Identifier: MIT
-/* Memory slots without an MMU: the errors of KVM_SET_USER_MEMORY_REGION, look-ups, copies, dirty logs, readers. */
+/*
+ * Memory slots without an MMU: the errors of KVM_SET_USER_MEMORY_REGION, look-ups, copies, dirty
+ * logs, readers.
+ */
 #include <errno.h>
 #include <pthread.h>
 #include <setjmp.h>

@@ -66,6 +66,14 @@ void guest_init(struct guest *g, size_t size, bool tdp, bool audit)
 	assert_int_equal(um_mmu_enter(g->mmu), 0);
 }
 
+void guest_init_linear(struct guest *g, size_t size, bool tdp, bool audit)
+{
+	guest_init(g, size, tdp, audit);
+	guest_paging(g, GUEST_64);
+	for (gpa_t a = 0; a < size; a += UM_PAGE_SIZE)
+		guest_map(g, guest_linear(a), a | PTE_P | PTE_W | PTE_A | PTE_D, 1);
+}
+
 void guest_destroy(struct guest *g)
 {
 	guest_audit(g);

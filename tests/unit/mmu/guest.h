@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 /*
- * A guest without a processor: memory, page tables written with plain stores, and a struct um_cpu whose
- * registers the test sets.  Accesses go through a struct guest the way an engine does them: look up the TLB,
- * then ask the MMU.
+ * A guest without a processor: memory, page tables written with plain stores, and a struct um_cpu
+ * whose registers the test sets.  Accesses go through a struct guest the way an engine does them:
+ * look up the TLB, then ask the MMU.
  */
 #ifndef UM_TEST_MMU_GUEST_H
 #define UM_TEST_MMU_GUEST_H
@@ -44,6 +44,14 @@ struct outcome {
 /* A guest with @size bytes of memory at 0 (slot 0), paging off. */
 void guest_init(struct guest *g, size_t size, bool tdp, bool audit);
 void guest_destroy(struct guest *g);
+/* The same in 64-bit mode, with its memory mapped linearly by 4K pages at KGVA. */
+void guest_init_linear(struct guest *g, size_t size, bool tdp, bool audit);
+#define KGVA 0xffff888000000000ull /* a linear map of all memory, as kernels have */
+#define UGVA 0x7f0000000000ull	   /* where a program may be */
+static inline gva_t guest_linear(gpa_t gpa)
+{
+	return KGVA + gpa;
+}
 int guest_slot(struct guest *g, u32 slot, gpa_t gpa, u64 size, void *hva, u32 flags);
 
 /* Switch on paging in @mode, with an empty root table (or PDPTEs). */
@@ -69,7 +77,10 @@ u64 guest_spte(struct guest *g, u64 addr);
 struct um_shadow_page *guest_page_at(struct guest *g, u64 addr, unsigned level);
 void guest_audit(struct guest *g);
 
-/* What a thread of the VMM does while the guest executes: here there is one thread, so the guest stops for it. */
+/*
+ * What a thread of the VMM does while the guest executes: here there is one thread, so the guest
+ * stops for it.
+ */
 #define HOST(g, expr)                                        \
 	({                                                   \
 		um_mmu_leave((g)->mmu);                      \
@@ -89,5 +100,6 @@ void guest_audit(struct guest *g);
 #define PTE_PS GPTE_PS
 #define PTE_G  BIT(8)
 #define PTE_NX GPTE_NX
+#define RW     (PTE_P | PTE_W | PTE_U)
 
 #endif

@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: MIT
 /*
- * Every combination of P, W, U, A, D, PS, NX, a reserved bit and a protection key in one entry, at every level of
- * every paging mode, with every combination of CR0.WP, CR4.SMEP, SMAP, PKE and EFER.NXE, for every kind of access
- * and privilege, against the oracle: result, exact error code, physical address, accessed and dirty bits.
- * In shadow mode and in two-dimensional mode.  Then random bits in all levels at once.
+ * Every combination of P, W, U, A, D, PS, NX, a reserved bit and a protection key in one entry, at
+ * every level of every paging mode, with every combination of CR0.WP, CR4.SMEP, SMAP, PKE and
+ * EFER.NXE, for every kind of access and privilege, against the oracle: result, exact error code,
+ * physical address, accessed and dirty bits.  In shadow mode and in two-dimensional mode.  Then
+ * random bits in all levels at once.
  */
 #include "oracle.h"
 

@@ -1,17 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Dirty rings under the MMU: every way that a page gets dirty (stores, A and D bits that the walker sets, stores to
- * shadowed tables, from either address space) lists it once, and again after KVM_RESET_DIRTY_RINGS.  The auditor
- * looks after every step.
+ * Dirty rings under the MMU: every way that a page gets dirty (stores, A and D bits that the walker
+ * sets, stores to shadowed tables, from either address space) lists it once, and again after
+ * KVM_RESET_DIRTY_RINGS.  The auditor looks after every step.
  */
 #include "guest.h"
 
 #include <stdlib.h>
 
 #define RAM  (16 * MB)
-#define RW   (PTE_P | PTE_W | PTE_U)
-#define KGVA 0xffff888000000000ull
-#define UGVA 0x7f0000000000ull
 #define SIZE 2048u
 
 struct machine {
@@ -31,10 +28,7 @@ static void init(struct machine *m, bool tdp)
 	struct guest *g = &m->g;
 
 	m->next = m->kicks = 0;
-	guest_init(g, RAM, tdp, true);
-	guest_paging(g, GUEST_64);
-	for (gpa_t a = 0; a < RAM; a += UM_PAGE_SIZE)
-		guest_map(g, KGVA + a, a | PTE_P | PTE_W | PTE_A | PTE_D, 1);
+	guest_init_linear(g, RAM, tdp, true);
 	um_mem_enable_rings(g->mem);
 	m->e = calloc(SIZE, sizeof(*m->e));
 	assert_int_equal(um_mem_add_ring(g->mem, m->e, SIZE, kick, &m->kicks, &m->ring), 0);

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The flush protocol and the lock, with threads: what one thread takes away, no vCPU uses any more when the call
- * returns; what a vCPU changes in its tables, another one sees after the flush that the guest does.
+ * The flush protocol and the lock, with threads: what one thread takes away, no vCPU uses any more
+ * when the call returns; what a vCPU changes in its tables, another one sees after the flush that
+ * the guest does.
  */
 #include "guest.h"
 #include "base/uaccess.h"
@@ -14,8 +15,6 @@
 #include <unistd.h>
 
 #define RAM    (16 * MB)
-#define RW     (PTE_P | PTE_W | PTE_U)
-#define KGVA   0xffff888000000000ull
 #define NPAGES 64
 
 /* A second vCPU with a thread of its own. */
@@ -126,10 +125,7 @@ static void *store_loop(void *opaque)
 
 static void init(struct guest *g)
 {
-	guest_init(g, RAM, false, false);
-	guest_paging(g, GUEST_64);
-	for (gpa_t a = 0; a < RAM; a += UM_PAGE_SIZE)
-		guest_map(g, KGVA + a, a | PTE_P | PTE_W | PTE_A | PTE_D, 1);
+	guest_init_linear(g, RAM, false, false);
 	/* The first vCPU only stands by. */
 	um_mmu_leave(g->mmu);
 }
@@ -199,7 +195,9 @@ static void delete_under_stores(void **state)
 	free(copy);
 }
 
-/* Live migration: what the log says is copied until the guest stops; then the copy is the memory. */
+/*
+ * Live migration: what the log says is copied until the guest stops; then the copy is the memory.
+ */
 static void migration(void **state)
 {
 	u64 log[RAM / 4096 / 64];
@@ -245,7 +243,9 @@ static void migration(void **state)
 
 #define TEST_GVA 0x7f0000000000ull
 
-/* Reads an address; on request flushes it and acknowledges.  After that it must see the new page. */
+/*
+ * Reads an address; on request flushes it and acknowledges.  After that it must see the new page.
+ */
 static void *read_loop(void *opaque)
 {
 	struct vcpu *v = opaque;
@@ -271,7 +271,9 @@ static void *read_loop(void *opaque)
 			v->wrong++;
 			continue;
 		}
-		/* The pages hold their numbers; the entry may be newer than the request, not older. */
+		/*
+		 * The pages hold their numbers; the entry may be newer than the request, not older.
+		 */
 		if (val < seen)
 			v->wrong++;
 		v->stores++;
@@ -304,7 +306,9 @@ static void shootdown(void **state)
 		assert_true(store_vcpu(&a, KGVA + page, n));
 		assert_true(store_vcpu(&a, KGVA + pte, page | RW | (n & 1 ? PTE_A : 0)));
 		if (n % 5 == 0) {
-			/* Sometimes through the upper level: take the table away and give it back. */
+			/*
+			 * Sometimes through the upper level: take the table away and give it back.
+			 */
 			gpa_t pde = guest_entry(&g, TEST_GVA, 2);
 
 			assert_true(store_vcpu(&a, KGVA + pde, guest_read(&g, pde)));

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The two address spaces that slots are in, as a processor sees them that enters and leaves system-management
- * mode: each with its own slots, shadow pages and TLB contexts, and with memory in common.  The auditor looks
- * after every step.
+ * The two address spaces that slots are in, as a processor sees them that enters and leaves
+ * system-management mode: each with its own slots, shadow pages and TLB contexts, and with memory
+ * in common.  The auditor looks after every step.
  */
 #include "guest.h"
 
@@ -10,10 +10,7 @@
 #include <sys/mman.h>
 
 #define RAM   (16 * MB)
-#define RW    (PTE_P | PTE_W | PTE_U)
 #define SMM   ((u32)UM_AS_SMM << 16) /* bits of a slot's number */
-#define KGVA  0xffff888000000000ull
-#define UGVA  0x7f0000000000ull
 #define SMRAM (8 * MB)
 
 struct machine {
@@ -104,7 +101,10 @@ static void common_tables(void **state)
 	set_smm(g, false);
 	assert_int_equal(guest_load(g, UGVA) & 0xff, 'b');
 
-	/* An upper level, in the other direction; the table had no shadow page in this space before. */
+	/*
+	 * An upper level, in the other direction; the table had no shadow page in this space
+	 * before.
+	 */
 	set_smm(g, true);
 	assert_int_equal(guest_store(g, KGVA + pde, other | RW, 8), UM_ACCESS_TRACKED);
 	set_smm(g, false);
@@ -117,7 +117,10 @@ static void common_tables(void **state)
 	destroy(&m);
 }
 
-/* Slots of one space come and go without a trace in the other, but that tables in the way are zapped. */
+/*
+ * Slots of one space come and go without a trace in the other, but that tables in the way are
+ * zapped.
+ */
 static void slots(void **state)
 {
 	struct machine m;

@@ -1,13 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * Random edits of a guest's tables at all levels, with and without the flush that they need, against a reference
- * that keeps for each address every translation the processor may use: those that the tables gave at any time since
- * the last flush of that address, and the one they give now.  An answer of the MMU has to be one of them; after a flush
- * it has to be the current one.  Under the auditor.
+ * Random edits of a guest's tables at all levels, with and without the flush that they need,
+ * against a reference that keeps for each address every translation the processor may use: those
+ * that the tables gave at any time since the last flush of that address, and the one they give now.
+ * An answer of the MMU has to be one of them; after a flush it has to be the current one.  Under
+ * the auditor.
  *
- * The memory that holds the tables is mapped by the guest itself, and the edits are stores through that mapping, so
- * write protection, unsync pages, and the heuristics all take part; so do slot changes, dirty logging, aging,
- * invalidation, recycling.
+ * The memory that holds the tables is mapped by the guest itself, and the edits are stores through
+ * that mapping, so write protection, unsync pages, and the heuristics all take part; so do slot
+ * changes, dirty logging, aging, invalidation, recycling.
  */
 #include "oracle.h"
 
@@ -17,7 +18,6 @@
 #define RAM    (8 * MB)
 #define NPAGES 24 /* addresses under test */
 #define NROOTS 3
-#define RW     (PTE_P | PTE_W | PTE_U)
 
 static u64 rng(u64 *s)
 {
@@ -106,7 +106,10 @@ static void check_access(struct world *w)
 	u64 current = now(w, w->cur, i);
 	bool ok = m->overflow;
 
-	/* A fault may only be reported if the tables say so now: the processor walks before it faults. */
+	/*
+	 * A fault may only be reported if the tables say so now: the processor walks before it
+	 * faults.
+	 */
 	if (o.result == UM_ACCESS_FAULT) {
 		assert_true(current == ~0ull || (acc == UM_WRITE && !(current & 1)));
 		return;
@@ -268,7 +271,10 @@ static void run(enum guest_mode mode, bool tdp, u64 seed, unsigned steps, unsign
 		} else if (what < 93) {
 			i = rng(&w->seed) % NPAGES;
 			um_mmu_invlpg(g->mmu, page_gva(w, i));
-			/* Paging-structure caches go for all addresses, so upper levels count as flushed. */
+			/*
+			 * Paging-structure caches go for all addresses, so upper levels count as
+			 * flushed.
+			 */
 			forget(w, w->cur, i);
 			check_access(w);
 		} else if (what < 98) {

@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: MIT
-/* The software TLB by itself: what an entry answers to, and that an empty one answers to nothing. */
+/*
+ * The software TLB by itself: what an entry answers to, and that an empty one answers to nothing.
+ */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * What native stubs do beyond computing (tests/oracle compares that with the host CPU): accesses that can't be
- * direct, faults and restarts, state that forbids them, modes other than 64-bit, XSAVE.
+ * What native stubs do beyond computing (tests/oracle compares that with the host CPU): accesses
+ * that can't be direct, faults and restarts, state that forbids them, modes other than 64-bit,
+ * XSAVE.
  */
 #include "fixture.h"
 
@@ -45,7 +46,9 @@ static struct machine *machine(void)
 	return m;
 }
 
-/* Run; answer @reads MMIO reads with bytes 1, 2, 3, ... and collect writes; returns the last exit. */
+/*
+ * Run; answer @reads MMIO reads with bytes 1, 2, 3, ... and collect writes; returns the last exit.
+ */
 static enum um_exit_kind run_mmio(struct machine *m, u8 *written, unsigned *nwritten)
 {
 	u8 next = 1;

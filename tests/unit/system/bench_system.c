@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * What the transfers cost that kernels make all the time: nanoseconds for each, alone, with a warm TLB.
- * Interpretation around them (finding blocks) is not included.
+ * What the transfers cost that kernels make all the time: nanoseconds for each, alone, with a warm
+ * TLB.  Interpretation around them (finding blocks) is not included.
  */
 #include <stdio.h>
 #include <time.h>

@@ -74,7 +74,10 @@ int um_mmu_load_pdptrs(struct um_mmu *mmu, u64 cr3, u64 pdptr[4])
 	return machine_of(mmu)->pdptr_result;
 }
 
-/* The machine has no native instructions; the library's function is used if it is linked for other reasons. */
+/*
+ * The machine has no native instructions; the library's function is used if it is linked for other
+ * reasons.
+ */
 __attribute__((weak)) bool um_native_bind(struct um_exec *x, struct um_insn *i, const u8 *bytes)
 {
 	return false;
@@ -287,8 +290,8 @@ void m_vm86(struct machine *m, unsigned iopl)
 /* ---- execution ---- */
 
 /*
- * Every page that is there gets an entry, which has room for one address and one context: the stacks from the
- * 64-bit TSS are in the upper half, the present one of CPL 3 is user's.
+ * Every page that is there gets an entry, which has room for one address and one context: the
+ * stacks from the 64-bit TSS are in the upper half, the present one of CPL 3 is user's.
  */
 static void fill_tlb(struct machine *m)
 {
@@ -322,7 +325,10 @@ void m_run(struct machine *m, const void *bytes, unsigned len)
 	um_exec_sync(x);
 	lin = (c->rip + x->seg_base[UM_CS]) & x->lin_mask;
 	memcpy(m->mem + (lin & (MEM_SIZE - 1)), bytes, len);
-	/* Decoded as in protected mode: the decoder's own #UD in real mode isn't what is tested here. */
+	/*
+	 * Decoded as in protected mode: the decoder's own #UD in real mode isn't what is tested
+	 * here.
+	 */
 	assert_int_equal(um_decode(&m->insn, x->mode == UM_MODE_REAL ? UM_MODE_16 : x->mode, bytes,
 				   len, lin & 0xfff),
 			 len);

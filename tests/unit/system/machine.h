@@ -2,9 +2,9 @@
 /*
  * A processor with 1 MiB of memory and no page tables, to execute single system instructions on.
  *
- * Linear addresses map to memory by their low 20 bits if they are below 1 MiB or in the canonical upper half;
- * others have no page.  Pages can be taken away or write-protected (m_page()).  um_mmu_access() and its kin are
- * the machine's own, and record their calls.
+ * Linear addresses map to memory by their low 20 bits if they are below 1 MiB or in the canonical
+ * upper half; others have no page.  Pages can be taken away or write-protected (m_page()).
+ * um_mmu_access() and its kin are the machine's own, and record their calls.
  *
  * The GDT and the rest of the layout are the same for all tests; each changes what it needs.
  */

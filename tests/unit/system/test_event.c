@@ -383,7 +383,9 @@ static void vm86_soft_int(void **state)
 					assert_int_equal(m->x.cpu.cpl, 3);
 					assert_true(m->x.cpu.rflags & RFLAGS_VM);
 					assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK3 - 6);
-					/* IOPL 3 shows IF as it is, IOPL 0 shows VIF in its place. */
+					/*
+					 * IOPL 3 shows IF as it is, IOPL 0 shows VIF in its place.
+					 */
 					EXPECT_STACK(m, STACK3 - 6, 2, CODE_AT + 2, 0,
 						     iopl == 3 ? 0x3002 : 0x3202);
 					assert_int_equal(!!(m->x.cpu.rflags & RFLAGS_VIF),
@@ -515,7 +517,10 @@ static void payloads(void **state)
 	m_long64(m, 0);
 	assert_true(m_deliver(m, &pf));
 	assert_int_equal(m->x.cpu.cr2, 0xdead0000);
-	/* B0-B3 are replaced, the rest adds up; the handler runs with GD off and is saved without RF. */
+	/*
+	 * B0-B3 are replaced, the rest adds up; the handler runs with GD off and is saved without
+	 * RF.
+	 */
 	m->x.cpu.rip = CODE_AT;
 	m->x.cpu.dr6 = DR6_FIXED1 | DR6_BT | 1;
 	m->x.cpu.dr7 = DR7_FIXED1 | DR7_GD | 3;

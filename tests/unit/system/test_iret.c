@@ -272,7 +272,9 @@ static void long_to_compat(void **state)
 	m_expect_at(m, UCS32, HANDLER);
 	assert_int_equal(m->x.mode, UM_MODE_32);
 	assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK3);
-	/* And back up is through IRET in compatibility mode at CPL 0 only by far means: same CPL. */
+	/*
+	 * And back up is through IRET in compatibility mode at CPL 0 only by far means: same CPL.
+	 */
 	m_compat(m, 0);
 	FRAME(m, 4, HANDLER, CS64, F1);
 	IRET(m);

@@ -1,5 +1,8 @@
 /* SPDX-License-Identifier: MIT */
-/* What the tests of the VMM's devices share: a board that records, and a loop that runs in a thread. */
+/*
+ * What the tests of the VMM's devices share: a board that records, and a loop that runs in a
+ * thread.
+ */
 #ifndef TEST_VMM_FIXTURE_H
 #define TEST_VMM_FIXTURE_H
 

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: MIT
 /*
- * Loaders: images made here, good ones and ones that lie in every field.  Arguments are real kernels,
- * which must load into 512 MiB.
+ * Loaders: images made here, good ones and ones that lie in every field.  Arguments are real
+ * kernels, which must load into 512 MiB.
  */
 #include "fixture.h"
 

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: MIT
 /*
- * The cache of decoded instructions against the decoder: random instructions, and others that begin like them but have other bytes behind,
- * must come out the same by both, field by field.
- * Usage: test-x86-decode-cache [rounds]: each is about 300,000 instructions; by default 4.
+ * The cache of decoded instructions against the decoder: random instructions, and others that begin
+ * like them but have other bytes behind, must come out the same by both, field by field.  Usage:
+ * test-x86-decode-cache [rounds]: each is about 300,000 instructions; by default 4.
  */
 #include <setjmp.h>
 #include <stdarg.h>
@@ -64,7 +64,10 @@ static void compare(enum um_mode mode, const u8 *b, unsigned avail)
 	struct um_insn a = { 0 }, c = { 0 };
 	u16 off = (u16)below(4096);
 	unsigned len = um_decode(&a, mode, b, avail, off);
-	/* What is behind those bytes must not be looked at: it is other memory here, which sanitizers watch. */
+	/*
+	 * What is behind those bytes must not be looked at: it is other memory here, which
+	 * sanitizers watch.
+	 */
 	u8 *own = malloc(avail);
 	u64 before = hits;
 
@@ -125,9 +128,15 @@ static void test_one(enum um_mode mode, const u8 *b)
 	struct um_insn_head h = um_insn_head(mode, b, 15);
 
 	um_decode(&i, mode, b, 15, 0);
-	/* (What the head has too much of keeps the key from being common, but not from being right.) */
+	/*
+	 * (What the head has too much of keeps the key from being common, but not from being
+	 * right.)
+	 */
 	compare_kin(mode, b, h.len ? h.len : i.len);
-	/* (MOV to and from control and debug registers has no operand in memory, whatever its ModRM says.) */
+	/*
+	 * (MOV to and from control and debug registers has no operand in memory, whatever its ModRM
+	 * says.)
+	 */
 	if (h.len && i.plain &&
 	    h.len > (i.disp_len	 ? i.disp_at
 		     : i.imm_len ? i.imm_at
