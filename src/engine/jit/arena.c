@@ -533,13 +533,10 @@ _Static_assert(UM_CODE_CACHE_MAX / UM_JIT_CHUNK * UM_JIT_CHUNK_META / UM_JIT_ALI
 	       "32 bits for UM_JIT_EXIT()");
 _Static_assert(UM_JIT_CHUNK_META % UM_JIT_ALIGN == 0, "chunks of descriptions begin aligned");
 
-/*
- * As many pages as a fifth of the code's bytes has room for: with descriptions, the tables are
- * smaller than the code.
- */
+/* A page for each 8 KiB of code: seldom what there is too little of. */
 static int map_tables(u64 code)
 {
-	unsigned npages = (unsigned)(code / 5 / sizeof(struct um_jit_page));
+	unsigned npages = (unsigned)(code >> 13);
 	size_t meta = (size_t)arena.nchunks * UM_JIT_CHUNK_META,
 	       pages = npages * sizeof(struct um_jit_page),
 	       chunks = arena.nchunks * sizeof(struct um_jit_chunk);

@@ -35,10 +35,10 @@
  *   - stores of this vCPU: a page with translated code has no write tag in its TLB
  *     (um_tlb_protect()), so they come to um_jit_written(), which drops the blocks that they
  *     overlap.
- *   - stores of others (processors, devices): a page is compared with a copy, as far as it was
- *     translated, before the first use after an event by which this vCPU can have learnt of them:
- *     an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in
- *     the TLB.  `doubt` counts those events.
+ *   - stores of others (processors, devices): what a page's blocks were made from is compared with
+ *     memory before the first use after an event by which this vCPU can have learnt of them: an
+ *     interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in the
+ *     TLB.  `doubt` counts those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
  * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another
@@ -58,9 +58,9 @@
 #define UM_JIT_CHUNK (128ul << 10) /* code */
 #define UM_JIT_CHUNK_HOT \
 	(72ul << 10) /* of that: for what is executed every time, apart from the rest */
-#define UM_JIT_CHUNK_META   (88ul << 10) /* descriptions of blocks */
-#define UM_JIT_ALIGN	    32		 /* of descriptions */
-#define UM_JIT_CODE_ALIGN   16		 /* of blocks: what um_emit_dead() writes has room there */
+#define UM_JIT_CHUNK_META   (112ul << 10) /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		  /* of descriptions */
+#define UM_JIT_CODE_ALIGN   16		  /* of blocks: what um_emit_dead() writes has room there */
 #define UM_JIT_HASH_BITS    17
 #define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    16
@@ -191,7 +191,6 @@ struct um_jit_page {
 	u64 covered;		    /* 64 pieces of 64 bytes: translated from */
 	u32 stores;		    /* since it was guarded */
 	u32 patience;		    /* how many it takes to give up its code */
-	u8 copy[4096];
 };
 
 /*

@@ -2,9 +2,8 @@
 /*
  * Pages that translated code was made from, and what happens when they change (jit.h).
  *
- * A page keeps a copy of those of its 64 pieces that blocks were made from.  To compare the copy
- * with memory is cheap enough to be done after every event by which this vCPU may learn that others
- * changed code.
+ * Blocks have the bytes that they were made from.  To compare those of a page's blocks with memory is
+ * cheap enough to be done after every event by which this vCPU may learn that others changed code.
  */
 #include "engine/jit/jit.h"
 
@@ -76,29 +75,18 @@ bool um_jit_page_reserve(struct um_exec *x, hva_t hva)
 static bool cover(struct um_exec *x, struct um_jit_page *p, unsigned off, const u8 *bytes,
 		  unsigned len)
 {
-	u64 need = pieces(off, len);
+	u8 now[UM_BLOCK_BYTES];
 
-	for (bool checked = false;; checked = true) {
-		if (!p->guarded && !guard(x, p)) {
-			um_jit_flush(x); /* the block and @p, too */
-			return false;
-		}
-		for (unsigned n = 0; n < UM_PAGE_SIZE / PIECE; n++) {
-			if ((need & ~p->covered & BIT(n)) &&
-			    um_copy_from(p->copy + n * PIECE, (void *)(p->hva + n * PIECE), PIECE))
-				return false;
-		}
-		p->covered |= need;
-		if (!memcmp(p->copy + off, bytes, len))
-			return true;
-		/*
-		 * The block is of the past, or the copy is: bring it up to date.  That may unguard
-		 * the page.
-		 */
-		if (checked)
-			return false;
-		um_jit_page_check(x, p);
+	if (!p->guarded && !guard(x, p)) {
+		um_jit_flush(x); /* the block and @p, too */
+		return false;
 	}
+	if (um_copy_from(now, (void *)(p->hva + off), len) || memcmp(now, bytes, len)) {
+		um_jit_page_settle(x, p);
+		return false;
+	}
+	p->covered |= pieces(off, len);
+	return true;
 }
 
 bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b, hva_t tail)
@@ -229,7 +217,6 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 	struct um_jit_block *b, *next;
 	u8 now[UM_PAGE_SIZE];
 	unsigned from, to;
-	u64 changed = 0;
 
 	p->doubt = x->translator->doubt;
 	if (!p->covered)
@@ -243,30 +230,15 @@ void um_jit_page_check(struct um_exec *x, struct um_jit_page *p)
 		unguard(x, p);
 		return;
 	}
-	for (u64 left = p->covered; left; left &= left - 1) {
-		unsigned n = (unsigned)__builtin_ctzll(left);
-
-		if (memcmp(p->copy + n * PIECE, now + n * PIECE, PIECE))
-			changed |= BIT(n);
-	}
-	if (likely(!changed))
-		return;
 	for (b = p->blocks; b; b = next) {
-		unsigned off = b->hva & ~UM_PAGE_MASK;
-
 		next = b->page_next;
-		if ((changed & pieces(off, b->len1)) && memcmp(b->bytes, now + off, b->len1))
+		if (memcmp(b->bytes, now + (b->hva & ~UM_PAGE_MASK), b->len1))
 			um_jit_drop(x, b);
 	}
-	for (b = p->tails; (changed & 1) && b; b = next) {
+	for (b = p->tails; b; b = next) {
 		next = b->tail_next;
 		if (memcmp(b->bytes + b->len1, now, b->len - b->len1))
 			drop_tail(x, b);
-	}
-	for (; changed; changed &= changed - 1) {
-		unsigned n = (unsigned)__builtin_ctzll(changed);
-
-		memcpy(p->copy + n * PIECE, now + n * PIECE, PIECE);
 	}
 	um_jit_page_settle(x, p);
 }
