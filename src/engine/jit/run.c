@@ -22,9 +22,11 @@
  * When this many accesses missed their windows, and it took less than so many cycles each, the last
  * is looked at.
  */
-#define WINDOW_MISSES  256
-#define WINDOW_CYCLES  100
-#define WINDOW_STRIKES 6 /* times that it is, until it does without */
+#define WINDOW_MISSES	   256
+#define WINDOW_CYCLES	   60
+#define WINDOW_STRIKES	   6 /* times that it is, until it does without */
+#define WINDOW_MISSES_TEST 2 /* in tests, which translate everything */
+#define REGION_MAX	   (4ul << 20)
 
 /* No guest has code there. */
 #define NO_RIP (~0ull)
@@ -39,6 +41,21 @@ void um_jit_forget_jumps(struct um_jit *j)
 	}
 }
 
+static struct um_jit_window *window_of(struct um_exec *x, unsigned acc, unsigned n)
+{
+	return n == UM_RSP ? &x->jit.stack[acc] : &x->window[acc][n];
+}
+
+static void clear_regions(struct um_jit *j)
+{
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		for (unsigned n = 0; n < UM_JIT_REGIONS; n++)
+			j->region[acc][n] =
+				(struct um_jit_region){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+	}
+	j->regions = false;
+}
+
 static void forget_windows(struct um_exec *x, bool user)
 {
 	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
@@ -46,9 +63,12 @@ static void forget_windows(struct um_exec *x, bool user)
 
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned n = first; n < last; n++)
-			x->window[acc][n] =
-				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+			*window_of(x, acc, n) =
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE, 0 };
+		memset(&x->window_wide[acc][first], 0, (last - first) * sizeof(u64));
 	}
+	if (user && unlikely(x->translator->regions))
+		clear_regions(x->translator);
 }
 
 /*
@@ -90,13 +110,15 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	x->jit.regions = j->region[0];
+	x->translator = j;
+	clear_regions(j);
 	x->jit.shadow_rip = NO_RIP;
 	forget_windows(x, false);
 	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
-	x->translator = j;
 	return 0;
 }
 
@@ -404,7 +426,7 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
 	if (!to || l->linked || l->from->dead)
 		return to;
-	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
+	um_emit_linked(l, to);
 	l->linked = true;
 	l->to = to;
 	l->next = to->in;
@@ -444,28 +466,76 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/* Does the TLB have page @gva for the access, at that distance from it? */
+static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 addend)
+{
+	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva, x->ctx)];
+
+	return e->tag[acc] == (gva | x->ctx) && e->addend == addend;
+}
+
+/* Make the region of the access that missed, or a larger one than is known.  False: it is no larger than a page, or than what was known. */
+static bool grow_region(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	unsigned acc = x->missed_window & 1;
+	gva_t page = x->missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
+	u64 addend = x->tlb->e[um_tlb_index(page, x->ctx)].addend;
+	struct um_jit_region *r = &j->region[acc][(page >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS];
+
+	if (x->missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
+	    !continues(x, page, acc, addend))
+		return false;
+	while (page - from < REGION_MAX / 2 && continues(x, from - UM_PAGE_SIZE, acc, addend))
+		from -= UM_PAGE_SIZE;
+	while (to - page < REGION_MAX / 2 && continues(x, to, acc, addend))
+		to += UM_PAGE_SIZE;
+	if (to - from == UM_PAGE_SIZE || (page - r->start <= r->last && to - from <= r->last + 1))
+		return false;
+	for (gva_t at = from; at < to; at = (at | (BIT(UM_JIT_REGION_SHIFT) - 1)) + 1)
+		j->region[acc][(at >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS] =
+			(struct um_jit_region){ from, from + addend, to - from - 1, 0 };
+	j->regions = true;
+	return true;
+}
+
+/* Those of its accesses that missed do without windows from now on. */
+static void do_without(struct um_exec *x, struct um_jit_block *b)
+{
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		const struct um_jit_windowed *w = &b->windowed[n];
+		u64 bit, *plain;
+
+		if (w->strikes < WINDOW_STRIKES / 2)
+			continue;
+		plain = um_jit_plain(x->translator, b->hva + b->map[w->insn].off, &bit);
+		*plain |= bit;
+		um_count(x->counters, jit_unwindowed);
+	}
+	um_jit_drop(x, b);
+	um_jit_page_settle(x, b->page);
+}
+
 /*
  * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
  * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
- * it does without from now on.
+ * it does without from now on: @b is translated anew.
  */
 static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
 
-	x->jit.patience = WINDOW_MISSES;
+	x->jit.patience = x->jit_threshold ? WINDOW_MISSES : WINDOW_MISSES_TEST;
 	x->translator->missed_at = now;
+	if (grow_region(x))
+		return;
 	if (since > WINDOW_MISSES * WINDOW_CYCLES)
 		return;
 	for (unsigned n = 0; n < b->nwindowed; n++) {
 		struct um_jit_windowed *w = &b->windowed[n];
-		u8 *site = um_arena_rw_of(b->code) + w->site;
 
-		if (w->insn != k || ++w->strikes != WINDOW_STRIKES)
-			continue;
-		*site = 0xe9;
-		um_emit_patch(site + 1, um_arena_rw_of(b->code) + w->plain);
-		um_count(x->counters, jit_unwindowed);
+		if (w->insn == k && ++w->strikes == WINDOW_STRIKES)
+			do_without(x, b);
 	}
 }
 

@@ -50,12 +50,6 @@ static void emit_alu32(struct um_trans *t, unsigned n, unsigned reg, u32 imm)
 	um_emit_alu_imm(&t->e, 0, n, reg, (s32)imm);
 }
 
-static void patch_here(struct um_trans *t, u8 *site)
-{
-	if (!t->e.full)
-		um_emit_patch(site, t->e.p);
-}
-
 static void need_cpl0(struct um_trans *t)
 {
 	emit_cmp8(t, CPU(cpl), 0);
@@ -84,10 +78,10 @@ static void emit_sti(struct um_trans *t, const struct um_insn *i)
 	emit_test32(t, CPU(rflags), RFLAGS_IF);
 	set = um_emit_jcc(&t->e, CC_NZ);
 	emit_or32(t, CPU(rflags), RFLAGS_IF);
-	um_emit_load(&t->e, 1, H_T1, H_CTX, UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8);
+	um_emit_load(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
 	um_emit_lea(&t->e, t->m64, H_T1, H_T1, H_RSP, 0, i->off + i->len);
 	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.shadow_rip));
-	patch_here(t, set);
+	um_emit_patch_here(&t->e, set);
 }
 
 /* Go over to the other of the kernel's data contexts. */
@@ -112,7 +106,8 @@ static void emit_ac(struct um_trans *t, bool ac)
 		return;
 	um_emit_mov_imm(&t->e, H_T1, UM_JIT_NOWHERE);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_page(acc, UM_JIT_KERNEL_WINDOW));
+		um_emit_store(&t->e, 1, H_T1, H_CTX,
+			      um_jit_window_start(acc, UM_JIT_KERNEL_WINDOW));
 		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_host(acc, UM_JIT_KERNEL_WINDOW));
 	}
 }
@@ -160,7 +155,7 @@ static void emit_popf(struct um_trans *t)
 	um_emit32(&t->e, RFLAGS_IF);
 	off = um_emit_jcc(&t->e, CC_Z);
 	need_no_window(t);
-	patch_here(t, off);
+	um_emit_patch_here(&t->e, off);
 	emit_alu32(t, 4, H_T1, (u32)~RFLAGS_IF);
 	um_emit_mov(&t->e, 0, H_T2, H_T0);
 	emit_alu32(t, 4, H_T2, RFLAGS_IF);
@@ -259,7 +254,7 @@ static void emit_rdtsc(struct um_trans *t, const struct um_insn *i)
 	emit_test32(t, CPU(cr4), CR4_TSD);
 	allowed = um_emit_jcc(e, CC_Z);
 	need_cpl0(t);
-	patch_here(t, allowed);
+	um_emit_patch_here(&t->e, allowed);
 	um_emit_rm(e, 1, 0x83, 7, H_CTX, CPU(tsc_ratio)); /* CMP qword, 0 */
 	um_emit8(e, 0);
 	to_slow_if(t, CC_NZ);

@@ -56,23 +56,23 @@ struct um_cold {
 
 /* An access by a window (memory.c), and what is written behind the straight path for it. */
 struct um_miss {
-	u8 *site, *jump,
-		*back; /* its start; the jump to be patched; where the host address is expected */
-	u8 *plain;     /* the access without a window */
+	u8 *jump, *back; /* the jump to be patched; where the host address is expected */
 	u8 insn, size, acc, window;
+	bool entry_in_t0; /* H_T0 has to stay */
 };
 #define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
 #define UM_NO_WINDOW  0xffu
 
 /* A look-up in the jump cache that found an entry with another stamp. */
 struct um_renewal {
-	unsigned
-		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
-	u8 *site, *back, *miss;
+	unsigned insn; /* whose slow path it takes if the entry doesn't hold ... */
+	s8 link;       /* ... unless it is an exit that then isn't linked; -1: none */
+	u8 *site, *back;
 };
 
-#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
+#define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
+#define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
+#define UM_LINK_SITES 3
 
 struct um_trans {
 	struct um_exec *x;
@@ -83,7 +83,7 @@ struct um_trans {
 	u32 key, id;
 	bool m64;
 	struct um_emit e;
-	u8 *start;
+	u8 *start, *cold_start; /* where its code and its cold code begin */
 
 	unsigned k; /* the instruction being translated */
 	struct um_facts facts[UM_JIT_MAX_INSNS];
@@ -117,10 +117,19 @@ struct um_trans {
 	unsigned nmisses;
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
+	bool entry_in_t0; /* an entry of the jump cache is: um_emit_check() lets it stay */
 	bool has_slow[UM_JIT_MAX_INSNS];
+	/* The slow path and, behind its first part, what does without saving the flags; NULL: not there yet. */
+	u8 *slow[UM_JIT_MAX_INSNS], *slow_saved[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
 	struct um_jit_link link[UM_MAX_LINKS];
+	struct um_link_sites {
+		u8 *at[UM_LINK_SITES]; /* jumps to the stub */
+		unsigned n;
+		u8 *kicked[2]; /* jumps to where the flags are saved before; NULL: none */
+		struct um_flag_state flags;
+	} link_sites[UM_MAX_LINKS];
 	unsigned nlinks;
 	bool failed;
 };
@@ -150,6 +159,10 @@ void um_flags_registers(struct um_trans *t);
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
 
+/* ---- translate.c ---- */
+/* In cold code: the slow path of the present instruction comes here, or a jump to where it is. */
+void um_emit_slow(struct um_trans *t);
+
 /* ---- memory.c ---- */
 /*
  * @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2.
@@ -168,7 +181,7 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 /* The window for @i's memory operand. */
 unsigned um_window_of(const struct um_trans *t, const struct um_insn *i);
 /* The cold part of um_emit_check(). */
-void um_emit_miss(struct um_trans *t, struct um_miss *m);
+void um_emit_miss(struct um_trans *t, const struct um_miss *m);
 /* The same for the stack: H_T1 := guest's stack pointer + @off, checked. */
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc);
 /* @host := guest register. */
@@ -209,6 +222,8 @@ void um_emit_tail_check(struct um_trans *t);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of exit @n: where it goes when it is not linked. */
+void um_emit_stub(struct um_trans *t, unsigned n);
 /* The cold part of a look-up. */
 void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */

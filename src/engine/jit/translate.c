@@ -497,36 +497,50 @@ static void emit(struct um_trans *t)
 
 /* ---- emit_cold ---- */
 
+void um_emit_slow(struct um_trans *t)
+{
+	unsigned k = t->k;
+	u8 *site;
+
+	t->has_slow[k] = true;
+	if (t->slow[k]) {
+		site = um_emit_jmp(&t->e);
+		if (!t->e.full)
+			um_emit_patch(site, t->slow[k]);
+		return;
+	}
+	t->map[k].slow = (u16)(t->e.p - t->cold_start);
+	if (t->how[k] == UM_HOW_STRING)
+		um_emit_string_fault(t, &t->b->insn[k]);
+	t->slow[k] = t->e.p;
+	um_flags_emit_save(t, &t->slow_flags[k]);
+	t->slow_saved[k] = t->e.p;
+	um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+}
+
 static void emit_cold(struct um_trans *t)
 {
-	u8 *all[UM_JIT_MAX_INSNS], *saved[UM_JIT_MAX_INSNS];
-
 	if (t->vec) {
-		if (!t->e.full)
-			um_emit_patch(t->no_vec, t->e.p);
+		um_emit_patch_here(&t->e, t->no_vec);
 		um_emit_exit(t, 0, UM_JIT_EXIT_VEC);
 	}
-
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
 	for (unsigned n = 0; n < t->nrenewals; n++)
 		um_emit_renewal(t, &t->renewal[n]);
-	for (unsigned k = 0; k < t->b->ninsns; k++) {
-		if (!t->has_slow[k])
-			continue;
-		t->map[k].slow = (u16)(t->e.p - t->start);
-		if (t->how[k] == UM_HOW_STRING)
-			um_emit_string_fault(t, &t->b->insn[k]);
-		all[k] = t->e.p;
-		um_flags_emit_save(t, &t->slow_flags[k]);
-		saved[k] = t->e.p;
-		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+	for (t->k = 0; t->k < t->b->ninsns; t->k++) {
+		if (t->has_slow[t->k] && !t->slow[t->k])
+			um_emit_slow(t);
 	}
-	for (unsigned n = 0; n < t->nsites && !t->e.full; n++)
-		um_emit_patch(t->site[n].at,
-			      t->site[n].saved ? saved[t->site[n].insn] : all[t->site[n].insn]);
+	for (unsigned n = 0; n < t->nlinks; n++)
+		um_emit_stub(t, n);
+	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
+		const struct um_site *s = &t->site[n];
+
+		um_emit_patch(s->at, s->saved ? t->slow_saved[s->insn] : t->slow[s->insn]);
+	}
 }
 
 /* ---- finish ---- */
@@ -538,7 +552,7 @@ static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmis
 	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
 
-static struct um_jit_block *finish(struct um_trans *t)
+static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 {
 	unsigned n = t->b->ninsns;
 	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
@@ -551,13 +565,16 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.key = t->key,
 		.id = t->id,
 		.code = um_arena_rx_of(t->start),
-		.code_len = (u32)(t->e.p - t->start),
+		.cold = um_arena_rx_of(t->cold_start),
+		.code_len = (u16)(code_end - t->start),
+		.cold_len = (u16)(t->e.p - t->cold_start),
 		.len = t->b->len,
 		.len1 = t->b->len1,
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.flags_dead = !t->live[0] && !t->vec && !t->tail,
 		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
@@ -565,15 +582,12 @@ static struct um_jit_block *finish(struct um_trans *t)
 	jb->windowed = (void *)(p + links + map);
 	for (unsigned m = 0; m < t->nmisses; m++)
 		jb->windowed[m] = (struct um_jit_windowed){
-			.site = (u16)(t->miss[m].site - t->start),
-			.plain = (u16)(t->miss[m].plain - t->start),
 			.insn = t->miss[m].insn,
-			.window = t->miss[m].window,
 		};
 	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
+	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
@@ -582,6 +596,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
+	const u8 *code_end;
 	struct um_trans t;
 
 	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
@@ -598,21 +613,30 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
+	t.cold_start = j->newest->cold;
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
+	t.entry_in_t0 = false;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
+	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
+	for (unsigned k = 0; k < b->ninsns; k++)
+		t.map[k].slow = UM_JIT_NO_SLOW;
 	if (!classify(&t)) {
 		um_dump_block(&t, NULL);
 		return NULL;
 	}
 	um_flags_liveness(&t);
 	emit(&t);
-	emit_cold(&t);
+	code_end = t.e.p;
+	if (!t.e.full) {
+		t.e = (struct um_emit){ .p = t.cold_start, .end = j->newest->cold_end };
+		emit_cold(&t);
+	}
 	*full = t.e.full;
 	if (t.failed || t.e.full)
 		return NULL;
-	jb = finish(&t);
+	jb = finish(&t, code_end);
 	um_dump_block(&t, jb);
 	um_perf_block(x, jb);
 	return jb;
