@@ -275,6 +275,7 @@ struct um_exec {
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;
+	bool alone;	  /* the VM has no other vCPU */
 	bool exit_on_msr; /* also those that an engine could do by itself: there is a filter */
 	/* the other vendor's instruction is replaced by the right one: no #UD */
 	bool fix_hypercall;
