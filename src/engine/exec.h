@@ -156,61 +156,71 @@ struct um_lockstep_queue {
 	u64 next, serving;
 };
 
-/* Data accesses at CPL 0. */
+/* Data accesses at one privilege. */
 struct um_jit_context {
 	struct um_tlb_entry *tlb; /* the TLB's entries for `ctx` */
 	u32 ctx, priv;		  /* as um_exec.ctx, um_exec.priv */
 };
 
 /*
- * The page that was accessed last by some of the translated code's memory operands, for one kind of
- * access: a TLB hit remembered, so that the next access there costs a subtraction and a comparison.
- * Good as long as neither the context nor tlb->seq changes.
+ * The memory that was accessed last by some of the translated code's memory operands, for one kind
+ * of access: a TLB hit remembered, so that the next access there costs a subtraction and a
+ * comparison.  Pages in a row, of which one is the rule.  Good as long as neither the context nor
+ * tlb->seq changes.
  */
 struct um_jit_window {
-	gva_t page;
+	gva_t start;
 	hva_t host;
+	u64 limit; /* greatest distance from the start for an access of 8 bytes at most */
 };
 #define UM_JIT_WINDOWS	     25
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
-#define UM_STAMP_KICKED 1
-
 /*
- * What translated code reads and writes all the time, within short reach of its base register:
- * derived from the rest, but for the flags.
+ * What translated code reads and writes all the time, the most used of it within short reach of its
+ * base register: derived from the rest, but for the flags.
  */
 struct um_jit_state {
+	struct um_tlb_entry *fetch_tlb;	 /* the TLB's entries for the context `fetch_ctx` */
+	u64 fetch_ctx;			 /* = um_exec.fetch_ctx */
+	u64 *code_pages;		 /* the TLB's notes of code pages */
+	u64 *checked;			 /* um_jit.checked */
+	u64 doubt;			 /* um_jit_doubt_tag() of now */
+	struct um_jit_context kernel[2]; /* with EFLAGS.AC clear, set */
+	struct um_jit_context user;
+	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
+	u32 want;	/* enum um_vec_class: what entering translated code must bring there */
+	u32 vec_zmm; /* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
+	u64 operand;  /* of the last shift or multiplication, for having its flags again */
+	u64 spare[2]; /* scratch */
+	struct um_jit_region *regions; /* the first of um_jit.region */
+	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
+	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
+	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
+	s32 patience;		  /* misses of windows until one is looked at */
 	struct um_tlb_entry *tlb; /* the TLB's entries for the context `ctx` */
 	u64 ctx;		  /* = um_exec.ctx */
 	u64 flags;		  /* status flags, as in RFLAGS (other bits are the host's) */
-	u64 stamp;		  /* of jump cache entries that hold now; or UM_STAMP_KICKED */
+	u64 stamp;		  /* of jump cache entries that hold now; upper half 0: kicked */
 	void *jump;		  /* the jump cache */
-	struct um_tlb_entry *fetch_tlb;	   /* the TLB's entries for the context `fetch_ctx` */
-	u64 fetch_ctx;			   /* = um_exec.fetch_ctx */
-	u64 *code_pages;		   /* the TLB's notes of code pages */
-	u64 *checked;			   /* um_jit.checked */
-	u64 doubt;			   /* um_jit_doubt_tag() of now */
 	const volatile u8 *immediate_exit; /* never NULL */
-	struct um_jit_context kernel[2];   /* with EFLAGS.AC clear, set */
-	u64 shadow_rip; /* the linear address of the instruction behind the last STI that set IF */
-	u64 spare[2];	/* scratch */
-	u64 operand;	/* of the last shift or multiplication, for having its flags again */
-	/* enum um_vec_class: what of the guest's vector state is in the host's registers */
-	u32 vec;
-	u32 want; /* enum um_vec_class: what entering translated code must bring there */
-	/* with class AVX: bits 511..256 of ZMM0-15 are there, too (engine/jit/vec.h) */
-	u32 vec_zmm;
-	s32 patience; /* misses of windows until one is looked at */
 };
 
 struct um_exec {
-	struct um_jit_state jit;
-	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
-	atomic_uint kick;
 	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
 	u32 jit_threshold; /* executions after which a block is translated */
 	const struct um_jit_options *jit_options; /* read by um_engine_init(); NULL: the usual */
+	struct um_tlb *tlb;
+	struct um_mmu *mmu;
+	struct um_counters *counters;
+	const struct um_trace *trace;
+	struct um_interp *interp;
+	struct um_jit *translator;    /* NULL: none */
+	struct um_lockstep *lockstep; /* NULL but with UM_ENGINE_LOCKSTEP */
+	/* Right before cpu: UM_JIT_BIAS. */
+	struct um_jit_state jit;
+	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
+	atomic_uint kick;
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
@@ -246,11 +256,6 @@ struct um_exec {
 	gva_t tracked_gva;   /* the last um_lin_map() that said "tracked", and where it was */
 	gpa_t tracked_gpa;
 
-	struct um_tlb *tlb;
-	struct um_mmu *mmu;
-	struct um_counters *counters;
-	const struct um_trace *trace;
-
 	/*
 	 * kvm_run.immediate_exit, which a signal handler of the VMM sets in this very thread:
 	 * tested wherever kick is, with the same effect.  NULL: there is none (tests).
@@ -270,6 +275,7 @@ struct um_exec {
 	u64 guest_dr[4];
 	bool use_guest_dr;
 	bool exit_on_pause;
+	bool alone;	  /* the VM has no other vCPU */
 	bool exit_on_msr; /* also those that an engine could do by itself: there is a filter */
 	/* the other vendor's instruction is replaced by the right one: no #UD */
 	bool fix_hypercall;
@@ -279,24 +285,30 @@ struct um_exec {
 	struct um_mmio_log mmio;
 	struct um_pio pio;
 
-	struct um_interp *interp;
-	struct um_jit *translator; /* NULL: none */
 	u32 jit_key;
-	struct um_lockstep *lockstep;		  /* NULL but with UM_ENGINE_LOCKSTEP */
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
 	/* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool recording;
 	/* others may have changed code since translated code ran: engine/jit/jit.h */
 	bool code_doubt;
-	struct um_jit_window window[2]
-				   [UM_JIT_WINDOWS]; /* translated code's, of UM_READ, UM_WRITE */
+	/*
+	 * Translated code's, of UM_READ, UM_WRITE; and um_jit_window.limit for accesses of up to 64
+	 * bytes.
+	 */
+	struct um_jit_window window[2][UM_JIT_WINDOWS];
+	u64 window_wide[2][UM_JIT_WINDOWS];
+	gva_t missed;	   /* the last access whose window's miss is to be looked at */
+	u32 missed_window; /* ... enum um_access, and from bit 1 the window */
 };
 
-/* From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on. */
+/*
+ * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The
+ * stamp's lower half is left alone: translated code writes it (engine/jit/syscall.c).
+ */
 static inline void um_exec_kick(struct um_exec *x)
 {
 	atomic_store(&x->kick, 1);
-	__atomic_store_n(&x->jit.stamp, UM_STAMP_KICKED, __ATOMIC_SEQ_CST);
+	__atomic_store_n((u32 *)&x->jit.stamp + 1, 0, __ATOMIC_SEQ_CST);
 }
 
 #endif

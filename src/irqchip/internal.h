@@ -141,6 +141,7 @@ struct um_lapic {
 	u32 arb;	  /* lowest-priority messages taken: equals take turns */
 	int isr_top;	  /* highest vector in service, or -1 */
 	bool pv_pending;  /* the guest may EOI by its flag */
+	bool heard;	  /* others than its timer have asked for an interrupt: um_lapic_heard() */
 	u64 pv_eoi;	  /* MSR_KVM_PV_EOI_EN */
 	struct synic synic;
 

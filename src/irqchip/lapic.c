@@ -68,7 +68,17 @@ void lapic_error(struct um_lapic *l, u32 esr_bit)
 	lapic_deliver_lvt(l, UM_LVT_ERROR);
 }
 
-int lapic_accept(struct um_lapic *l, u8 mode, u8 vector, bool level, bool *accepted)
+static void note_heard(struct um_lapic *l)
+{
+	__atomic_store_n(&l->heard, true, __ATOMIC_RELEASE);
+}
+
+bool um_lapic_heard(struct um_lapic *l)
+{
+	return __atomic_exchange_n(&l->heard, false, __ATOMIC_ACQ_REL);
+}
+
+static int accept(struct um_lapic *l, u8 mode, u8 vector, bool level, bool *accepted)
 {
 	bool fresh;
 
@@ -112,6 +122,12 @@ int lapic_accept(struct um_lapic *l, u8 mode, u8 vector, bool level, bool *accep
 	return 1;
 }
 
+int lapic_accept(struct um_lapic *l, u8 mode, u8 vector, bool level, bool *accepted)
+{
+	note_heard(l);
+	return accept(l, mode, vector, level, accepted);
+}
+
 bool lapic_deliver_lvt(struct um_lapic *l, u32 reg)
 {
 	u32 lvt = reg_get(l, reg);
@@ -133,7 +149,9 @@ bool lapic_deliver_lvt(struct um_lapic *l, u32 reg)
 	}
 	if (mode == DM_SIPI || mode == DM_RESERVED || mode == DM_LOWEST)
 		return false;
-	lapic_accept(l, mode, lvt & LVT_VECTOR, level, &accepted);
+	if (reg != UM_LVT_TIMER)
+		note_heard(l);
+	accept(l, mode, lvt & LVT_VECTOR, level, &accepted);
 	return accepted;
 }
 
@@ -332,8 +350,10 @@ int um_lapic_ack(struct um_lapic *l)
 {
 	int vec = ack_extint(l);
 
-	if (vec >= 0)
+	if (vec >= 0) {
+		note_heard(l);
 		return vec;
+	}
 	um_lapic_pv_eoi_exit(l);
 	pthread_mutex_lock(&l->lock);
 	vec = l->hint;

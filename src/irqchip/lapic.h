@@ -94,6 +94,12 @@ bool um_lapic_has_interrupt(struct um_lapic *l);
  */
 int um_lapic_ack(struct um_lapic *l);
 
+/*
+ * Since the last call, has anything but the LAPIC's own timer asked for an interrupt?  Behind
+ * um_lapic_ack(), so that whoever has got one asked before.
+ */
+bool um_lapic_heard(struct um_lapic *l);
+
 /* Does LINT0 (or a disabled LAPIC) pass external interrupts on?  For ready_for_interrupt_injection.
  */
 bool um_lapic_accepts_extint(struct um_lapic *l);

@@ -95,6 +95,17 @@ void um_vcpu_collect_nmis(struct um_vcpu *v)
 
 /* ---- delivery ---- */
 
+/*
+ * By what it tells, others may have changed code: the vCPU is no longer to trust what it knows of it.
+ * The LAPIC's timer tells nothing of devices; of other vCPUs, if there are some, anything may.
+ */
+static bool is_news(struct um_vcpu *v, const struct um_event *ev)
+{
+	if (ev->kind == UM_EVENT_EXTINT)
+		return !v->lapic || um_lapic_heard(v->lapic) || !v->x.alone;
+	return ev->kind == UM_EVENT_NMI;
+}
+
 static bool deliver(struct um_vcpu *v, const struct um_event *ev)
 {
 	bool done;
@@ -105,7 +116,7 @@ static bool deliver(struct um_vcpu *v, const struct um_event *ev)
 		return false;
 	}
 	um_trace_event(v, ev);
-	if (ev->kind == UM_EVENT_EXTINT || ev->kind == UM_EVENT_NMI)
+	if (is_news(v, ev))
 		v->x.code_doubt = true;
 	done = um_engine_deliver(&v->x, ev);
 	um_vcpu_leave_mmu(v);

@@ -346,10 +346,10 @@ static int loop(struct um_vcpu *v)
 		r = um_vcpu_enter_mmu(v);
 		if (r)
 			return r;
+		x->alone = atomic_load(&v->vm->nvcpus) == 1;
 		/* Spinning is only worth it while whom it waits for may be running. */
-		x->exit_on_pause =
-			atomic_load(&v->vm->nvcpus) > 1 &&
-			!(READ_ONCE(v->vm->disabled_exits) & KVM_X86_DISABLE_EXITS_PAUSE);
+		x->exit_on_pause = !x->alone && !(READ_ONCE(v->vm->disabled_exits) &
+						  KVM_X86_DISABLE_EXITS_PAUSE);
 		x->exit_on_msr = atomic_load_explicit(&v->vm->msr_filter, memory_order_relaxed);
 		apply_quirks(v);
 		kind = run_engine(v);

@@ -224,6 +224,8 @@ int um_vcpu_create(struct um_vm *vm, u32 id, struct kvm_run *run, size_t size, s
 		vm->vcpu[n] = v;
 		atomic_store(&vm->nvcpus, n + 1);
 		__atomic_store_n(&vm->stat->nblocks, n + 2, __ATOMIC_RELEASE);
+		if (n == 1) /* which is no longer alone: um_exec.alone */
+			um_exec_kick(&vm->vcpu[0]->x);
 	}
 	pthread_mutex_unlock(&vm->lock);
 	if (err) {

@@ -253,7 +253,7 @@ static inline struct um_block *next_cold(struct um_exec *x, struct um_block *pre
 static void loop(struct um_exec *x)
 {
 	struct um_block *prev = NULL, *b;
-	bool ran;
+	bool ran, shadow;
 
 	while (x->exit.kind == UM_EXIT_NONE) {
 		if (unlikely(um_interp_kicked(x))) {
@@ -273,10 +273,14 @@ static void loop(struct um_exec *x)
 			continue;
 		}
 		ran = run_translated(x);
+		shadow = ran && um_jit_in_shadow(x);
 		if (ran) {
 			prev = NULL;
+			if (unlikely(shadow) && (x->exit.kind != UM_EXIT_NONE || x->special))
+				um_jit_open_shadow(x);
 			if (x->lockstep || x->exit.kind != UM_EXIT_NONE ||
-			    unlikely(um_interp_kicked(x)) || (unlikely(x->special) && special(x)))
+			    (!shadow && unlikely(um_interp_kicked(x))) ||
+			    (unlikely(x->special) && special(x)))
 				continue;
 			/* It may have left without doing anything: the interpreter has to, now. */
 		}
@@ -287,11 +291,15 @@ static void loop(struct um_exec *x)
 			bool mapped = um_block_mapped(x);
 
 			b = um_block_enter(x, x->mode);
+			if (!b && shadow)
+				um_jit_open_shadow(x);
 			/*
 			 * If its page is in the TLB only now.  (What left at its very start has no
 			 * use for being tried again.)
 			 */
 			if (b && !ran && !mapped && run_translated(x)) {
+				if (unlikely(um_jit_in_shadow(x)))
+					um_jit_open_shadow(x);
 				prev = NULL;
 				continue;
 			}
@@ -307,6 +315,8 @@ static void loop(struct um_exec *x)
 			b->untranslated = UM_BLOCK_UNKNOWN;
 		}
 		execute(x, b);
+		if (unlikely(shadow) && x->exit.kind != UM_EXIT_NONE && um_jit_in_shadow(x))
+			um_jit_open_shadow(x); /* that one was not complete */
 		prev = b;
 	}
 }

@@ -84,7 +84,8 @@ void um_arena_clear(struct um_jit_chunk *c)
 	size_t n = (size_t)(c - arena.chunk);
 
 	c->code = arena.rw + HEAD + n * UM_JIT_CHUNK;
-	c->code_end = c->code + UM_JIT_CHUNK;
+	c->code_end = c->cold = c->code + UM_JIT_CHUNK_HOT;
+	c->cold_end = c->code + UM_JIT_CHUNK;
 	c->meta = arena.meta + n * UM_JIT_CHUNK_META;
 	c->meta_end = c->meta + UM_JIT_CHUNK_META;
 	c->blocks = NULL;
@@ -183,13 +184,15 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 	if (chunk >= arena.nchunks)
 		return 0;
 	for (b = arena.chunk[chunk].blocks; b; b = b->chunk_next) {
-		unsigned k;
+		unsigned k = 0;
 
-		if (pc - (uintptr_t)b->code >= b->code_len)
+		if (pc - (uintptr_t)b->code < b->code_len) {
+			k = insn_at(b, (u32)(pc - (uintptr_t)b->code));
+			if (b->map[k].slow != UM_JIT_NO_SLOW)
+				return (uintptr_t)b->cold + b->map[k].slow;
+		} else if (pc - (uintptr_t)b->cold >= b->cold_len) {
 			continue;
-		k = insn_at(b, (u32)(pc - (uintptr_t)b->code));
-		if (b->map[k].slow)
-			return (uintptr_t)b->code + b->map[k].slow;
+		}
 		/* An instruction that can't fault has: a broken invariant, which ends the VM. */
 		uc->uc_mcontext.gregs[REG_RSI] = (greg_t)UM_JIT_EXIT(b->id, k, UM_JIT_EXIT_STOP);
 		return (uintptr_t)arena.code.leave;
@@ -200,12 +203,6 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 /* ---- the routines ---- */
 
 static const u8 saved[] = { H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15 };
-
-static void emit_push(struct um_emit *e, unsigned op, unsigned reg)
-{
-	um_emit_rex(e, 0, 0, 0, reg);
-	um_emit8(e, op | (reg & 7));
-}
 
 static void emit_set_vec(struct um_emit *e, enum um_vec_class c)
 {
@@ -255,7 +252,7 @@ static void emit_by_class(struct um_emit *e, s32 off,
 static void emit_enter(struct um_emit *e, bool flags)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
-		emit_push(e, 0x50, saved[n]);
+		um_emit_push(e, saved[n]);
 	um_emit_alu_imm(e, 1, 5, H_RSP, 8); /* the stack is aligned for calls */
 	um_emit_lea(e, 1, H_CTX, H_RDI, H_RSP, 0, UM_JIT_BIAS);
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
@@ -279,7 +276,7 @@ static void emit_leave(struct um_emit *e)
 	um_emit_mov(e, 1, H_RAX, H_RSI);
 	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
 	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
-		emit_push(e, 0x58, saved[n]);
+		um_emit_pop(e, saved[n]);
 	um_emit8(e, 0xc3);
 }
 
@@ -298,26 +295,83 @@ static void emit_tlb(struct um_emit *e, unsigned acc)
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, (s32)(offsetof(struct um_tlb_entry, tag) + 8 * acc));
 }
 
+/* H_T1 and H_T2 += (0x03) or -= (0x2b) the quadword at [@base + @disp]. */
+static void emit_both(struct um_emit *e, unsigned op, unsigned base, s32 disp)
+{
+	um_emit_rm(e, 1, op, H_T1, base, disp);
+	um_emit_rm(e, 1, op, H_T2, base, disp);
+}
+
+#define REGION(field) ((s32)offsetof(struct um_jit_region, field))
+
+/* If the region where H_T1 is has all up to H_T2, it becomes the window, and H_T1 the host address: return. */
+static void emit_region(struct um_emit *e, unsigned acc, unsigned window)
+{
+	s32 table = (s32)(acc * UM_JIT_REGIONS * sizeof(struct um_jit_region));
+	u8 *no[2];
+
+	um_emit_mov(e, 1, H_T0, H_T1);
+	um_emit_shift(e, 1, 5, H_T0, UM_JIT_REGION_SHIFT - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, (UM_JIT_REGIONS - 1) << 5);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.regions));
+	emit_both(e, 0x2b, H_T0, table + REGION(start));
+	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, table + REGION(last));
+	no[0] = um_emit_jcc(e, CC_A);
+	um_emit_rr(e, 1, 0x3b, H_T1, H_T2);
+	no[1] = um_emit_jcc(e, CC_A);
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(start));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_start(acc, window));
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(host));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	um_emit_rr(e, 1, 0x03, H_T1, H_T2);
+	um_emit_load(e, 1, H_T2, H_T0, table + REGION(last));
+	um_emit_alu_imm(e, 1, 5, H_T2, 8 - 1);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 8));
+	um_emit_alu_imm(e, 1, 5, H_T2, 64 - 8);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 64));
+	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
+	um_emit8(e, 0xc3);
+	um_emit_patch_here(e, no[0]);
+	um_emit_patch_here(e, no[1]);
+	emit_both(e, 0x03, H_T0, table + REGION(start));
+}
+
+/* MOV qword [rbp + @off], @v */
+static void emit_set(struct um_emit *e, s32 off, s32 v)
+{
+	um_emit_rm(e, 1, 0xc7, 0, H_CTX, off);
+	um_emit32(e, (u32)v);
+}
+
 static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 {
 	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
 	u8 *no, *enough;
 
+	emit_both(e, 0x03, H_CTX, um_jit_window_start(acc, window));
 	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(jit.patience)); /* SUB dword, 1 */
 	um_emit8(e, 1);
 	enough = um_emit_jcc(e, CC_S);
+	if (window != UM_JIT_KERNEL_WINDOW)
+		emit_region(e, acc, window);
 	emit_tlb(e, acc);
 	no = um_emit_jcc(e, CC_NZ);
 	um_emit_rm(e, 1, 0x2b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
-	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_page(acc, window));
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_start(acc, window));
 	um_emit_load(e, 1, H_T0, H_T0, offsetof(struct um_tlb_entry, addend));
 	um_emit_rr(e, 1, 0x03, H_T2, H_T0);
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
+	emit_set(e, um_jit_window_limit(acc, window, 8), UM_PAGE_SIZE - 8);
+	emit_set(e, um_jit_window_limit(acc, window, 64), UM_PAGE_SIZE - 64);
 	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
 	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
-	um_emit_patch(no, e->p);
-	um_emit_patch(enough, e->p); /* (SF: not ZF) */
+	um_emit_patch_here(e, no);
 	um_emit8(e, 0xc3);
+	um_emit_patch_here(e, enough);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(missed));
+	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(missed_window)); /* MOV dword */
+	um_emit32(e, acc | window << 1);
+	um_emit8(e, 0xc3); /* (not ZF, as from SUB) */
 	return start;
 }
 
@@ -327,7 +381,7 @@ static void emit_renew(struct um_emit *e)
 	const s32 stamp = offsetof(struct um_jump, stamp);
 	u8 *miss[5];
 
-	emit_push(e, 0x50, H_RAX);
+	um_emit_push(e, H_RAX);
 	/* Of this generation, for this kind of code? */
 	um_emit_load(e, 1, H_RAX, H_T0, stamp);
 	um_emit_rm(e, 1, 0x33, H_RAX, H_CTX, UM_JIT_OFF(jit.stamp)); /* XOR */
@@ -370,15 +424,16 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0xab);
 	um_emit_modrm_mem(e, H_RAX, H_T2, 0);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
-	um_emit_alu_imm(e, 1, 7, H_T2, UM_STAMP_KICKED);
+	um_emit_mov(e, 1, H_RAX, H_T2);
+	um_emit_shift(e, 1, 5, H_RAX, UM_STAMP_GEN_SHIFT);
 	miss[4] = um_emit_jcc(e, CC_Z);
 	um_emit_store(e, 1, H_T2, H_T0, stamp);
-	emit_push(e, 0x58, H_RAX);
+	um_emit_pop(e, H_RAX);
 	um_emit_rr(e, 0, 0x39, H_T0, H_T0); /* CMP: ZF = 1 */
 	um_emit8(e, 0xc3);
 	for (unsigned n = 0; n < ARRAY_SIZE(miss); n++)
 		um_emit_patch(miss[n], e->p);
-	emit_push(e, 0x58, H_RAX);
+	um_emit_pop(e, H_RAX);
 	um_emit_rr(e, 1, 0x85, H_CTX, H_CTX); /* TEST: ZF = 0 */
 	um_emit8(e, 0xc3);
 }
@@ -406,11 +461,18 @@ static void make_routines(void)
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.stop = um_arena_rx_of(e.p);
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(arena.code.leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, arena.code.leave);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.renew = um_arena_rx_of(e.p);
 	emit_renew(&e);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.syscall = um_arena_rx_of(e.p);
+	um_emit_syscall_routine(&e);
+	name_routine("umbra.syscall", arena.code.syscall, e.p);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.sysret = um_arena_rx_of(e.p);
+	um_emit_sysret_routine(&e);
+	name_routine("umbra.sysret", arena.code.sysret, e.p);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
 			arena.code.miss[acc][w] = emit_miss(&e, acc, w);

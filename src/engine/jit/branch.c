@@ -22,56 +22,169 @@
 
 #define JUMP_MASK ((s32)(((1u << UM_JIT_JUMP_BITS) - 1) << 5))
 
-static s32 page_off(void)
-{
-	return UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8;
-}
-
 /* ---- links ---- */
 
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind)
 {
 	um_emit_mov_imm(&t->e, H_RSI, UM_JIT_EXIT(t->id, n, kind));
-	um_emit8(&t->e, 0xe9);
-	um_emit32(&t->e, (u32)(um_arena_code()->leave - (um_arena_rx_of(t->e.p) + 4)));
+	um_emit_jump(&t->e, um_arena_code()->leave);
 }
 
-/* A jump to offset @off of the page; flags are saved. */
-static void emit_link(struct um_trans *t, unsigned off)
+/* PUSHFQ, POP [rbp + disp8], opcode of JMP: as many bytes as a JMP has. */
+#define SAVING 5
+
+/* An exit to offset @off of the page; NULL: there are too many. */
+static struct um_jit_link *new_link(struct um_trans *t, unsigned off)
 {
-	struct um_emit *e = &t->e;
-	struct um_jit_link *l;
-	u8 *site, *kicked = NULL, *wanted = NULL;
+	struct um_jit_link *l = &t->link[t->nlinks];
 
 	if (t->nlinks == UM_MAX_LINKS) {
 		t->failed = true;
+		return NULL;
+	}
+	*l = (struct um_jit_link){ .off = off & 0x1fff };
+	t->link_sites[t->nlinks].n = 0;
+	t->link_sites[t->nlinks++].kicked[0] = NULL;
+	return l;
+}
+
+/* The jump at @site goes to the stub of exit @l. */
+static void to_stub(struct um_trans *t, const struct um_jit_link *l, u8 *site)
+{
+	struct um_link_sites *s = &t->link_sites[l - t->link];
+
+	s->at[s->n++] = site;
+}
+
+void um_emit_stub(struct um_trans *t, unsigned n)
+{
+	struct um_link_sites *s = &t->link_sites[n];
+
+	if (s->kicked[0]) {
+		um_emit_patch_here(&t->e, s->kicked[0]);
+		um_emit_patch_here(&t->e, s->kicked[1]);
+		um_flags_emit_save(t, &s->flags);
+	}
+	t->link[n].stub = (u16)(t->e.p - t->cold_start);
+	for (unsigned k = 0; k < s->n; k++)
+		um_emit_patch_here(&t->e, s->at[k]);
+	um_emit_exit(t, n, UM_JIT_EXIT_LINK);
+}
+
+/* Jumps that are taken if the vCPU is kicked.  Clobbers the host's flags. */
+static void emit_kicked(struct um_trans *t, u8 *site[2])
+{
+	struct um_emit *e = &t->e;
+
+	um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
+	um_emit8(e, 0);
+	site[0] = um_emit_jcc(e, CC_NZ);
+	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
+	um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
+	um_emit8(e, 0);
+	site[1] = um_emit_jcc(e, CC_NZ);
+}
+
+/*
+ * A jump to offset @off of the page; the flags are saved on the way, unless @skip (um_jit_link.skip) says otherwise: then it is the
+ * displacement of a conditional jump to here, or NULL for the block's last way on.
+ */
+static void emit_link(struct um_trans *t, unsigned off, u8 *skip)
+{
+	struct um_flag_state before = t->flags;
+	struct um_jit_link *l = new_link(t, off);
+	bool back = off <= t->b->insn[t->k].off;
+	/* (If it is to be left there, the flags have to be had again.) */
+	bool can_skip = !(before.where & UM_FLAGS_SAVED) && (before.where & UM_FLAGS_HOST) &&
+			(!back || (skip && (before.where & UM_FLAGS_RECIPE)));
+	u8 *start = t->e.p, *kicked[2], *site;
+
+	if (!l)
 		return;
+	um_flags_save(t);
+	if (can_skip) {
+		l->skip = (s32)((skip ? skip : start) - t->start);
+		l->by_jcc = skip != NULL;
+		l->full = skip ? (u16)(start - t->cold_start) : 0;
+		l->on = back ? (u16)(t->e.p - t->cold_start) : 0;
 	}
-	if (off <= t->b->insn[t->k].off) {
-		um_emit_rm(e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(kick)); /* CMP dword, 0 */
-		um_emit8(e, 0);
-		kicked = um_emit_jcc(e, CC_NZ);
-		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.immediate_exit));
-		um_emit_rm(e, 0, 0x80, 7, H_T0, 0); /* CMP byte, 0 */
-		um_emit8(e, 0);
-		wanted = um_emit_jcc(e, CC_NZ);
+	if (back) {
+		struct um_link_sites *s = &t->link_sites[l - t->link];
+
+		emit_kicked(t, kicked);
+		if (can_skip) {
+			memcpy(s->kicked, kicked, sizeof(kicked));
+			s->flags = before;
+			s->flags.where = UM_FLAGS_RECIPE;
+		} else {
+			to_stub(t, l, kicked[0]);
+			to_stub(t, l, kicked[1]);
+		}
 	}
-	site = um_emit_jmp(e);
-	l = &t->link[t->nlinks];
-	*l = (struct um_jit_link){ .site = (u16)(site - t->start),
-				   .stub = (u16)(e->p - t->start),
-				   .off = (u16)off };
-	if (kicked && !e->full) {
-		um_emit_patch(kicked, e->p);
-		um_emit_patch(wanted, e->p);
+	site = um_emit_jmp(&t->e);
+	l->site = (s32)(site - t->start);
+	to_stub(t, l, site);
+	if (can_skip && !skip && site - start != SAVING)
+		l->skip = 0;
+}
+
+/* The place of um_jit_link.skip if that is where the flags are saved. */
+static struct um_emit saving_of(const struct um_jit_link *l)
+{
+	u8 *at = um_arena_rw_of(l->from->code) + l->skip;
+
+	return (struct um_emit){ .p = at, .end = at + SAVING };
+}
+
+void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to)
+{
+	u8 *code = um_arena_rw_of(l->from->code), *target = um_arena_rw_of(to->code);
+
+	um_emit_patch(code + l->site, target);
+	if (!l->skip || !to->flags_dead)
+		return;
+	if (!l->by_jcc) {
+		struct um_emit e = saving_of(l);
+
+		um_emit_patch(um_emit_jmp(&e), target);
+	} else {
+		um_emit_patch(code + l->skip,
+			      l->on ? um_arena_rw_of(l->from->cold) + l->on : target);
 	}
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
+}
+
+void um_emit_unlinked(struct um_jit_link *l)
+{
+	u8 *code = um_arena_rw_of(l->from->code), *cold = um_arena_rw_of(l->from->cold);
+
+	um_emit_patch(code + l->site, cold + l->stub);
+	if (!l->skip)
+		return;
+	if (!l->by_jcc) {
+		struct um_emit e = saving_of(l);
+
+		um_emit_flags_save(&e, H_CTX, UM_JIT_OFF(jit.flags));
+		um_emit8(&e, 0xe9); /* the jump whose displacement `site` is */
+	} else {
+		um_emit_patch(code + l->skip, cold + l->full);
+	}
 }
 
 /* ---- the jump cache ---- */
 
-/* @miss: NULL, or where it is left what to patch when the entry is another's; then um_renewal.miss is the caller's to set, too. */
-static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
+void um_emit_jump_slot(struct um_emit *e)
+{
+	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
+	um_emit8(e, 0x69);
+	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
+	um_emit32(e, UM_JUMP_HASH);
+	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
+	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
+	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+}
+
+/* @l: the exit that it is if there is no entry that holds; NULL: it's the instruction's slow path. */
+static void emit_lookup_or(struct um_trans *t, const struct um_jit_link *l)
 {
 	struct um_emit *e = &t->e;
 	struct um_renewal *r;
@@ -83,17 +196,11 @@ static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 	}
 	r = &t->renewal[t->nrenewals++];
 
-	um_emit_rex(e, 0, H_T0, 0, H_T1); /* IMUL t0, t1, imm32 */
-	um_emit8(e, 0x69);
-	um_emit8(e, 0xc0 | (H_T0 & 7) << 3 | (H_T1 & 7));
-	um_emit32(e, UM_JUMP_HASH);
-	um_emit_shift(e, 0, 5, H_T0, 32 - UM_JIT_JUMP_BITS - 5);
-	um_emit_alu_imm(e, 0, 4, H_T0, JUMP_MASK);
-	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.jump));
+	um_emit_jump_slot(e);
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	site = um_emit_jcc(e, CC_NZ);
-	if (miss)
-		*miss = site;
+	if (l)
+		to_stub(t, l, site);
 	else
 		um_emit_to_slow(t, site, true);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
@@ -101,8 +208,7 @@ static struct um_renewal *emit_lookup_or(struct um_trans *t, u8 **miss)
 	r->site = um_emit_jcc(e, CC_NZ);
 	r->back = e->p;
 	r->insn = t->k;
-	r->miss = NULL;
-	return r;
+	r->link = l ? (s8)(l - t->link) : -1;
 }
 
 static void emit_lookup(struct um_trans *t)
@@ -115,35 +221,31 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 	struct um_emit *e = &t->e;
 	u8 *site;
 
-	if (!e->full)
-		um_emit_patch(r->site, e->p);
-	um_emit8(e, 0xe8); /* CALL */
-	um_emit32(e, (u32)(um_arena_code()->renew - (um_arena_rx_of(e->p) + 4)));
+	t->k = r->insn;
+	um_emit_patch_here(e, r->site);
+	um_emit_call(e, um_arena_code()->renew);
 	site = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(site, r->back);
-	site = um_emit_jmp(e);
-	t->k = r->insn;
-	if (!r->miss)
-		um_emit_to_slow(t, site, true);
-	else if (!e->full)
-		um_emit_patch(site, r->miss);
+	if (r->link < 0)
+		um_emit_slow(t);
+	else
+		to_stub(t, &t->link[r->link], um_emit_jmp(e));
 }
 
 void um_emit_dead(struct um_jit_block *b)
 {
 	u8 *code = um_arena_rw_of(b->code);
-	struct um_emit e = { .p = code, .end = code + b->code_len };
+	struct um_emit e = { .p = code, .end = code + UM_JIT_CODE_ALIGN };
 
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
-	um_emit8(&e, 0xe9);
-	um_emit32(&e, (u32)(um_arena_code()->leave - (um_arena_rx_of(e.p) + 4)));
+	um_emit_jump(&e, um_arena_code()->leave);
 }
 
 static void emit_enter_page(struct um_trans *t)
 {
 	um_emit_alu_imm(&t->e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
-	um_emit_store(&t->e, 1, H_T1, H_CTX, page_off());
+	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
 }
 
 static void emit_jump_entry(struct um_trans *t)
@@ -154,38 +256,30 @@ static void emit_jump_entry(struct um_trans *t)
 /* @host := linear address of offset @off of the page. */
 static void emit_address(struct um_trans *t, unsigned host, s32 off)
 {
-	um_emit_load(&t->e, 1, host, H_CTX, page_off());
+	um_emit_load(&t->e, 1, host, H_CTX, UM_JIT_PAGE);
 	um_emit_lea(&t->e, t->m64, host, host, H_RSP, 0, off);
 }
 
 /* Off the end of the page.  No instruction is left to have executed: a miss is an exit like that of a link. */
 static void goto_next_page(struct um_trans *t, unsigned off)
 {
-	struct um_jit_link *l = &t->link[t->nlinks];
-	struct um_renewal *r;
-	u8 *site;
+	struct um_jit_link *l = new_link(t, off);
 
-	if (t->nlinks == UM_MAX_LINKS) {
-		t->failed = true;
+	if (!l)
 		return;
-	}
 	emit_address(t, H_T1, (s32)off);
-	r = emit_lookup_or(t, &site);
+	emit_lookup_or(t, l);
 	emit_enter_page(t);
 	emit_jump_entry(t);
-	r->miss = t->e.p;
-	if (!t->e.full)
-		um_emit_patch(site, t->e.p);
-	*l = (struct um_jit_link){ .off = (u16)off };
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
 }
 
 void um_emit_tail_check(struct um_trans *t)
 {
 	u64 page = t->tail & UM_PAGE_MASK;
+	struct um_jit_link *l = new_link(t, t->b->insn[0].off);
 	struct um_emit *e = &t->e;
-	u8 *miss[2], *on;
 
+	l->again = true;
 	emit_address(t, H_T1, UM_PAGE_SIZE);
 	um_emit_mov(e, 0, H_T0, H_T1);
 	um_emit_shift(e, 0, 5, H_T0, UM_PAGE_SHIFT - 5);
@@ -194,31 +288,26 @@ void um_emit_tail_check(struct um_trans *t)
 	um_emit_mov(e, 1, H_T2, H_T1);
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, offsetof(struct um_tlb_entry, tag[UM_FETCH]));
-	miss[0] = um_emit_jcc(e, CC_NZ);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
 	um_emit_mov_imm(e, H_T2, page);
 	um_emit_rr(e, 1, 0x3b, H_T1, H_T2);
-	miss[1] = um_emit_jcc(e, CC_NZ);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.doubt));
 	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.checked));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0,
 		   (s32)((um_jit_checked_slot(t->j, page) - t->j->checked) * 8));
-	on = um_emit_jcc(e, CC_Z);
-	for (unsigned n = 0; n < ARRAY_SIZE(miss) && !e->full; n++)
-		um_emit_patch(miss[n], e->p);
-	t->link[t->nlinks] = (struct um_jit_link){ .off = t->b->insn[0].off, .again = true };
-	um_emit_exit(t, t->nlinks++, UM_JIT_EXIT_LINK);
-	if (!e->full)
-		um_emit_patch(on, e->p);
+	to_stub(t, l, um_emit_jcc(e, CC_NZ));
 }
 
 void um_emit_goto(struct um_trans *t, unsigned off)
 {
+	if (off < UM_PAGE_SIZE) {
+		emit_link(t, off, NULL);
+		return;
+	}
 	um_flags_save(t);
-	if (off < UM_PAGE_SIZE)
-		emit_link(t, off);
-	else
-		goto_next_page(t, off);
+	goto_next_page(t, off);
 }
 
 /* ---- instructions ---- */
@@ -233,10 +322,11 @@ static bool same_page(s64 off)
 	return off >= 0 && off < (s64)UM_PAGE_SIZE;
 }
 
-static void jump_rel(struct um_trans *t, s64 off)
+/* @skip: as for emit_link(). */
+static void jump_rel(struct um_trans *t, s64 off, u8 *skip)
 {
 	if (same_page(off)) {
-		um_emit_goto(t, (unsigned)off);
+		emit_link(t, (unsigned)off, skip);
 		return;
 	}
 	um_flags_save(t);
@@ -280,42 +370,39 @@ static void call_near(struct um_trans *t, const struct um_insn *i, s64 off)
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(&t->e, t->m64, H_T2, H_T1, 0);
 	um_emit_add(t, UM_RSP, -(s32)word(t));
-	emit_link(t, (unsigned)off);
+	emit_link(t, (unsigned)off, NULL);
 }
 
-/* To another page, or anywhere: scratch registers don't suffice for all that is known at once. */
+/* To another page, or anywhere.  The entry of the jump cache, which has the target, stays in H_T0 while the stack is looked up. */
 static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 off)
 {
 	struct um_emit *e = &t->e;
 
 	um_flags_save(t);
-	if (!rel) {
-		emit_target(t, i);
-		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	}
-	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
-	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
 	if (rel)
 		emit_address(t, H_T1, (s32)off);
 	else
-		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
+		emit_target(t, i);
 	emit_lookup(t);
-	um_emit_alu_imm(e, 1, 4, H_T1, -(s32)UM_PAGE_SIZE);
-	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[1]));
+	t->entry_in_t0 = true;
+	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
+	t->entry_in_t0 = false;
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(e, t->m64, H_T2, H_T1, 0);
 	um_emit_add(t, UM_RSP, -(s32)word(t));
-	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	um_emit_store(e, 1, H_T1, H_CTX, page_off());
+	um_emit_load(e, 1, H_T1, H_T0, offsetof(struct um_jump, lin));
+	emit_enter_page(t);
 	emit_jump_entry(t);
 }
 
 static void ret(struct um_trans *t, const struct um_insn *i)
 {
+	s32 off = 0;
+
 	um_flags_save(t);
-	um_emit_stack(t, 0, word(t), UM_READ);
-	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
+	if (!um_in_run(t, &off))
+		um_emit_stack(t, 0, word(t), UM_READ);
+	um_emit_load(&t->e, t->m64, H_T1, H_T1, off);
 	emit_lookup(t);
 	um_emit_add(t, UM_RSP, (s32)(word(t) + (i->nops ? (u16)i->imm : 0)));
 	emit_enter_page(t);
@@ -347,9 +434,8 @@ void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
 {
 	t->k = c->insn;
 	t->flags = c->flags;
-	if (!t->e.full)
-		um_emit_patch(c->site, t->e.p);
-	jump_rel(t, target_of(&t->b->insn[c->insn]));
+	um_emit_patch_here(&t->e, c->site);
+	jump_rel(t, target_of(&t->b->insn[c->insn]), c->site);
 }
 
 static bool takes_operand(const struct um_trans *t, const struct um_insn *i)
@@ -386,7 +472,7 @@ bool um_emit_branch(struct um_trans *t, const struct um_insn *i)
 	else if (i->op == ZYDIS_MNEMONIC_RET)
 		ret(t, i);
 	else if (i->op == ZYDIS_MNEMONIC_JMP && rel)
-		jump_rel(t, target_of(i));
+		jump_rel(t, target_of(i), NULL);
 	else if (i->op == ZYDIS_MNEMONIC_JMP)
 		jump_indirect(t, i);
 	else if (rel && same_page(target_of(i)))

@@ -42,7 +42,7 @@ static void evict_block(struct um_exec *x, struct um_jit_block *b)
 /* No pointers into @c are left in the jump cache, and among the decoded instructions. */
 static void forget_chunk(struct um_jit *j, const struct um_jit_chunk *c)
 {
-	const u8 *code = um_arena_rx_of(c->code_end) - UM_JIT_CHUNK;
+	const u8 *code = um_arena_rx_of(c->cold_end) - UM_JIT_CHUNK;
 	const char *meta = c->meta_end - UM_JIT_CHUNK_META;
 
 	for (unsigned n = 0; n < ARRAY_SIZE(j->jump); n++) {
@@ -80,7 +80,7 @@ static struct um_jit_chunk *evict(struct um_exec *x)
 static bool fits(const struct um_jit_chunk *c, size_t code, size_t meta)
 {
 	return c && (size_t)(c->code_end - c->code) >= code &&
-	       (size_t)(c->meta_end - c->meta) >= meta;
+	       (size_t)(c->cold_end - c->cold) >= code && (size_t)(c->meta_end - c->meta) >= meta;
 }
 
 static struct um_jit_chunk *next_chunk(struct um_exec *x)
@@ -121,11 +121,12 @@ bool um_jit_room(struct um_exec *x, size_t code, size_t meta)
 	return true;
 }
 
-void um_jit_commit(struct um_exec *x, struct um_jit_block *b, const u8 *code_end, size_t meta)
+void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta)
 {
 	struct um_jit_chunk *c = x->translator->newest;
 
-	c->code = (u8 *)ALIGN_UP((u64)code_end, 16);
+	c->code = (u8 *)ALIGN_UP((u64)(c->code + b->code_len), UM_JIT_CODE_ALIGN);
+	c->cold += b->cold_len;
 	c->meta += ALIGN_UP(meta, (size_t)UM_JIT_ALIGN);
 	b->chunk_next = c->blocks;
 	/* (The signal handler looks for blocks here.) */

@@ -128,26 +128,41 @@ static void print_facts(FILE *f, const struct um_trans *t, unsigned k)
 	fprintf(f, "\n");
 }
 
-static void print_host(FILE *f, const struct um_trans *t, const struct um_jit_block *jb, u32 from,
-		       u32 to)
+/* One instruction of @len bytes at most, in the executable mapping; its length. */
+static u32 print_host(FILE *f, const u8 *rx, u32 len)
 {
-	const u8 *code = t->start;
 	char text[128];
 
-	while (from < to) {
-		for (unsigned k = 0; k < jb->ninsns; k++) {
-			if (jb->map[k].slow && jb->map[k].slow == from)
-				fprintf(f, "   %llx by the interpreter:\n",
-					(unsigned long long)rip_of(t, k));
-		}
-		for (unsigned n = 0; n < t->nlinks; n++) {
-			if (jb->link[n].stub == from)
-				fprintf(f, "   to offset %x, not linked yet:\n", jb->link[n].off);
-		}
-		fprintf(f, "      %llx  ", (unsigned long long)(jb->code + from));
-		from += um_disassemble(UM_MODE_64, code + from, to - from, (u64)(jb->code + from),
-				       text, sizeof(text));
-		fprintf(f, "%s\n", text);
+	len = um_disassemble(UM_MODE_64, um_arena_rw_of(rx), len, (u64)rx, text, sizeof(text));
+	fprintf(f, "      %llx  %s\n", (unsigned long long)rx, text);
+	return len;
+}
+
+static void print_hot(FILE *f, const struct um_jit_block *jb, u32 from, u32 to)
+{
+	while (from < to)
+		from += print_host(f, jb->code + from, to - from);
+}
+
+static void print_labels(FILE *f, const struct um_trans *t, const struct um_jit_block *jb, u32 off)
+{
+	for (unsigned k = 0; k < jb->ninsns; k++) {
+		if (jb->map[k].slow == off)
+			fprintf(f, "   %llx by the interpreter:\n",
+				(unsigned long long)rip_of(t, k));
+	}
+	for (unsigned n = 0; n < jb->nlinks; n++) {
+		if (jb->link[n].stub == off)
+			fprintf(f, "   to offset %x, not linked yet:\n", jb->link[n].off);
+	}
+}
+
+static void print_cold(FILE *f, const struct um_trans *t, const struct um_jit_block *jb)
+{
+	fprintf(f, "  cold\n");
+	for (u32 off = 0; off < jb->cold_len;) {
+		print_labels(f, t, jb, off);
+		off += print_host(f, jb->cold + off, jb->cold_len - off);
 	}
 }
 
@@ -159,12 +174,13 @@ static void print_block(FILE *f, const struct um_trans *t, const struct um_jit_b
 		(unsigned long long)t->x->cpu.rip, t->m64 ? "64" : "32", t->x->cpu.cpl, t->key,
 		t->b->ninsns, t->b->len);
 	if (jb)
-		fprintf(f, "%u bytes at %llx\n", jb->code_len, (unsigned long long)jb->code);
+		fprintf(f, "%u + %u bytes at %llx\n", jb->code_len, jb->cold_len,
+			(unsigned long long)jb->code);
 	else
 		fprintf(f, "not translated\n");
 	if (host && jb->map[0].start) {
 		fprintf(f, "  entry\n");
-		print_host(f, t, jb, 0, jb->map[0].start);
+		print_hot(f, jb, 0, jb->map[0].start);
 	}
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		if (dump.passes & ~BIT(UM_DUMP_liveness)) {
@@ -179,11 +195,12 @@ static void print_block(FILE *f, const struct um_trans *t, const struct um_jit_b
 		if (dump.passes & BIT(UM_DUMP_facts))
 			print_facts(f, t, k);
 		if (host)
-			print_host(f, t, jb, jb->map[k].start, jb->map[k + 1].start);
+			print_hot(f, jb, jb->map[k].start, jb->map[k + 1].start);
 	}
 	if (host) {
 		fprintf(f, "  behind\n");
-		print_host(f, t, jb, jb->map[jb->ninsns].start, jb->code_len);
+		print_hot(f, jb, jb->map[jb->ninsns].start, jb->code_len);
+		print_cold(f, t, jb);
 	}
 	fprintf(f, "\n");
 }

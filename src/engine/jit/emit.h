@@ -226,6 +226,25 @@ static inline void um_emit_patch(u8 *site, const u8 *target)
 	memcpy(site, &rel, 4);
 }
 
+/* ... to what comes now. */
+static inline void um_emit_patch_here(const struct um_emit *e, u8 *site)
+{
+	if (!e->full)
+		um_emit_patch(site, e->p);
+}
+
+static inline void um_emit_push(struct um_emit *e, unsigned reg)
+{
+	um_emit_rex(e, 0, 0, 0, reg);
+	um_emit8(e, 0x50 | (reg & 7));
+}
+
+static inline void um_emit_pop(struct um_emit *e, unsigned reg)
+{
+	um_emit_rex(e, 0, 0, 0, reg);
+	um_emit8(e, 0x58 | (reg & 7));
+}
+
 /* PUSHFQ; POP [base + disp], and the way back. */
 static inline void um_emit_flags_save(struct um_emit *e, unsigned base, s32 disp)
 {

@@ -52,15 +52,20 @@
 #include "engine/jit/copy.h"
 #include "engine/jit/emit.h"
 
-#define UM_JIT_BIAS 128 /* so that short displacements from rbp reach cpu.gpr[] */
+/* So that short displacements from rbp reach the guest's registers that are in memory, and what is before them. */
+#define UM_JIT_BIAS ((s32)offsetof(struct um_exec, cpu.gpr[UM_REG_PAGE]) - 120)
 
-#define UM_JIT_CHUNK	    (128ul << 10) /* code */
-#define UM_JIT_CHUNK_META   (88ul << 10)  /* descriptions of blocks */
-#define UM_JIT_ALIGN	    32		  /* of descriptions */
+#define UM_JIT_CHUNK (128ul << 10) /* code */
+#define UM_JIT_CHUNK_HOT \
+	(72ul << 10) /* of that: for what is executed every time, apart from the rest */
+#define UM_JIT_CHUNK_META   (88ul << 10) /* descriptions of blocks */
+#define UM_JIT_ALIGN	    32		 /* of descriptions */
+#define UM_JIT_CODE_ALIGN   16		 /* of blocks: what um_emit_dead() writes has room there */
 #define UM_JIT_HASH_BITS    17
 #define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    16
 #define UM_JIT_CHECKED_BITS 12
+#define UM_JIT_PLAIN_BITS   16
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
 
 /* What POPFQ must load besides the guest's status flags. */
@@ -89,9 +94,14 @@ enum um_jit_exit {
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
 	/* the block needs the vector registers: load them, enter it again; or it was dropped */
 	UM_JIT_EXIT_VEC,
-	/* through the jump cache: the end of a block that runs alone; or a fault of nobody's */
+	/*
+	 * through the jump cache: the end of a block that runs alone; UM_JIT_GO_ON; or a fault of
+	 * nobody's
+	 */
 	UM_JIT_EXIT_STOP,
 };
+/* With UM_JIT_EXIT_STOP, and no block: go on at cpu.rip. */
+#define UM_JIT_GO_ON		 63u
 #define UM_JIT_EXIT(id, n, kind) ((u64)(id) << 8 | (unsigned)(n) << 2 | (kind))
 #define UM_JIT_MAX_ID		 (1u << 24)
 
@@ -101,6 +111,7 @@ struct um_jit_block;
 /* Room for code and the descriptions of blocks: what is evicted at a time. */
 struct um_jit_chunk {
 	u8 *code, *code_end; /* writable mapping: the rest of it */
+	u8 *cold, *cold_end; /* the same for what is seldom executed */
 	char *meta, *meta_end;
 	struct um_jit_block *blocks;
 	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
@@ -110,28 +121,39 @@ struct um_jit_chunk {
 struct um_jit_link {
 	struct um_jit_block *from, *to; /* to: if linked */
 	struct um_jit_link *next;	/* of the links into a block */
-	u16 site;			/* of the jump's displacement, from the block's code */
-	u16 stub;			/* where it goes when not linked */
-	u16 off;			/* target's offset in the page */
-	bool again;			/* to the block's own start, by the interpreter */
-	bool linked;
+	s32 site;			/* of the jump's displacement, from the block's code */
+	/*
+	 * If the target has no use for the flags, they need not be saved on the way (skip != 0).  If a conditional jump leads here, `skip`
+	 * is where its displacement is, and it goes to `full`; or to `on`, which is behind the saving, or to the target if that is 0 (both
+	 * are in cold code).  Else `skip` is where they are saved.
+	 */
+	s32 skip;
+	u16 full, on;
+	u16 stub;      /* where it goes when not linked: from its cold code */
+	u16 off : 13;  /* target's offset in the page */
+	u16 again : 1; /* to the block's own start, by the interpreter */
+	u16 linked : 1;
+	u16 by_jcc : 1;
 };
 
 /* An access by a window (memory.c). */
 struct um_jit_windowed {
-	u16 site, plain; /* its start; how it is done without: from the block's code */
-	u8 insn, window;
+	u8 insn;
 	u8 strikes; /* times it was seen to miss when many did */
 };
 
 struct um_jit_insn {
-	u16 start;    /* host code, from the block's code */
-	u16 slow;     /* the way to UM_JIT_EXIT_SLOW; 0: it has none, since it can't fault */
-	u16 off : 14; /* guest bytes, from the block's first */
+	u16 start; /* host code, from the block's code */
+	u16 slow; /* the way to UM_JIT_EXIT_SLOW, from its cold code; UM_JIT_NO_SLOW: it has none, since it can't fault */
+	u16 off : 13; /* guest bytes, from the block's first */
+	/* the first of several that use the stack, which is looked up once for all of them */
+	u16 run : 1;
 	/* it takes the host address from the instruction before: no code is entered here */
 	u16 goes_on : 1;
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
 };
+
+#define UM_JIT_NO_SLOW 0xffff
 
 struct um_jit_block {
 	hva_t hva;
@@ -140,13 +162,16 @@ struct um_jit_block {
 	/* If its one instruction goes on in the next page: that page, and the others that do so. */
 	struct um_jit_page *tail_page;
 	struct um_jit_block *tail_next;
-	u8 *code; /* executable mapping */
-	u32 key, id, code_len;
+	u8 *code, *cold; /* executable mapping */
+	u32 key, id;
+	u16 code_len, cold_len;
 	u16 len, len1; /* guest bytes; of those: in the first page */
 	u8 ninsns, nlinks;
-	u8 vec; /* enum um_vec_class: what it needs */
+	u8 vec;		 /* enum um_vec_class: what it needs */
+	bool flags_dead; /* it overwrites the flags before anybody can see them */
 	bool dead;
 	u8 nwindowed;
+	u8 crossings; /* times that the stack for a run was not to be had at once */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
@@ -186,12 +211,26 @@ _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated co
 /*
  * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch
  * context.  No entry's: 0, which is that of entries that were never used, or are forgotten; and
- * UM_STAMP_KICKED.
+ * what a kick makes of one, with a generation of 0.
  */
 #define UM_STAMP_GEN_SHIFT 32
 #define UM_STAMP_KEY_SHIFT 24
 #define UM_STAMP_SEQ_SHIFT 12
 #define UM_STAMP_SEQ_BITS  12
+
+/*
+ * Pages in a row whose hosts' pages are, too, and which the TLB had, all of them, since its seq changed: at the place for each
+ * 64 KiB of linear addresses that it has a part of.
+ */
+struct um_jit_region {
+	gva_t start;
+	hva_t host;
+	u64 last; /* its length - 1 */
+	u64 reserved;
+};
+#define UM_JIT_REGIONS	    256
+#define UM_JIT_REGION_SHIFT 16
+_Static_assert(sizeof(struct um_jit_region) == 32, "indexed by shifts in translated code");
 
 struct um_jit {
 	struct um_jit_block *hash[1 << UM_JIT_HASH_BITS];
@@ -209,9 +248,13 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
-	u16 window_ctx;		      /* the context that CPL 3's are of */
-	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
+	u32 window_seq, window_epoch;		  /* the TLB's, as of x->window */
+	u16 window_ctx;				  /* the context that CPL 3's are of */
+	u64 contexts;				  /* contexts_of() as of x->jit */
+	u64 missed_at;				  /* host's TSC when x->jit.patience was new */
+	u64 plain[(1 << UM_JIT_PLAIN_BITS) / 64]; /* um_jit_plain() */
+	struct um_jit_region region[2][UM_JIT_REGIONS]; /* of UM_READ, UM_WRITE, at CPL 3 */
+	bool regions;					/* there are some */
 	/*
 	 * Pages compared since the last doubt: address | um_jit_doubt_tag(), at
 	 * um_jit_checked_slot().
@@ -244,6 +287,15 @@ static inline u64 um_jit_doubt_tag(u64 doubt)
 static inline u64 *um_jit_checked_slot(struct um_jit *j, hva_t hva)
 {
 	return &j->checked[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->checked)];
+}
+
+/* Where to note that the instruction at @hva accesses memory without a window.  (Others may share the bit: they do, too.) */
+static inline u64 *um_jit_plain(struct um_jit *j, hva_t hva, u64 *bit)
+{
+	unsigned n = (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_PLAIN_BITS));
+
+	*bit = BIT(n % 64);
+	return &j->plain[n / 64];
 }
 
 /* ---- arena.c ---- */
@@ -286,9 +338,9 @@ struct um_arena_code {
 	const u8 *stop;
 	/*
 	 * By enum um_access and window, called: rdi is a linear address, r11 that of the last byte
-	 * of the access.  ZF: rdi is the host address, and the window has its page; else it is
-	 * undefined.  Clobber rsi, r11.  In vain now and then so that C can look into it
-	 * (x->jit.patience).
+	 * of the access, both less the window's start.  ZF: rdi is the host address, and the window
+	 * has its page; else it is undefined.  Clobber rsi, r11.  In vain now and then so that C
+	 * can look into it (x->jit.patience).
 	 */
 	const u8 *miss[2][UM_JIT_WINDOWS];
 	/*
@@ -296,6 +348,11 @@ struct um_arena_code {
 	 * Clobbers H_T2.
 	 */
 	const u8 *renew;
+	/*
+	 * Jumped to by SYSCALL, H_T1 being the address behind it, and SYSRET, when nothing can go
+	 * wrong with them any more.
+	 */
+	const u8 *syscall, *sysret;
 };
 const struct um_arena_code *um_arena_code(void);
 
@@ -316,8 +373,16 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 				      u32 key, bool *full);
 
 /* ---- branch.c ---- */
+/* Have exit @l go to @to from now on; and back to its stub. */
+void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to);
+void um_emit_unlinked(struct um_jit_link *l);
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
+
+/* ---- syscall.c ---- */
+/* um_arena_code.syscall, sysret */
+void um_emit_syscall_routine(struct um_emit *e);
+void um_emit_sysret_routine(struct um_emit *e);
 
 /* ---- page.c ---- */
 struct um_jit_page *um_jit_page_find(struct um_jit *j, hva_t hva);
@@ -346,12 +411,12 @@ void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);
 void um_jit_flush(struct um_exec *x);
 void um_jit_cache_destroy(struct um_jit *j);
 /*
- * See that there is room for @code bytes of code and @meta of descriptions in the newest chunk.
- * May evict others.
+ * See that there is room for @code bytes of code, as many of cold code, and @meta of descriptions in
+ * the newest chunk.  May evict others.
  */
 bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
-/* @b has taken up the newest chunk's code up to @code_end, and @meta bytes. */
-void um_jit_commit(struct um_exec *x, struct um_jit_block *b, const u8 *code_end, size_t meta);
+/* @b has taken up the newest chunk's code up to its ends, and @meta bytes. */
+void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta);
 /* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
@@ -366,6 +431,13 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b);
 struct um_jit_block *um_jit_find(struct um_exec *x);
 /* Run @b and what follows, until the interpreter or the vCPU layer must act. */
 void um_jit_run(struct um_exec *x, struct um_jit_block *b);
+/*
+ * Was STI the last instruction of that (system.c)?  Or it was at this place some time before: then
+ * the shadow is one that nobody can tell from an interrupt that comes later.  Unless the next
+ * instruction is executed before anything else can happen, it is to be opened.
+ */
+bool um_jit_in_shadow(const struct um_exec *x);
+void um_jit_open_shadow(struct um_exec *x);
 /*
  * Run @b and nothing behind it.  Where the block goes is @next: jumps to other addresses are left
  * to the interpreter.

@@ -13,12 +13,13 @@
  * Most accesses go to the page that they went to the last time.  So what the look-up found is kept in a "window", one for each kind
  * of access and, roughly, base register, and comes first:
  *
- *	sub  t1, [window.page]
- *	cmp  t1, 4096 - size
+ *	sub  t1, [window.start]
+ *	cmp  t1, [window.limit]
  *	ja   miss				restore t1; look up; keep what was found
  *	add  t1, [window.host]
  *
- * An access that often finds its window elsewhere is patched to do without (um_jit_run()).
+ * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (run.c).
+ * An access that often finds its window elsewhere does without (um_jit_run(), which has the block translated anew).
  */
 #include "engine/jit/trans.h"
 
@@ -89,7 +90,7 @@ void um_emit_offset(struct um_trans *t, const struct um_insn *i, unsigned dst, u
 	} else if (i->disp != (s32)i->disp) {
 		t->failed = true; /* no encoding has this */
 	} else if (i->base == UM_REG_PAGE) {
-		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8);
+		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_PAGE);
 		um_emit_lea(e, w, dst, H_T1, H_RSP, 0, (s32)i->disp);
 	} else if (i->base == UM_REG_ZERO) {
 		index = reg_in(t, i->index, H_T1);
@@ -145,23 +146,35 @@ static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
 }
 
+bool um_is_plain(const struct um_trans *t)
+{
+	hva_t hva = t->b->hva + t->b->insn[t->k].off - t->b->insn[0].off;
+	u64 bit, *plain = um_jit_plain(t->j, hva, &bit);
+
+	return *plain & bit;
+}
+
 void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window)
 {
 	struct um_emit *e = &t->e;
 	struct um_miss *m = &t->miss[t->nmisses];
 
-	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES) {
+	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES || um_is_plain(t)) {
+		if (t->entry_in_t0)
+			um_emit_store(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
 		emit_lookup(t, size, acc);
 		um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
+		if (t->entry_in_t0)
+			um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
 		return;
 	}
 	m->insn = (u8)t->k;
 	m->size = (u8)size;
 	m->acc = (u8)acc;
 	m->window = (u8)window;
-	m->site = e->p;
-	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_page(acc, window));
-	um_emit_alu_imm(e, 1, 7, H_T1, (s32)(UM_PAGE_SIZE - size));
+	m->entry_in_t0 = t->entry_in_t0;
+	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_start(acc, window));
+	um_emit_rm(e, 1, 0x3b, H_T1, H_CTX, um_jit_window_limit(acc, window, size));
 	m->jump = um_emit_jcc(e, CC_A);
 	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_host(acc, window));
 	m->back = e->p;
@@ -174,32 +187,23 @@ static void emit_call(struct um_trans *t, const u8 *routine)
 	um_emit32(&t->e, (u32)(routine - (um_arena_rx_of(t->e.p) + 4)));
 }
 
-static void emit_back(struct um_trans *t, const struct um_miss *m)
-{
-	u8 *jump = um_emit_jmp(&t->e);
-
-	if (!t->e.full)
-		um_emit_patch(jump, m->back);
-}
-
-void um_emit_miss(struct um_trans *t, struct um_miss *m)
+void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 {
 	struct um_emit *e = &t->e;
-	enum um_access acc = (enum um_access)m->acc;
+	u8 *back;
 
 	t->k = m->insn;
-	if (!e->full)
-		um_emit_patch(m->jump, e->p);
-	um_emit_rm(e, 1, 0x03, H_T1, H_CTX, um_jit_window_page(acc, m->window));
+	um_emit_patch_here(e, m->jump);
 	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
-	emit_call(t, um_arena_code()->miss[acc][m->window]);
-	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
-	emit_back(t, m);
-
-	m->plain = e->p;
-	emit_lookup(t, m->size, acc);
-	um_emit_rm(e, 1, 0x03, H_T1, H_T0, offsetof(struct um_tlb_entry, addend));
-	emit_back(t, m);
+	if (m->entry_in_t0)
+		um_emit_push(e, H_T0);
+	emit_call(t, um_arena_code()->miss[m->acc][m->window]);
+	if (m->entry_in_t0)
+		um_emit_pop(e, H_T0);
+	back = um_emit_jcc(e, CC_Z);
+	if (!e->full)
+		um_emit_patch(back, m->back);
+	um_emit_slow(t);
 }
 
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc)

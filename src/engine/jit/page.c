@@ -149,12 +149,10 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 	if (*q)
 		*q = b->page_next;
 	for (struct um_jit_link *l = b->in; l; l = l->next) {
-		u8 *code = um_arena_rw_of(l->from->code);
-
 		l->linked = false;
 		/* The start of a dropped block is not what it was: um_emit_dead(). */
 		if (!l->from->dead)
-			um_emit_patch(code + l->site, code + l->stub);
+			um_emit_unlinked(l);
 	}
 	b->in = NULL;
 	b->dead = true;

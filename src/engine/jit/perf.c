@@ -152,10 +152,14 @@ void um_perf_code(const char *name, const void *code, size_t size)
 void um_perf_block(const struct um_exec *x, const struct um_jit_block *jb)
 {
 	char name[64];
+	int len;
 
 	if (likely(perf.kind == UM_PERF_NONE))
 		return;
-	snprintf(name, sizeof(name), "guest%s.cpl%u.%llx", x->mode == UM_MODE_64 ? "64" : "32",
-		 x->cpu.cpl, (unsigned long long)x->cpu.rip);
+	len = snprintf(name, sizeof(name), "guest%s.cpl%u.%llx",
+		       x->mode == UM_MODE_64 ? "64" : "32", x->cpu.cpl,
+		       (unsigned long long)x->cpu.rip);
 	um_perf_code(name, jb->code, jb->code_len);
+	snprintf(name + len, sizeof(name) - (size_t)len, ".cold");
+	um_perf_code(name, jb->cold, jb->cold_len);
 }

@@ -4,7 +4,8 @@
  * rbp.
  *
  * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH
- * CH DH BH.  What stays in memory is used least by compilers.
+ * CH DH BH.  What stays in memory is used least by compilers.  RSP, the commonest base, is none that
+ * would take a longer encoding.
  */
 #ifndef UM_ENGINE_JIT_REGS_H
 #define UM_ENGINE_JIT_REGS_H
@@ -15,9 +16,9 @@
 // clang-format off
 #define UM_JIT_HOST(X)								\
 	X(RAX, H_RAX) X(RCX, H_RCX) X(RDX, H_RDX) X(RBX, H_RBX)			\
-	X(RSP, H_R12) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
+	X(RSP, H_R15) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
 	X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY)			\
-	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R15) X(R13, UM_JIT_IN_MEMORY)		\
+	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R12) X(R13, UM_JIT_IN_MEMORY)		\
 	X(R14, UM_JIT_IN_MEMORY) X(R15, UM_JIT_IN_MEMORY)
 // clang-format on
 
@@ -32,11 +33,24 @@ static inline unsigned um_jit_host(unsigned guest)
 	return host[guest];
 }
 
+_Static_assert(offsetof(struct um_exec, jit.stack) >= UM_JIT_BIAS - 128, "within short reach");
 #define UM_JIT_OFF(field) ((s32)offsetof(struct um_exec, field) - UM_JIT_BIAS)
 
 static inline s32 um_jit_gpr(unsigned guest)
 {
 	return UM_JIT_OFF(cpu.gpr) + (s32)guest * 8;
+}
+
+/* JMP, CALL to @to, in the executable mapping. */
+static inline void um_emit_jump(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe9);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
+}
+static inline void um_emit_call(struct um_emit *e, const u8 *to)
+{
+	um_emit8(e, 0xe8);
+	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
 }
 
 /* From a linear address to its entry in the TLB: (page number mod 4096) * 32 */
@@ -45,21 +59,34 @@ _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
 
 /*
- * Windows that no access hits: their page is no canonical address; to which an access, if there is
+ * Windows that no access hits: their start is no canonical address; to which an access, if there is
  * one, becomes an access to a host address that is none either, and so a fault that the interpreter
  * looks into.
  */
 #define UM_JIT_NOWHERE BIT(63)
 
-static inline s32 um_jit_window_page(unsigned acc, unsigned window)
+static inline s32 um_jit_window_start(unsigned acc, unsigned window)
 {
+	if (window == UM_RSP)
+		return UM_JIT_OFF(jit.stack) + (s32)(acc * sizeof(struct um_jit_window));
 	return UM_JIT_OFF(window) +
 	       (s32)((acc * UM_JIT_WINDOWS + window) * sizeof(struct um_jit_window));
 }
 
+/* linear address of the page of the instruction */
+#define UM_JIT_PAGE (UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8)
+
 static inline s32 um_jit_window_host(unsigned acc, unsigned window)
 {
-	return um_jit_window_page(acc, window) + (s32)offsetof(struct um_jit_window, host);
+	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, host);
+}
+
+/* Of accesses of @size bytes. */
+static inline s32 um_jit_window_limit(unsigned acc, unsigned window, unsigned size)
+{
+	if (size > 8)
+		return UM_JIT_OFF(window_wide) + (s32)((acc * UM_JIT_WINDOWS + window) * 8);
+	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, limit);
 }
 
 #endif

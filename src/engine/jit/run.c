@@ -2,12 +2,12 @@
 /*
  * Running translated code: entering it, and what to do when it comes back (enum um_jit_exit).
  *
- * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in x->jit.flags while translated
- * code is.
+ * The flags are the interpreter's (x->cc) whenever this file's functions are not running, and in
+ * x->jit.flags while translated code is.
  *
- * Kicks.  Whoever kicks sets x->kick, then x->jit.stamp to UM_STAMP_KICKED, which no entry of the jump cache has; translated code looks at
- * one of them in every loop.  We set the stamp, then look at x->kick, then enter: so either we see the kick or its
- * stamp stays.
+ * Kicks.  Whoever kicks sets x->kick, then the upper half of x->jit.stamp to 0, which no entry of
+ * the jump cache has; translated code looks at one of them in every loop.  We set the stamp, then
+ * look at x->kick, then enter: so either we see the kick or its stamp stays.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -18,10 +18,19 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/* When this many accesses missed their windows, and it took less than so many cycles each, the last is looked at. */
-#define WINDOW_MISSES  256
-#define WINDOW_CYCLES  100
-#define WINDOW_STRIKES 6 /* times that it is, until it does without */
+/*
+ * When this many accesses missed their windows, and it took less than so many cycles each, the last
+ * is looked at.
+ */
+#define WINDOW_MISSES	   256
+#define WINDOW_CYCLES	   60
+#define WINDOW_STRIKES	   6  /* times that it is, until it does without */
+#define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
+#define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
+#define REGION_MAX	   (4ul << 20)
+
+/* No guest has code there. */
+#define NO_RIP (~0ull)
 
 /* ---- life ---- */
 
@@ -33,6 +42,21 @@ void um_jit_forget_jumps(struct um_jit *j)
 	}
 }
 
+static struct um_jit_window *window_of(struct um_exec *x, unsigned acc, unsigned n)
+{
+	return n == UM_RSP ? &x->jit.stack[acc] : &x->window[acc][n];
+}
+
+static void clear_regions(struct um_jit *j)
+{
+	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
+		for (unsigned n = 0; n < UM_JIT_REGIONS; n++)
+			j->region[acc][n] =
+				(struct um_jit_region){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+	}
+	j->regions = false;
+}
+
 static void forget_windows(struct um_exec *x, bool user)
 {
 	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
@@ -40,27 +64,32 @@ static void forget_windows(struct um_exec *x, bool user)
 
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned n = first; n < last; n++)
-			x->window[acc][n] =
-				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
+			*window_of(x, acc, n) =
+				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE, 0 };
+		memset(&x->window_wide[acc][first], 0, (last - first) * sizeof(u64));
 	}
+	if (user && unlikely(x->translator->regions))
+		clear_regions(x->translator);
 }
 
 /*
- * Windows hold for one context and as long as the TLB forgets nothing.  The kernel has two contexts, between which translated code
- * switches (system.c): its windows are forgotten each time, so that none is of the wrong one.
+ * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the
+ * context that allows less (x->priv is UM_PRIV_KERNEL), unless translated code was left with the
+ * other.  @same: it wasn't, or the kernel still has that.
  */
-static void check_windows(struct um_exec *x)
+static void check_windows(struct um_exec *x, bool same)
 {
 	struct um_jit *j = x->translator;
-	u16 user = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
 
-	j->window_seq = x->tlb->seq;
-	j->window_epoch = x->tlb->epoch;
-	if (all || j->window_ctx != user)
+	if (unlikely(all || j->window_ctx != (u16)(x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask))) {
+		j->window_seq = x->tlb->seq;
+		j->window_epoch = x->tlb->epoch;
+		j->window_ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
 		forget_windows(x, true);
-	forget_windows(x, false);
-	j->window_ctx = user;
+	}
+	if (all || !same)
+		forget_windows(x, false);
 }
 
 int um_jit_init(struct um_exec *x)
@@ -82,12 +111,15 @@ int um_jit_init(struct um_exec *x)
 	j->host_vec = um_vec_host_class(um_host());
 	memcpy(j->features, x->cpu.features, sizeof(j->features));
 	x->jit.jump = j->jump;
+	x->jit.regions = j->region[0];
+	x->translator = j;
+	clear_regions(j);
+	x->jit.shadow_rip = NO_RIP;
 	forget_windows(x, false);
 	forget_windows(x, true);
 	x->jit.code_pages = x->tlb->code;
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
-	x->translator = j;
 	return 0;
 }
 
@@ -163,11 +195,24 @@ static u64 stamp_now(struct um_exec *x)
 	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
 }
 
-/* Bring what translated code reads up to date. */
-static void sync_state(struct um_exec *x)
+/* What sync_contexts() depends on, but for the present privilege. */
+static u64 contexts_of(const struct um_exec *x)
 {
-	um_interp_sync_ctx(x);
-	check_windows(x);
+	const u16 *ctx = x->tlb->ctx;
+
+	return ctx[UM_PRIV_KERNEL] | (u64)ctx[UM_PRIV_KERNEL_AC] << 16 |
+	       (u64)ctx[UM_PRIV_USER] << 32 | (u64)(x->ctx_mask & 1) << 48 |
+	       (u64) !!(x->cpu.cr4 & CR4_SMAP) << 49;
+}
+
+/* Was translated code left in the kernel's context with EFLAGS.AC? */
+static bool left_with_ac(const struct um_exec *x)
+{
+	return x->jit.ctx == x->jit.kernel[1].ctx && x->jit.ctx != x->jit.kernel[0].ctx;
+}
+
+static void sync_contexts(struct um_exec *x)
+{
 	x->jit.tlb = x->tlb->e + um_tlb_spread(x->ctx);
 	x->jit.ctx = x->ctx;
 	for (unsigned ac = 0; ac < 2; ac++) {
@@ -177,9 +222,29 @@ static void sync_state(struct um_exec *x)
 		x->jit.kernel[ac] =
 			(struct um_jit_context){ x->tlb->e + um_tlb_spread(ctx), ctx, priv };
 	}
+	x->jit.user.ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
+	x->jit.user.tlb = x->tlb->e + um_tlb_spread(x->jit.user.ctx);
+	x->jit.user.priv = UM_PRIV_USER;
 	x->jit.fetch_tlb = x->tlb->e + um_tlb_spread(x->fetch_ctx);
 	x->jit.fetch_ctx = x->fetch_ctx;
-	__atomic_store_n(&x->jit.stamp, stamp_now(x), __ATOMIC_SEQ_CST);
+}
+
+/* Bring what translated code reads up to date. */
+static void sync_state(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	u64 contexts = contexts_of(x), stamp;
+	bool same = contexts == j->contexts;
+
+	um_interp_sync_ctx(x);
+	check_windows(x, same && (x->jit.ctx == x->ctx || !left_with_ac(x)));
+	if (!same || x->jit.ctx != x->ctx || x->jit.fetch_ctx != x->fetch_ctx) {
+		j->contexts = contexts;
+		sync_contexts(x);
+	}
+	stamp = stamp_now(x);
+	if (x->jit.stamp != stamp)
+		__atomic_store_n(&x->jit.stamp, stamp, __ATOMIC_SEQ_CST);
 }
 
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
@@ -295,8 +360,8 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 /* ---- exits ---- */
 
 /*
- * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete.  Returns
- * true if translated code can go on behind it.
+ * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction
+ * did not complete.  Returns true if translated code can go on behind it.
  */
 static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
@@ -319,7 +384,10 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	return again;
 }
 
-/* The same for it and those behind it that translated code can't be entered at: @k becomes the last. */
+/*
+ * The same for it and those behind it that translated code can't be entered at: @k becomes the
+ * last.
+ */
 static bool execute_on(struct um_exec *x, struct um_jit_block *b, unsigned *k)
 {
 	while (execute_one(x, b, *k)) {
@@ -345,7 +413,10 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 
 	x->cpu.rip = link_target(x, l);
 	if (l->again) {
-		/* This time the interpreter executes it, and gets its pages into the TLB; see to doubts for the next. */
+		/*
+		 * This time the interpreter executes it, and gets its pages into the TLB; see to
+		 * doubts for the next.
+		 */
 		block_at(x, l->from->hva, l->from->key);
 		return NULL;
 	}
@@ -356,7 +427,7 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
 	if (!to || l->linked || l->from->dead)
 		return to;
-	um_emit_patch(um_arena_rw_of(l->from->code) + l->site, um_arena_rw_of(to->code));
+	um_emit_linked(l, to);
 	l->linked = true;
 	l->to = to;
 	l->next = to->in;
@@ -366,8 +437,8 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 }
 
 /*
- * Have the vector registers loaded that @b needs; and those that were found missing a moment ago, since the blocks around it
- * need them.
+ * Have the vector registers loaded that @b needs; and those that were found missing a moment ago,
+ * since the blocks around it need them.
  */
 static void want_vec(struct um_exec *x, const struct um_jit_block *b)
 {
@@ -396,27 +467,96 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
+/* Does the TLB have page @gva for the access, at that distance from it? */
+static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 addend)
+{
+	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva, x->ctx)];
+
+	return e->tag[acc] == (gva | x->ctx) && e->addend == addend;
+}
+
+/* Make the region of the access that missed, or a larger one than is known.  False: it is no larger than a page, or than what was known. */
+static bool grow_region(struct um_exec *x)
+{
+	struct um_jit *j = x->translator;
+	unsigned acc = x->missed_window & 1;
+	gva_t page = x->missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
+	u64 addend = x->tlb->e[um_tlb_index(page, x->ctx)].addend;
+	struct um_jit_region *r = &j->region[acc][(page >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS];
+
+	if (x->missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
+	    !continues(x, page, acc, addend))
+		return false;
+	while (page - from < REGION_MAX / 2 && continues(x, from - UM_PAGE_SIZE, acc, addend))
+		from -= UM_PAGE_SIZE;
+	while (to - page < REGION_MAX / 2 && continues(x, to, acc, addend))
+		to += UM_PAGE_SIZE;
+	if (to - from == UM_PAGE_SIZE || (page - r->start <= r->last && to - from <= r->last + 1))
+		return false;
+	for (gva_t at = from; at < to; at = (at | (BIT(UM_JIT_REGION_SHIFT) - 1)) + 1)
+		j->region[acc][(at >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS] =
+			(struct um_jit_region){ from, from + addend, to - from - 1, 0 };
+	j->regions = true;
+	return true;
+}
+
+/* Instruction @k of @b does without windows and runs from now on. */
+static void make_plain(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	u64 bit, *plain = um_jit_plain(x->translator, b->hva + b->map[k].off, &bit);
+
+	*plain |= bit;
+	um_count(x->counters, jit_unwindowed);
+}
+
+static void forget_block(struct um_exec *x, struct um_jit_block *b)
+{
+	um_jit_drop(x, b);
+	um_jit_page_settle(x, b->page);
+}
+
 /*
- * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a miss costs the host a wrong
- * prediction, a hit gains less than that), and it is seen here again, it does without from now on.
+ * @k, the first of several that use the stack, was left: the interpreter executes all of them.  That
+ * takes long if it is often so, since they cross a page.
+ */
+static void missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	if (b->dead || ++b->crossings < RUN_CROSSINGS)
+		return;
+	make_plain(x, b, k);
+	forget_block(x, b);
+}
+
+/* Those of its accesses that missed do without windows from now on. */
+static void do_without(struct um_exec *x, struct um_jit_block *b)
+{
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		if (b->windowed[n].strikes >= WINDOW_STRIKES / 2)
+			make_plain(x, b, b->windowed[n].insn);
+	}
+	forget_block(x, b);
+}
+
+/*
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
+ * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
+ * it does without from now on: @b is translated anew.
  */
 static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
 
-	x->jit.patience = WINDOW_MISSES;
+	x->jit.patience = x->jit_threshold ? WINDOW_MISSES : WINDOW_MISSES_TEST;
 	x->translator->missed_at = now;
+	if (grow_region(x))
+		return;
 	if (since > WINDOW_MISSES * WINDOW_CYCLES)
 		return;
 	for (unsigned n = 0; n < b->nwindowed; n++) {
 		struct um_jit_windowed *w = &b->windowed[n];
-		u8 *site = um_arena_rw_of(b->code) + w->site;
 
-		if (w->insn != k || ++w->strikes != WINDOW_STRIKES)
-			continue;
-		*site = 0xe9;
-		um_emit_patch(site + 1, um_arena_rw_of(b->code) + w->plain);
-		um_count(x->counters, jit_unwindowed);
+		if (w->insn == k && ++w->strikes == WINDOW_STRIKES)
+			do_without(x, b);
 	}
 }
 
@@ -424,9 +564,6 @@ static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 {
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
 }
-
-/* No guest has code there. */
-#define NO_RIP (~0ull)
 
 static void run(struct um_exec *x, struct um_jit_block *b)
 {
@@ -458,6 +595,8 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 		case UM_JIT_EXIT_SLOW:
 			if (unlikely(x->jit.patience < 0))
 				missed_window(x, b, k);
+			if (b->map[k].run)
+				missed_run(x, b, k);
 			if (execute_on(x, b, &k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;
@@ -485,6 +624,14 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			code = b->code;
 			break;
 		case UM_JIT_EXIT_STOP:
+			if (likely(k == UM_JIT_GO_ON)) {
+				um_count(x->counters, jit_jump_misses);
+				b = um_jit_find(x);
+				if (!b)
+					goto out;
+				code = b->code;
+				break;
+			}
 			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
 			um_ring_note(x, b, b->hva, k);
 			um_internal(x, "a fault in translated code that no instruction explains");
@@ -501,11 +648,17 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 {
 	x->jit.shadow_rip = NO_RIP;
 	run(x, b);
-	/* system.c: STI was the last instruction.  (Or the one before this was long ago, and one instruction is executed singly.) */
-	if (unlikely(x->cpu.rip == x->jit.shadow_rip) && (x->cpu.rflags & RFLAGS_IF)) {
-		x->cpu.int_shadow |= UM_SHADOW_STI;
-		um_sync_special(x);
-	}
+}
+
+bool um_jit_in_shadow(const struct um_exec *x)
+{
+	return x->cpu.rip == x->jit.shadow_rip && (x->cpu.rflags & RFLAGS_IF);
+}
+
+void um_jit_open_shadow(struct um_exec *x)
+{
+	x->cpu.int_shadow |= UM_SHADOW_STI;
+	um_sync_special(x);
 }
 
 /* A stamp of which there is one entry in the jump cache, that leads out of translated code. */

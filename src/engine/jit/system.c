@@ -1,11 +1,14 @@
 // SPDX-License-Identifier: MIT
 /*
- * System instructions that kernels execute all the time, in translated code: the ways that they nearly always go.  Whatever else
- * they may do (another CPL, a flag that changes what code means) is the interpreter's, as for all instructions.
+ * System instructions that kernels execute all the time, in translated code: the ways that they
+ * nearly always go.  Whatever else they may do (another CPL, a flag that changes what code means)
+ * is the interpreter's, as for all instructions.
  *
- * Translated code runs only while um_exec.special is clear but for a wanted interrupt window, so TF and RF are 0, and there is no
- * interrupt shadow.  STI opens one: it lasts for one instruction, which nobody notices but who stops just there.  So STI
- * notes where that is, and um_jit_run() opens the shadow if it leaves at that place.
+ * Translated code runs only while um_exec.special is clear but for a wanted interrupt window, so TF
+ * and RF are 0, and there is no interrupt shadow.  STI opens one: it lasts for one instruction,
+ * which nobody notices but who stops just there.  So STI notes where that is, and if translated
+ * code is left at that place, the loop (interp/run.c) executes an instruction before it stops, or
+ * opens the shadow.
  */
 #include "cpu/cpuid.h"
 #include "engine/jit/trans.h"
@@ -47,12 +50,6 @@ static void emit_alu32(struct um_trans *t, unsigned n, unsigned reg, u32 imm)
 	um_emit_alu_imm(&t->e, 0, n, reg, (s32)imm);
 }
 
-static void patch_here(struct um_trans *t, u8 *site)
-{
-	if (!t->e.full)
-		um_emit_patch(site, t->e.p);
-}
-
 static void need_cpl0(struct um_trans *t)
 {
 	emit_cmp8(t, CPU(cpl), 0);
@@ -81,10 +78,10 @@ static void emit_sti(struct um_trans *t, const struct um_insn *i)
 	emit_test32(t, CPU(rflags), RFLAGS_IF);
 	set = um_emit_jcc(&t->e, CC_NZ);
 	emit_or32(t, CPU(rflags), RFLAGS_IF);
-	um_emit_load(&t->e, 1, H_T1, H_CTX, UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8);
+	um_emit_load(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
 	um_emit_lea(&t->e, t->m64, H_T1, H_T1, H_RSP, 0, i->off + i->len);
 	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.shadow_rip));
-	patch_here(t, set);
+	um_emit_patch_here(&t->e, set);
 }
 
 /* Go over to the other of the kernel's data contexts. */
@@ -109,7 +106,8 @@ static void emit_ac(struct um_trans *t, bool ac)
 		return;
 	um_emit_mov_imm(&t->e, H_T1, UM_JIT_NOWHERE);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_page(acc, UM_JIT_KERNEL_WINDOW));
+		um_emit_store(&t->e, 1, H_T1, H_CTX,
+			      um_jit_window_start(acc, UM_JIT_KERNEL_WINDOW));
 		um_emit_store(&t->e, 1, H_T1, H_CTX, um_jit_window_host(acc, UM_JIT_KERNEL_WINDOW));
 	}
 }
@@ -157,7 +155,7 @@ static void emit_popf(struct um_trans *t)
 	um_emit32(&t->e, RFLAGS_IF);
 	off = um_emit_jcc(&t->e, CC_Z);
 	need_no_window(t);
-	patch_here(t, off);
+	um_emit_patch_here(&t->e, off);
 	emit_alu32(t, 4, H_T1, (u32)~RFLAGS_IF);
 	um_emit_mov(&t->e, 0, H_T2, H_T0);
 	emit_alu32(t, 4, H_T2, RFLAGS_IF);
@@ -170,10 +168,15 @@ static void emit_popf(struct um_trans *t)
 	t->flags.where = UM_FLAGS_SAVED;
 }
 
+static s32 segment_base(enum um_seg seg)
+{
+	return CPU(seg) + seg * (s32)sizeof(struct um_segment) +
+	       (s32)offsetof(struct um_segment, base);
+}
+
 static void emit_swapgs(struct um_trans *t)
 {
-	s32 base = CPU(seg) + UM_GS * (s32)sizeof(struct um_segment) +
-		   (s32)offsetof(struct um_segment, base);
+	s32 base = segment_base(UM_GS);
 
 	need_cpl0(t);
 	um_emit_load(&t->e, 1, H_T0, H_CTX, base);
@@ -181,6 +184,66 @@ static void emit_swapgs(struct um_trans *t)
 	um_emit_store(&t->e, 1, H_T0, H_CTX, CPU(msr.kernel_gs_base));
 	um_emit_store(&t->e, 1, H_T1, H_CTX, base);
 	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_OFF(seg_base) + UM_GS * 8);
+}
+
+static void need_fsgsbase(struct um_trans *t)
+{
+	emit_test32(t, CPU(cr4), CR4_FSGSBASE);
+	to_slow_if(t, CC_Z);
+}
+
+static void emit_read_base(struct um_trans *t, const struct um_insn *i, enum um_seg seg)
+{
+	need_fsgsbase(t);
+	um_emit_load(&t->e, i->osz == 8, H_T0, H_CTX, segment_base(seg));
+	um_emit_put(t, i->reg[0] / 8, H_T0);
+}
+
+static void emit_write_base(struct um_trans *t, const struct um_insn *i, enum um_seg seg)
+{
+	need_fsgsbase(t);
+	um_emit_get(t, H_T0, i->reg[0] / 8);
+	um_emit_mov(&t->e, i->osz == 8, H_T0, H_T0);
+	/* What isn't canonical with 48 bits may be with 57: not often. */
+	um_emit_mov(&t->e, 1, H_T2, H_T0);
+	um_emit_shift(&t->e, 1, 4, H_T2, 16);
+	um_emit_shift(&t->e, 1, 7, H_T2, 16);
+	um_emit_rr(&t->e, 1, 0x3b, H_T2, H_T0);
+	to_slow_if(t, CC_NZ);
+	um_emit_store(&t->e, 1, H_T0, H_CTX, segment_base(seg));
+	um_emit_store(&t->e, 1, H_T0, H_CTX, UM_JIT_OFF(seg_base) + seg * 8);
+}
+
+static void emit_mov_from_sreg(struct um_trans *t, const struct um_insn *i)
+{
+	um_emit_rex(&t->e, 0, H_T0, 0, H_CTX); /* MOVZX word */
+	um_emit8(&t->e, 0x0f);
+	um_emit8(&t->e, 0xb7);
+	um_emit_modrm_mem(&t->e, H_T0, H_CTX,
+			  CPU(seg) + i->reg[1] * (s32)sizeof(struct um_segment) +
+				  (s32)offsetof(struct um_segment, selector));
+	um_emit_put(t, i->reg[0] / 8, H_T0);
+}
+
+static const s32 control_register[] = { CPU(cr0), 0, CPU(cr2), CPU(cr3), CPU(cr4) };
+
+static void emit_mov_from_cr(struct um_trans *t, const struct um_insn *i)
+{
+	need_cpl0(t);
+	um_emit_load(&t->e, t->m64, H_T0, H_CTX, control_register[i->reg[1]]);
+	um_emit_put(t, i->reg[0] / 8, H_T0);
+}
+
+/* MOV from a segment or control register. */
+static bool mov_ok(const struct um_insn *i, struct um_facts *f)
+{
+	if (i->kind[0] != UM_OPD_GPR)
+		return false;
+	f->writes = (u16)BIT(i->reg[0] / 8);
+	if (i->kind[1] == UM_OPD_SEG)
+		return i->osz >= 4 && i->reg[1] < UM_NR_SEGS;
+	return i->kind[1] == UM_OPD_CR && i->reg[1] < ARRAY_SIZE(control_register) &&
+	       i->reg[1] != 1;
 }
 
 static void emit_rdtsc(struct um_trans *t, const struct um_insn *i)
@@ -191,7 +254,7 @@ static void emit_rdtsc(struct um_trans *t, const struct um_insn *i)
 	emit_test32(t, CPU(cr4), CR4_TSD);
 	allowed = um_emit_jcc(e, CC_Z);
 	need_cpl0(t);
-	patch_here(t, allowed);
+	um_emit_patch_here(&t->e, allowed);
 	um_emit_rm(e, 1, 0x83, 7, H_CTX, CPU(tsc_ratio)); /* CMP qword, 0 */
 	um_emit8(e, 0);
 	to_slow_if(t, CC_NZ);
@@ -234,6 +297,15 @@ bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_f
 		return word;
 	case ZYDIS_MNEMONIC_SWAPGS:
 		return t->m64;
+	case ZYDIS_MNEMONIC_RDFSBASE:
+	case ZYDIS_MNEMONIC_RDGSBASE:
+		f->writes = (u16)BIT(i->reg[0] / 8);
+		return t->m64;
+	case ZYDIS_MNEMONIC_WRFSBASE:
+	case ZYDIS_MNEMONIC_WRGSBASE:
+		return t->m64;
+	case ZYDIS_MNEMONIC_MOV:
+		return mov_ok(i, f);
 	case ZYDIS_MNEMONIC_RDTSC:
 		f->writes = BIT(UM_RAX) | BIT(UM_RDX);
 		return true;
@@ -279,6 +351,20 @@ void um_emit_system(struct um_trans *t, const struct um_insn *i)
 		break;
 	case ZYDIS_MNEMONIC_SWAPGS:
 		emit_swapgs(t);
+		break;
+	case ZYDIS_MNEMONIC_RDFSBASE:
+	case ZYDIS_MNEMONIC_RDGSBASE:
+		emit_read_base(t, i, i->op == ZYDIS_MNEMONIC_RDFSBASE ? UM_FS : UM_GS);
+		break;
+	case ZYDIS_MNEMONIC_WRFSBASE:
+	case ZYDIS_MNEMONIC_WRGSBASE:
+		emit_write_base(t, i, i->op == ZYDIS_MNEMONIC_WRFSBASE ? UM_FS : UM_GS);
+		break;
+	case ZYDIS_MNEMONIC_MOV:
+		if (i->kind[1] == UM_OPD_SEG)
+			emit_mov_from_sreg(t, i);
+		else
+			emit_mov_from_cr(t, i);
 		break;
 	case ZYDIS_MNEMONIC_RDTSC:
 	case ZYDIS_MNEMONIC_RDTSCP:

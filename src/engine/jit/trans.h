@@ -27,15 +27,17 @@ struct um_flag_state {
 };
 
 /* How an instruction is translated.  X(name, text for dumps) */
-#define UM_HOWS(X)                        \
-	X(OUT, "interpreted")             \
-	X(COPY, "copied")                 \
-	X(BRANCH, "a branch")             \
-	X(SYSTEM, "a system instruction") \
-	X(LEA, "lea")                     \
-	X(PUSH, "push")                   \
-	X(POP, "pop")                     \
-	X(LEAVE, "leave")                 \
+#define UM_HOWS(X)                                 \
+	X(OUT, "interpreted")                      \
+	X(COPY, "copied")                          \
+	X(BRANCH, "a branch")                      \
+	X(SYSTEM, "a system instruction")          \
+	X(SYSCALL, "a system call")                \
+	X(STRING, "a repeated string instruction") \
+	X(LEA, "lea")                              \
+	X(PUSH, "push")                            \
+	X(POP, "pop")                              \
+	X(LEAVE, "leave")                          \
 	X(NOTHING, "nothing that can be seen")
 
 enum um_how {
@@ -54,23 +56,23 @@ struct um_cold {
 
 /* An access by a window (memory.c), and what is written behind the straight path for it. */
 struct um_miss {
-	u8 *site, *jump,
-		*back; /* its start; the jump to be patched; where the host address is expected */
-	u8 *plain;     /* the access without a window */
+	u8 *jump, *back; /* the jump to be patched; where the host address is expected */
 	u8 insn, size, acc, window;
+	bool entry_in_t0; /* H_T0 has to stay */
 };
 #define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
 #define UM_NO_WINDOW  0xffu
 
 /* A look-up in the jump cache that found an entry with another stamp. */
 struct um_renewal {
-	unsigned
-		insn; /* whose slow path it takes if the entry doesn't hold, unless there is a `miss` */
-	u8 *site, *back, *miss;
+	unsigned insn; /* whose slow path it takes if the entry doesn't hold ... */
+	s8 link;       /* ... unless it is an exit that then isn't linked; -1: none */
+	u8 *site, *back;
 };
 
-#define UM_MAX_SITES (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS (UM_BLOCK_JCC + 2)
+#define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
+#define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
+#define UM_LINK_SITES 3
 
 struct um_trans {
 	struct um_exec *x;
@@ -81,7 +83,7 @@ struct um_trans {
 	u32 key, id;
 	bool m64;
 	struct um_emit e;
-	u8 *start;
+	u8 *start, *cold_start; /* where its code and its cold code begin */
 
 	unsigned k; /* the instruction being translated */
 	struct um_facts facts[UM_JIT_MAX_INSNS];
@@ -102,6 +104,15 @@ struct um_trans {
 		bool write;
 	} known;
 
+	/*
+	 * What is left of a run of PUSH, or POP and RET: so many behind the present instruction, whose
+	 * operands are at H_T1 + off and on.
+	 */
+	struct {
+		unsigned left;
+		s32 off;
+	} run;
+
 	/* jumps to the slow path of an instruction: to its start, or behind what saves the flags */
 	struct um_site {
 		u8 *at;
@@ -115,10 +126,19 @@ struct um_trans {
 	unsigned nmisses;
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
+	bool entry_in_t0; /* an entry of the jump cache is: um_emit_check() lets it stay */
 	bool has_slow[UM_JIT_MAX_INSNS];
+	/* The slow path and, behind its first part, what does without saving the flags; NULL: not there yet. */
+	u8 *slow[UM_JIT_MAX_INSNS], *slow_saved[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
 	struct um_jit_link link[UM_MAX_LINKS];
+	struct um_link_sites {
+		u8 *at[UM_LINK_SITES]; /* jumps to the stub */
+		unsigned n;
+		u8 *kicked[2]; /* jumps to where the flags are saved before; NULL: none */
+		struct um_flag_state flags;
+	} link_sites[UM_MAX_LINKS];
 	unsigned nlinks;
 	bool failed;
 };
@@ -148,6 +168,12 @@ void um_flags_registers(struct um_trans *t);
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,
 		      const u8 *copy, unsigned len);
 
+/* ---- translate.c ---- */
+/* Is the present instruction in a run that was looked up before?  Then *@off is where its operand is, from H_T1. */
+bool um_in_run(struct um_trans *t, s32 *off);
+/* In cold code: the slow path of the present instruction comes here, or a jump to where it is. */
+void um_emit_slow(struct um_trans *t);
+
 /* ---- memory.c ---- */
 /*
  * @dst := the offset that @i's memory operand stands for; of 64 bits if @w.  Clobbers H_T1, H_T2.
@@ -166,7 +192,7 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 /* The window for @i's memory operand. */
 unsigned um_window_of(const struct um_trans *t, const struct um_insn *i);
 /* The cold part of um_emit_check(). */
-void um_emit_miss(struct um_trans *t, struct um_miss *m);
+void um_emit_miss(struct um_trans *t, const struct um_miss *m);
 /* The same for the stack: H_T1 := guest's stack pointer + @off, checked. */
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc);
 /* @host := guest register. */
@@ -174,6 +200,8 @@ void um_emit_get(struct um_trans *t, unsigned host, unsigned guest);
 void um_emit_put(struct um_trans *t, unsigned guest, unsigned host);
 /* Guest register += @n, flags untouched. */
 void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
+/* Was the present instruction found to be none for windows and runs? */
+bool um_is_plain(const struct um_trans *t);
 /* Can the segment of @i's operand be used here? */
 bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
@@ -184,7 +212,21 @@ void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
 bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
 void um_emit_system(struct um_trans *t, const struct um_insn *i);
 
+/* ---- string.c ---- */
+/* Is it a repeated string instruction that is translated?  Then @f is filled in. */
+bool um_string_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f);
+void um_emit_string(struct um_trans *t, const struct um_insn *i);
+/* Where it goes on when it faulted, before its slow path. */
+void um_emit_string_fault(struct um_trans *t, const struct um_insn *i);
+
+/* ---- syscall.c ---- */
+/* Is it a SYSCALL or SYSRET that is translated? */
+bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i);
+void um_emit_syscall(struct um_trans *t, const struct um_insn *i);
+
 /* ---- branch.c ---- */
+/* H_T0 := where the jump cache has linear address H_T1, if it has. */
+void um_emit_jump_slot(struct um_emit *e);
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */
 void um_emit_exit(struct um_trans *t, unsigned n, enum um_jit_exit kind);
 /* See that the second page of the block's bytes is still where it was, and not in doubt. */
@@ -193,6 +235,8 @@ void um_emit_tail_check(struct um_trans *t);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* The cold part of exit @n: where it goes when it is not linked. */
+void um_emit_stub(struct um_trans *t, unsigned n);
 /* The cold part of a look-up. */
 void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */

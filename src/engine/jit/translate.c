@@ -56,6 +56,11 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	if (um_system_ok(t, i, f))
 		return UM_HOW_SYSTEM;
 	*f = (struct um_facts){ .may_fault = true };
+	if (um_syscall_ok(t, i))
+		return UM_HOW_SYSCALL;
+	if (um_string_ok(t, i, f))
+		return UM_HOW_STRING;
+	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
 	if (i->flags & UM_INSN_BRANCH)
@@ -107,8 +112,11 @@ static bool classify(struct um_trans *t)
 			t->vec = um_max(t->vec, t->facts[k].vec);
 		bytes += i->len;
 	}
-	/* Leaving and coming back costs what some instructions gain.  (Tests want everything translated.) */
-	return !t->x->jit_threshold || out * 2 <= t->b->ninsns;
+	/*
+	 * Leaving and coming back costs what some instructions gain; but what is not translated costs that once, too.  (Tests want
+	 * everything translated.)
+	 */
+	return !t->x->jit_threshold || out <= 1 || out * 2 <= t->b->ninsns;
 }
 
 /* ---- emit ---- */
@@ -360,30 +368,103 @@ static void begin_stack(struct um_trans *t)
 	um_flags_registers(t); /* (The flags as they are before it are the slow path's.) */
 }
 
-static void emit_push(struct um_trans *t, const struct um_insn *i)
+/* ---- several words of the stack ---- */
+
+#define RUN_MAX 64 /* bytes that a window is asked for */
+
+static bool in_run(const struct um_trans *t, unsigned k, enum um_how how)
 {
-	struct um_emit *e = &t->e;
-	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h;
+	const struct um_insn *i = &t->b->insn[k];
+
+	if (how == UM_HOW_POP && i->op == ZYDIS_MNEMONIC_RET)
+		return t->how[k] == UM_HOW_BRANCH && !(i->flags & UM_INSN_FAR);
+	return t->how[k] == how && i->kind[0] != UM_OPD_MEM &&
+	       !(how == UM_HOW_POP && i->reg[0] / 8 == UM_RSP);
+}
+
+/* The present instruction uses the stack: how many words do it and those behind it push, or pop? */
+static unsigned words_of_run(const struct um_trans *t, unsigned size)
+{
+	enum um_how how = t->how[t->k];
+	unsigned n = 0;
+
+	if (um_is_plain(t))
+		return 1;
+	while (t->k + n < t->b->ninsns && n < RUN_MAX / size && in_run(t, t->k + n, how)) {
+		if (t->how[t->k + n++] == UM_HOW_BRANCH)
+			break;
+	}
+	return um_max(n, 1u);
+}
+
+bool um_in_run(struct um_trans *t, s32 *off)
+{
+	if (!t->run.left)
+		return false;
+	t->run.left--;
+	*off = t->run.off;
+	t->map[t->k].goes_on = true;
+	t->has_slow[t->k] = true;
+	return true;
+}
+
+/* Have the stack for @n words from @off on, and for what uses the next ones: the first's is at H_T1 + what is returned. */
+static s32 begin_run(struct um_trans *t, unsigned n, unsigned size, enum um_access acc)
+{
+	bool down = acc == UM_WRITE;
 
 	begin_stack(t);
-	if (i->kind[0] == UM_OPD_MEM) {
-		um_emit_linear(t, i);
-		um_emit_check(t, size, UM_READ, um_window_of(t, i));
-		um_emit_load(e, t->m64, H_T1, H_T1, 0);
-		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	}
+	um_emit_stack(t, down ? -(s32)(n * size) : 0, n * size, acc);
+	t->run.left = n - 1;
+	t->map[t->k].run = n > 1;
+	return down ? (s32)((n - 1) * size) : 0;
+}
+
+/* The same for those behind it. */
+static void continue_run(struct um_trans *t)
+{
+	t->slow_flags[t->k] = t->flags;
+	um_flags_registers(t);
+}
+
+static void emit_push_memory(struct um_trans *t, const struct um_insn *i, unsigned size)
+{
+	struct um_emit *e = &t->e;
+
+	begin_stack(t);
+	um_emit_linear(t, i);
+	um_emit_check(t, size, UM_READ, um_window_of(t, i));
+	um_emit_load(e, t->m64, H_T1, H_T1, 0);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
 	um_emit_stack(t, -(s32)size, size, UM_WRITE);
+	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	um_emit_store(e, t->m64, H_T0, H_T1, 0);
+	um_emit_add(t, UM_RSP, -(s32)size);
+}
+
+static void emit_push(struct um_trans *t, const struct um_insn *i)
+{
+	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h;
+	struct um_emit *e = &t->e;
+	s32 off;
+
+	if (i->kind[0] == UM_OPD_MEM) {
+		emit_push_memory(t, i, size);
+		return;
+	}
+	if (um_in_run(t, &off))
+		continue_run(t);
+	else
+		off = begin_run(t, words_of_run(t, size), size, UM_WRITE);
+	t->run.off = off - (s32)size;
 	if (i->kind[0] == UM_OPD_IMM) {
-		um_emit_rm(e, t->m64, 0xc7, 0, H_T1, 0);
+		um_emit_rm(e, t->m64, 0xc7, 0, H_T1, off);
 		um_emit32(e, (u32)i->imm);
-	} else if (i->kind[0] == UM_OPD_MEM) {
-		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
-		um_emit_store(e, t->m64, H_T0, H_T1, 0);
 	} else {
 		h = um_jit_host(g);
 		if (h == UM_JIT_IN_MEMORY)
 			um_emit_get(t, h = H_T0, g);
-		um_emit_store(e, t->m64, h, H_T1, 0);
+		um_emit_store(e, t->m64, h, H_T1, off);
 	}
 	um_emit_add(t, UM_RSP, -(s32)size);
 }
@@ -391,10 +472,14 @@ static void emit_push(struct um_trans *t, const struct um_insn *i)
 static void emit_pop(struct um_trans *t, const struct um_insn *i)
 {
 	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h = um_jit_host(g);
+	s32 off;
 
-	begin_stack(t);
-	um_emit_stack(t, 0, size, UM_READ);
-	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
+	if (um_in_run(t, &off))
+		continue_run(t);
+	else
+		off = begin_run(t, g == UM_RSP ? 1 : words_of_run(t, size), size, UM_READ);
+	t->run.off = off + (s32)size;
+	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, off);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T0);
 	if (g != UM_RSP)
@@ -431,6 +516,12 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 		return;
 	case UM_HOW_SYSTEM:
 		um_emit_system(t, i);
+		return;
+	case UM_HOW_SYSCALL:
+		um_emit_syscall(t, i);
+		return;
+	case UM_HOW_STRING:
+		um_emit_string(t, i);
 		return;
 	case UM_HOW_LEA:
 		emit_lea(t, i);
@@ -470,7 +561,7 @@ static void emit(struct um_trans *t)
 
 		t->k = k;
 		t->map[k].start = (u16)(t->e.p - t->start);
-		t->map[k].off = (i->off - t->b->insn[0].off) & 0x3fff;
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x1fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
@@ -483,34 +574,50 @@ static void emit(struct um_trans *t)
 
 /* ---- emit_cold ---- */
 
+void um_emit_slow(struct um_trans *t)
+{
+	unsigned k = t->k;
+	u8 *site;
+
+	t->has_slow[k] = true;
+	if (t->slow[k]) {
+		site = um_emit_jmp(&t->e);
+		if (!t->e.full)
+			um_emit_patch(site, t->slow[k]);
+		return;
+	}
+	t->map[k].slow = (u16)(t->e.p - t->cold_start);
+	if (t->how[k] == UM_HOW_STRING)
+		um_emit_string_fault(t, &t->b->insn[k]);
+	t->slow[k] = t->e.p;
+	um_flags_emit_save(t, &t->slow_flags[k]);
+	t->slow_saved[k] = t->e.p;
+	um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+}
+
 static void emit_cold(struct um_trans *t)
 {
-	u8 *all[UM_JIT_MAX_INSNS], *saved[UM_JIT_MAX_INSNS];
-
 	if (t->vec) {
-		if (!t->e.full)
-			um_emit_patch(t->no_vec, t->e.p);
+		um_emit_patch_here(&t->e, t->no_vec);
 		um_emit_exit(t, 0, UM_JIT_EXIT_VEC);
 	}
-
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
 	for (unsigned n = 0; n < t->nrenewals; n++)
 		um_emit_renewal(t, &t->renewal[n]);
-	for (unsigned k = 0; k < t->b->ninsns; k++) {
-		if (!t->has_slow[k])
-			continue;
-		all[k] = t->e.p;
-		t->map[k].slow = (u16)(t->e.p - t->start);
-		um_flags_emit_save(t, &t->slow_flags[k]);
-		saved[k] = t->e.p;
-		um_emit_exit(t, k, UM_JIT_EXIT_SLOW);
+	for (t->k = 0; t->k < t->b->ninsns; t->k++) {
+		if (t->has_slow[t->k] && !t->slow[t->k])
+			um_emit_slow(t);
 	}
-	for (unsigned n = 0; n < t->nsites && !t->e.full; n++)
-		um_emit_patch(t->site[n].at,
-			      t->site[n].saved ? saved[t->site[n].insn] : all[t->site[n].insn]);
+	for (unsigned n = 0; n < t->nlinks; n++)
+		um_emit_stub(t, n);
+	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
+		const struct um_site *s = &t->site[n];
+
+		um_emit_patch(s->at, s->saved ? t->slow_saved[s->insn] : t->slow[s->insn]);
+	}
 }
 
 /* ---- finish ---- */
@@ -522,7 +629,7 @@ static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmis
 	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
 
-static struct um_jit_block *finish(struct um_trans *t)
+static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 {
 	unsigned n = t->b->ninsns;
 	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
@@ -535,13 +642,16 @@ static struct um_jit_block *finish(struct um_trans *t)
 		.key = t->key,
 		.id = t->id,
 		.code = um_arena_rx_of(t->start),
-		.code_len = (u32)(t->e.p - t->start),
+		.cold = um_arena_rx_of(t->cold_start),
+		.code_len = (u16)(code_end - t->start),
+		.cold_len = (u16)(t->e.p - t->cold_start),
 		.len = t->b->len,
 		.len1 = t->b->len1,
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
 		.vec = t->vec,
+		.flags_dead = !t->live[0] && !t->vec && !t->tail,
 		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
@@ -549,15 +659,12 @@ static struct um_jit_block *finish(struct um_trans *t)
 	jb->windowed = (void *)(p + links + map);
 	for (unsigned m = 0; m < t->nmisses; m++)
 		jb->windowed[m] = (struct um_jit_windowed){
-			.site = (u16)(t->miss[m].site - t->start),
-			.plain = (u16)(t->miss[m].plain - t->start),
 			.insn = t->miss[m].insn,
-			.window = t->miss[m].window,
 		};
 	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, t->e.p, meta_size(t->b, t->nlinks, t->nmisses));
+	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nmisses));
 	return jb;
 }
 
@@ -566,6 +673,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
+	const u8 *code_end;
 	struct um_trans t;
 
 	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
@@ -582,21 +690,31 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
+	t.cold_start = j->newest->cold;
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
+	t.entry_in_t0 = false;
+	t.run.left = 0;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
+	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
+	for (unsigned k = 0; k < b->ninsns; k++)
+		t.map[k].slow = UM_JIT_NO_SLOW;
 	if (!classify(&t)) {
 		um_dump_block(&t, NULL);
 		return NULL;
 	}
 	um_flags_liveness(&t);
 	emit(&t);
-	emit_cold(&t);
+	code_end = t.e.p;
+	if (!t.e.full) {
+		t.e = (struct um_emit){ .p = t.cold_start, .end = j->newest->cold_end };
+		emit_cold(&t);
+	}
 	*full = t.e.full;
 	if (t.failed || t.e.full)
 		return NULL;
-	jb = finish(&t);
+	jb = finish(&t, code_end);
 	um_dump_block(&t, jb);
 	um_perf_block(x, jb);
 	return jb;

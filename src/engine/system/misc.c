@@ -170,7 +170,8 @@ const struct um_insn *um_sysop_cpuid(struct um_exec *x, const struct um_insn *i)
 	struct um_cpu *c = &x->cpu;
 	u32 r[4];
 
-	x->code_doubt = true; /* serializing */
+	if (!x->alone) /* serializing */
+		x->code_doubt = true;
 	um_cpuid(c, c->gpr[UM_RAX], c->gpr[UM_RCX], r);
 	c->gpr[UM_RAX] = r[UM_EAX];
 	c->gpr[UM_RBX] = r[UM_EBX];

@@ -68,6 +68,18 @@ const struct um_insn *um_sysop_syscall(struct um_exec *x, const struct um_insn *
 	return NULL;
 }
 
+/*
+ * SYSRET that sets TF traps at once, before the instruction that it returns to: as if the SYSCALL
+ * had been stepped over.
+ */
+static void trap_at_once(struct um_exec *x)
+{
+	x->exit.kind = UM_EXIT_EXCEPTION;
+	x->exit.exc =
+		(struct um_event){ .vector = UM_VEC_DB, .kind = UM_EVENT_TRAP, .payload = DR6_BS };
+	x->exit.insn_len = 0;
+}
+
 const struct um_insn *um_sysop_sysret(struct um_exec *x, const struct um_insn *i)
 {
 	struct um_cpu *c = &x->cpu;
@@ -94,6 +106,8 @@ const struct um_insn *um_sysop_sysret(struct um_exec *x, const struct um_insn *i
 	} else {
 		um_exec_sync(x);
 	}
+	if (unlikely(c->rflags & RFLAGS_TF))
+		trap_at_once(x);
 	return NULL;
 }
 

@@ -78,6 +78,34 @@ static void test_priorities(void **state)
 	assert_int_equal(mmio_read(c, 0xa0), 0);
 }
 
+/* Who asked for interrupts: its own timer, or others, too? */
+static void test_heard(void **state)
+{
+	struct vm *vm = *state;
+	struct cpu *c = &vm->cpu[0];
+
+	um_lapic_heard(c->l);
+	mmio_write(c, 0x320, 0x41);
+	mmio_write(c, 0x350, 0x51);
+	assert_true(um_lapic_local_deliver(c->l, UM_LVT_TIMER));
+	assert_int_equal(take(c), 0x41);
+	assert_false(um_lapic_heard(c->l));
+	/* The timer's vector, but not from the timer. */
+	msi(vm, MSI_TO(0), 0x41);
+	assert_int_equal(take(c), 0x41);
+	assert_true(um_lapic_heard(c->l));
+	assert_false(um_lapic_heard(c->l));
+	/* Before the timer, and not delivered yet. */
+	assert_true(um_lapic_fixed(c->l, 0x31) > 0);
+	assert_true(um_lapic_local_deliver(c->l, UM_LVT_TIMER));
+	assert_int_equal(take(c), 0x41);
+	assert_true(um_lapic_heard(c->l));
+	assert_int_equal(take(c), 0x31);
+	assert_true(um_lapic_local_deliver(c->l, UM_LVT_LINT0));
+	assert_int_equal(take(c), 0x51);
+	assert_true(um_lapic_heard(c->l));
+}
+
 static void test_tpr_and_cr8(void **state)
 {
 	struct vm *vm = *state;
@@ -508,23 +536,15 @@ static void test_state(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		T(test_reset_values),
-		T(test_init_keeps_mode),
-		T(test_priorities),
-		T(test_tpr_and_cr8),
-		T(test_irr_isr_tmr),
-		T(test_software_disable),
-		T(test_errors),
-		T(test_local_sources),
-		T(test_mmio_widths),
-		T(test_relocation),
-		T(test_mode_transitions),
-		T(test_mmio_hole),
-		T(test_x2apic_msrs),
-		T(test_x2apic_ids),
-		T(test_xapic_id_is_writable),
-		T(test_pv_eoi),
-		T(test_state),
+		T(test_reset_values),	  T(test_init_keeps_mode),
+		T(test_priorities),	  T(test_heard),
+		T(test_tpr_and_cr8),	  T(test_irr_isr_tmr),
+		T(test_software_disable), T(test_errors),
+		T(test_local_sources),	  T(test_mmio_widths),
+		T(test_relocation),	  T(test_mode_transitions),
+		T(test_mmio_hole),	  T(test_x2apic_msrs),
+		T(test_x2apic_ids),	  T(test_xapic_id_is_writable),
+		T(test_pv_eoi),		  T(test_state),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

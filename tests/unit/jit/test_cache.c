@@ -79,7 +79,7 @@ static unsigned check_jumps(const struct machine *m)
 		const struct um_jump *e = &j->jump[n];
 		bool there = false;
 
-		assert_true(e->stamp != UM_STAMP_KICKED);
+		assert_true(e->stamp >> UM_STAMP_GEN_SHIFT || !e->stamp);
 		if (e->stamp >> UM_STAMP_GEN_SHIFT != j->gen)
 			continue;
 		for (const struct um_jit_chunk *c = j->oldest; c && !there; c = c->next)

@@ -49,14 +49,25 @@ static void syscall_sysret(void **state)
 	assert_int_equal(m->x.priv, UM_PRIV_KERNEL);
 	assert_int_equal(m->x.fetch_ctx, m->tlb.ctx[UM_PRIV_KERNEL]);
 
-	C(m)->gpr[UM_R11] = ~0ull;
+	C(m)->gpr[UM_R11] = ~(u64)RFLAGS_TF;
 	RUN(m, 0x48, 0x0f, 0x07);
 	m_expect_at(m, 0x2b, CODE_AT + 2);
 	assert_int_equal(C(m)->cpl, 3);
-	assert_int_equal(C(m)->rflags, 0x3c7fd7);
+	assert_int_equal(C(m)->rflags, 0x3c7ed7);
 	expect_flat(&C(m)->seg[UM_CS], 0x2b, 11, 3, true, false);
 	expect_flat(&C(m)->seg[UM_SS], 0x23, 3, 3, false, true);
 	assert_int_equal(m->x.priv, UM_PRIV_USER);
+	/* With TF, it traps at once. */
+	setup(m, 0);
+	C(m)->gpr[UM_RCX] = CODE_AT + 2;
+	C(m)->gpr[UM_R11] = RFLAGS_TF;
+	RUN(m, 0x48, 0x0f, 0x07);
+	assert_int_equal(m->x.exit.kind, UM_EXIT_EXCEPTION);
+	assert_int_equal(m->x.exit.exc.vector, UM_VEC_DB);
+	assert_int_equal(m->x.exit.exc.kind, UM_EVENT_TRAP);
+	assert_int_equal(m->x.exit.exc.payload, DR6_BS);
+	assert_int_equal(C(m)->rip, CODE_AT + 2);
+	assert_int_equal(C(m)->cpl, 3);
 	/* To compatibility mode. */
 	setup(m, 0);
 	C(m)->gpr[UM_RCX] = 0xffffffff00001234;
