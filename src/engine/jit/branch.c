@@ -397,9 +397,12 @@ static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 
 
 static void ret(struct um_trans *t, const struct um_insn *i)
 {
+	s32 off = 0;
+
 	um_flags_save(t);
-	um_emit_stack(t, 0, word(t), UM_READ);
-	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
+	if (!um_in_run(t, &off))
+		um_emit_stack(t, 0, word(t), UM_READ);
+	um_emit_load(&t->e, t->m64, H_T1, H_T1, off);
 	emit_lookup(t);
 	um_emit_add(t, UM_RSP, (s32)(word(t) + (i->nops ? (u16)i->imm : 0)));
 	emit_enter_page(t);

@@ -146,7 +146,9 @@ struct um_jit_windowed {
 struct um_jit_insn {
 	u16 start; /* host code, from the block's code */
 	u16 slow; /* the way to UM_JIT_EXIT_SLOW, from its cold code; UM_JIT_NO_SLOW: it has none, since it can't fault */
-	u16 off : 14; /* guest bytes, from the block's first */
+	u16 off : 13; /* guest bytes, from the block's first */
+	/* the first of several that use the stack, which is looked up once for all of them */
+	u16 run : 1;
 	/* it takes the host address from the instruction before: no code is entered here */
 	u16 goes_on : 1;
 	u16 host_flags : 1; /* it expects flags in the host's RFLAGS */
@@ -170,6 +172,7 @@ struct um_jit_block {
 	bool flags_dead; /* it overwrites the flags before anybody can see them */
 	bool dead;
 	u8 nwindowed;
+	u8 crossings; /* times that the stack for a run was not to be had at once */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */

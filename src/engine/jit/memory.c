@@ -146,8 +146,7 @@ static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
 }
 
-/* Was the present instruction found to be none for windows? */
-static bool is_plain(const struct um_trans *t)
+bool um_is_plain(const struct um_trans *t)
 {
 	hva_t hva = t->b->hva + t->b->insn[t->k].off - t->b->insn[0].off;
 	u64 bit, *plain = um_jit_plain(t->j, hva, &bit);
@@ -160,7 +159,7 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	struct um_emit *e = &t->e;
 	struct um_miss *m = &t->miss[t->nmisses];
 
-	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES || is_plain(t)) {
+	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES || um_is_plain(t)) {
 		if (t->entry_in_t0)
 			um_emit_store(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
 		emit_lookup(t, size, acc);

@@ -24,8 +24,9 @@
  */
 #define WINDOW_MISSES	   256
 #define WINDOW_CYCLES	   60
-#define WINDOW_STRIKES	   6 /* times that it is, until it does without */
-#define WINDOW_MISSES_TEST 2 /* in tests, which translate everything */
+#define WINDOW_STRIKES	   6  /* times that it is, until it does without */
+#define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
+#define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
 #define REGION_MAX	   (4ul << 20)
 
 /* No guest has code there. */
@@ -499,21 +500,41 @@ static bool grow_region(struct um_exec *x)
 	return true;
 }
 
+/* Instruction @k of @b does without windows and runs from now on. */
+static void make_plain(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	u64 bit, *plain = um_jit_plain(x->translator, b->hva + b->map[k].off, &bit);
+
+	*plain |= bit;
+	um_count(x->counters, jit_unwindowed);
+}
+
+static void forget_block(struct um_exec *x, struct um_jit_block *b)
+{
+	um_jit_drop(x, b);
+	um_jit_page_settle(x, b->page);
+}
+
+/*
+ * @k, the first of several that use the stack, was left: the interpreter executes all of them.  That
+ * takes long if it is often so, since they cross a page.
+ */
+static void missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
+{
+	if (b->dead || ++b->crossings < RUN_CROSSINGS)
+		return;
+	make_plain(x, b, k);
+	forget_block(x, b);
+}
+
 /* Those of its accesses that missed do without windows from now on. */
 static void do_without(struct um_exec *x, struct um_jit_block *b)
 {
 	for (unsigned n = 0; n < b->nwindowed; n++) {
-		const struct um_jit_windowed *w = &b->windowed[n];
-		u64 bit, *plain;
-
-		if (w->strikes < WINDOW_STRIKES / 2)
-			continue;
-		plain = um_jit_plain(x->translator, b->hva + b->map[w->insn].off, &bit);
-		*plain |= bit;
-		um_count(x->counters, jit_unwindowed);
+		if (b->windowed[n].strikes >= WINDOW_STRIKES / 2)
+			make_plain(x, b, b->windowed[n].insn);
 	}
-	um_jit_drop(x, b);
-	um_jit_page_settle(x, b->page);
+	forget_block(x, b);
 }
 
 /*
@@ -574,6 +595,8 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 		case UM_JIT_EXIT_SLOW:
 			if (unlikely(x->jit.patience < 0))
 				missed_window(x, b, k);
+			if (b->map[k].run)
+				missed_run(x, b, k);
 			if (execute_on(x, b, &k)) {
 				code = b->code + b->map[k + 1].start;
 				flags = b->map[k + 1].host_flags;

@@ -104,6 +104,15 @@ struct um_trans {
 		bool write;
 	} known;
 
+	/*
+	 * What is left of a run of PUSH, or POP and RET: so many behind the present instruction, whose
+	 * operands are at H_T1 + off and on.
+	 */
+	struct {
+		unsigned left;
+		s32 off;
+	} run;
+
 	/* jumps to the slow path of an instruction: to its start, or behind what saves the flags */
 	struct um_site {
 		u8 *at;
@@ -160,6 +169,8 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 		      const u8 *copy, unsigned len);
 
 /* ---- translate.c ---- */
+/* Is the present instruction in a run that was looked up before?  Then *@off is where its operand is, from H_T1. */
+bool um_in_run(struct um_trans *t, s32 *off);
 /* In cold code: the slow path of the present instruction comes here, or a jump to where it is. */
 void um_emit_slow(struct um_trans *t);
 
@@ -189,6 +200,8 @@ void um_emit_get(struct um_trans *t, unsigned host, unsigned guest);
 void um_emit_put(struct um_trans *t, unsigned guest, unsigned host);
 /* Guest register += @n, flags untouched. */
 void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
+/* Was the present instruction found to be none for windows and runs? */
+bool um_is_plain(const struct um_trans *t);
 /* Can the segment of @i's operand be used here? */
 bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */

@@ -368,30 +368,103 @@ static void begin_stack(struct um_trans *t)
 	um_flags_registers(t); /* (The flags as they are before it are the slow path's.) */
 }
 
-static void emit_push(struct um_trans *t, const struct um_insn *i)
+/* ---- several words of the stack ---- */
+
+#define RUN_MAX 64 /* bytes that a window is asked for */
+
+static bool in_run(const struct um_trans *t, unsigned k, enum um_how how)
 {
-	struct um_emit *e = &t->e;
-	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h;
+	const struct um_insn *i = &t->b->insn[k];
+
+	if (how == UM_HOW_POP && i->op == ZYDIS_MNEMONIC_RET)
+		return t->how[k] == UM_HOW_BRANCH && !(i->flags & UM_INSN_FAR);
+	return t->how[k] == how && i->kind[0] != UM_OPD_MEM &&
+	       !(how == UM_HOW_POP && i->reg[0] / 8 == UM_RSP);
+}
+
+/* The present instruction uses the stack: how many words do it and those behind it push, or pop? */
+static unsigned words_of_run(const struct um_trans *t, unsigned size)
+{
+	enum um_how how = t->how[t->k];
+	unsigned n = 0;
+
+	if (um_is_plain(t))
+		return 1;
+	while (t->k + n < t->b->ninsns && n < RUN_MAX / size && in_run(t, t->k + n, how)) {
+		if (t->how[t->k + n++] == UM_HOW_BRANCH)
+			break;
+	}
+	return um_max(n, 1u);
+}
+
+bool um_in_run(struct um_trans *t, s32 *off)
+{
+	if (!t->run.left)
+		return false;
+	t->run.left--;
+	*off = t->run.off;
+	t->map[t->k].goes_on = true;
+	t->has_slow[t->k] = true;
+	return true;
+}
+
+/* Have the stack for @n words from @off on, and for what uses the next ones: the first's is at H_T1 + what is returned. */
+static s32 begin_run(struct um_trans *t, unsigned n, unsigned size, enum um_access acc)
+{
+	bool down = acc == UM_WRITE;
 
 	begin_stack(t);
-	if (i->kind[0] == UM_OPD_MEM) {
-		um_emit_linear(t, i);
-		um_emit_check(t, size, UM_READ, um_window_of(t, i));
-		um_emit_load(e, t->m64, H_T1, H_T1, 0);
-		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
-	}
+	um_emit_stack(t, down ? -(s32)(n * size) : 0, n * size, acc);
+	t->run.left = n - 1;
+	t->map[t->k].run = n > 1;
+	return down ? (s32)((n - 1) * size) : 0;
+}
+
+/* The same for those behind it. */
+static void continue_run(struct um_trans *t)
+{
+	t->slow_flags[t->k] = t->flags;
+	um_flags_registers(t);
+}
+
+static void emit_push_memory(struct um_trans *t, const struct um_insn *i, unsigned size)
+{
+	struct um_emit *e = &t->e;
+
+	begin_stack(t);
+	um_emit_linear(t, i);
+	um_emit_check(t, size, UM_READ, um_window_of(t, i));
+	um_emit_load(e, t->m64, H_T1, H_T1, 0);
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
 	um_emit_stack(t, -(s32)size, size, UM_WRITE);
+	um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
+	um_emit_store(e, t->m64, H_T0, H_T1, 0);
+	um_emit_add(t, UM_RSP, -(s32)size);
+}
+
+static void emit_push(struct um_trans *t, const struct um_insn *i)
+{
+	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h;
+	struct um_emit *e = &t->e;
+	s32 off;
+
+	if (i->kind[0] == UM_OPD_MEM) {
+		emit_push_memory(t, i, size);
+		return;
+	}
+	if (um_in_run(t, &off))
+		continue_run(t);
+	else
+		off = begin_run(t, words_of_run(t, size), size, UM_WRITE);
+	t->run.off = off - (s32)size;
 	if (i->kind[0] == UM_OPD_IMM) {
-		um_emit_rm(e, t->m64, 0xc7, 0, H_T1, 0);
+		um_emit_rm(e, t->m64, 0xc7, 0, H_T1, off);
 		um_emit32(e, (u32)i->imm);
-	} else if (i->kind[0] == UM_OPD_MEM) {
-		um_emit_load(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
-		um_emit_store(e, t->m64, H_T0, H_T1, 0);
 	} else {
 		h = um_jit_host(g);
 		if (h == UM_JIT_IN_MEMORY)
 			um_emit_get(t, h = H_T0, g);
-		um_emit_store(e, t->m64, h, H_T1, 0);
+		um_emit_store(e, t->m64, h, H_T1, off);
 	}
 	um_emit_add(t, UM_RSP, -(s32)size);
 }
@@ -399,10 +472,14 @@ static void emit_push(struct um_trans *t, const struct um_insn *i)
 static void emit_pop(struct um_trans *t, const struct um_insn *i)
 {
 	unsigned size = t->m64 ? 8 : 4, g = i->reg[0] / 8, h = um_jit_host(g);
+	s32 off;
 
-	begin_stack(t);
-	um_emit_stack(t, 0, size, UM_READ);
-	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, 0);
+	if (um_in_run(t, &off))
+		continue_run(t);
+	else
+		off = begin_run(t, g == UM_RSP ? 1 : words_of_run(t, size), size, UM_READ);
+	t->run.off = off + (s32)size;
+	um_emit_load(&t->e, t->m64, h == UM_JIT_IN_MEMORY ? H_T0 : h, H_T1, off);
 	if (h == UM_JIT_IN_MEMORY)
 		um_emit_put(t, g, H_T0);
 	if (g != UM_RSP)
@@ -484,7 +561,7 @@ static void emit(struct um_trans *t)
 
 		t->k = k;
 		t->map[k].start = (u16)(t->e.p - t->start);
-		t->map[k].off = (i->off - t->b->insn[0].off) & 0x3fff;
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x1fff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
 		emit_one(t, i);
 	}
@@ -617,6 +694,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
 	t.failed = false;
 	t.entry_in_t0 = false;
+	t.run.left = 0;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
