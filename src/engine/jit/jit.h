@@ -37,8 +37,9 @@
  *     overlap.
  *   - stores of others (processors, devices): a page is compared with a copy, as far as it was
  *     translated, before the first use after an event by which this vCPU can have learnt of them:
- *     an interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in
- *     the TLB.  `doubt` counts those events.
+ *     an interrupt, an exit to the VMM, CPUID or SERIALIZE (not CPUID, nor the local APIC's timer,
+ *     if there is no other vCPU); and when it gets a new translation in the TLB.  `doubt` counts
+ *     those events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
  * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another
