@@ -405,6 +405,9 @@ static void fill(struct um_insn *i, const ZydisDecoder *d, const ZydisDecoderCon
 	case ZYDIS_MNEMONIC_CRC32:
 		i->osz = (u8)(ops[0].size / 8);
 		i->msz = (u8)(ops[1].size / 8);
+		/* MOVSXD r16, r/m16 (SDM vol. 2). */
+		if (z->mnemonic == ZYDIS_MNEMONIC_MOVSXD)
+			i->msz = um_min(i->msz, i->osz);
 		break;
 	default:
 		break;

@@ -15,16 +15,29 @@
 
 #include <string.h>
 
+static u8 hash_of(const struct um_block *b)
+{
+	unsigned n = b->nwords ? b->nwords : b->len / 8;
+	u64 h = 0;
+
+	/* (What the words have besides the block's bytes is 0.) */
+	for (unsigned k = 0; k < n; k++)
+		h = (h ^ b->words[k]) * 0x9e3779b97f4a7c15ull;
+	return (u8)(h >> 56);
+}
+
 void um_block_flush(struct um_exec *x)
 {
 	struct um_interp *in = x->interp;
 
 	/* Code that doesn't fit gets translated, too, only later. */
 	for (unsigned n = 0; n < 1u << UM_HASH_BITS; n++) {
-		in->heat[n] = 0;
+		struct um_heat *h = &in->heat[n];
+
+		h->hits = 0;
 		for (const struct um_block *b = in->hash[n]; b; b = b->next) {
-			if (b->hits != UM_BLOCK_NEVER)
-				in->heat[n] = (u8)um_max(in->heat[n], um_min(b->hits, 255));
+			if (b->hits != UM_BLOCK_NEVER && b->hits > h->hits)
+				*h = (struct um_heat){ (u8)um_min(b->hits, 255), hash_of(b) };
 		}
 	}
 	memset(in->hash, 0, sizeof(in->hash[0]) << UM_HASH_BITS);
@@ -121,8 +134,25 @@ struct run {
 	struct um_insn *insn; /* with room for one more behind them */
 	unsigned n;
 	unsigned len; /* bytes that are to be compared */
+	hva_t trace;  /* what is to be translated: where the bytes are from; else 0 */
 	u8 bytes[UM_BLOCK_BYTES];
 };
+
+/*
+ * Is what is at @hva, behind a conditional jump of a trace, worth being translated with it?  Where
+ * that jump is mostly taken it isn't, nor if it was translated already: then its count started over.
+ * (Tests want everything.)
+ */
+static bool is_warm(const struct um_exec *x, hva_t hva, enum um_mode mode)
+{
+	const struct um_block *b = x->interp->hash[um_block_bucket(hva)];
+
+	if (!x->jit_threshold)
+		return true;
+	while (b && !um_block_is(b, hva, mode))
+		b = b->next;
+	return b && b->hits != UM_BLOCK_NEVER && b->hits >= x->jit_threshold / 4;
+}
 
 /*
  * Decode @r->bytes, of which @avail are there, the first at @off in its page: at most @max
@@ -145,6 +175,8 @@ static void decode_run(struct um_exec *x, struct run *r, enum um_mode mode, unsi
 		if (!(i->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 			continue;
 		if (!um_is_jcc(i) || ++jumps == jcc)
+			break;
+		if (r->trace && !is_warm(x, r->trace + pos, mode))
 			break;
 	}
 	/* A conditional jump that is taken skips the rest of the block. */
@@ -211,7 +243,8 @@ static struct um_block *make(struct um_exec *x, const struct run *r, hva_t hva, 
 					    um_max(b->nwords * 8u, 16u),
 				    64);
 	head = &x->interp->hash[slot];
-	b->hits = x->interp->heat[slot];
+	if (x->interp->heat[slot].hits && x->interp->heat[slot].hash == hash_of(b))
+		b->hits = x->interp->heat[slot].hits;
 	b->next = *head;
 	*head = b;
 	um_count(x->counters, blocks_decoded);
@@ -226,6 +259,7 @@ static struct um_block *decode(struct um_exec *x, gva_t lin, hva_t hva, unsigned
 	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
 	struct run r;
 
+	r.trace = 0;
 	if (x->interp->used + UM_BLOCK_ROOM > UM_ARENA_SIZE)
 		um_block_flush(x);
 	r.insn = (struct um_insn *)(x->interp->arena + x->interp->used);
@@ -260,8 +294,10 @@ const struct um_block *um_block_trace(struct um_exec *x, const struct um_block *
 {
 	unsigned off = b->hva & ~UM_PAGE_MASK;
 	unsigned avail = um_min((unsigned)(UM_PAGE_SIZE - off), (unsigned)UM_BLOCK_BYTES);
-	struct run r = { .insn = room };
+	struct run r;
 
+	r.insn = room;
+	r.trace = b->hva;
 	if (!um_is_jcc(&b->insn[b->ninsns - 1]) || b->len1 < b->len ||
 	    um_copy_from(r.bytes, (void *)b->hva, avail))
 		return b;

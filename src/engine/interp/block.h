@@ -80,8 +80,13 @@ struct um_interp {
 	/* times that the arena was emptied: pointers to blocks are good for one value */
 	u64 flushes;
 	struct um_block **hash;
-	/* by bucket: hits of blocks that went when the arena was emptied */
-	u8 heat[1 << UM_HASH_BITS];
+	/*
+	 * By bucket: hits of a block that went when the arena was emptied, and a hash of its bytes,
+	 * since other code may be there by now.
+	 */
+	struct um_heat {
+		u8 hits, hash;
+	} heat[1 << UM_HASH_BITS];
 	struct um_decode_cache decoded;
 	u64 features[4]; /* of the CPUID that blocks and decoded instructions were bound for */
 	unsigned ring_pos;

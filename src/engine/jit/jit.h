@@ -33,12 +33,13 @@
  *
  * When guest code changes:
  *   - stores of this vCPU: a page with translated code has no write tag in its TLB
- *     (um_tlb_protect()), so they come to um_jit_written(), which drops the blocks that they
+ *     (um_tlb_guard()), so they come to um_jit_written(), which drops the blocks that they
  *     overlap.
  *   - stores of others (processors, devices): what a page's blocks were made from is compared with
  *     memory before the first use after an event by which this vCPU can have learnt of them: an
- *     interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in the
- *     TLB.  `doubt` counts those events.
+ *     interrupt, an exit to the VMM, CPUID or SERIALIZE (not CPUID, nor the local APIC's timer, if
+ *     there is no other vCPU); and when it gets a new translation in the TLB.  `doubt` counts those
+ *     events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
  * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another

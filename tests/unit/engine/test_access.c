@@ -492,6 +492,7 @@ static void test_limits(void **state)
 	expect_fault(m, UM_VEC_SS);
 }
 
+CODE64(movsxd16, ".byte 0x66, 0x63, 0x0f\n hlt"); /* movsxd cx, word ptr [rdi] */
 CODE64(enter_odd, "enter 1, 0\n hlt");
 CODE16(push16, "push ax\n hlt");
 CODE16(load16, "mov ax, [bx+si]\n hlt");
@@ -558,6 +559,9 @@ static void test_alignment(void **state)
 	load_code(m, inc1);
 	assert_int_equal(machine_run(m), UM_EXIT_EXCEPTION);
 	assert_int_equal(m->x.exit.exc.vector, UM_VEC_GP); /* HLT at CPL 3: INC was fine */
+	m->x.cpu.gpr[UM_RDI] = DATA + 2;
+	load_code(m, movsxd16);
+	expect_fault(m, UM_VEC_GP); /* HLT: it loads two bytes */
 	m->x.cpu.gpr[UM_RDI] = DATA + 8;
 	load_code(m, cmpxchg16);
 	expect_fault(m, UM_VEC_GP); /* always aligned, whatever AC says */

@@ -365,6 +365,23 @@ static void test_hot_and_forgotten(void **state)
 	assert_int_equal(m->counters.v[UM_CNT_jit_blocks] != 0, m->x.engine != UM_ENGINE_INTERP);
 }
 
+/* What takes its place in memory is not. */
+static void test_hot_and_replaced(void **state)
+{
+	struct machine *m = *state;
+
+	m->x.jit_threshold = 3;
+	for (unsigned k = 0; k < 20; k++) {
+		load_code(m, loop_add);
+		*at(m, CODE + 2) = (u8)k; /* of ADD's immediate */
+		m->x.cpu.gpr[UM_RCX] = 1;
+		run_to_hlt(m);
+		um_block_flush(&m->x);
+	}
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 19 * 20 / 2);
+	assert_true(m->counters.v[UM_CNT_jit_blocks] <= 1); /* HLT's */
+}
+
 /* What CPUID says decides what instructions are: cached blocks must not outlive it. */
 static void test_features(void **state)
 {
@@ -542,14 +559,23 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
-		T(test_self_modifying),	   T(test_foreign_write),
-		T(test_verify_every_byte), T(test_undefined_then_not),
-		T(test_crossing),	   T(test_crossing_stored_to),
-		T(test_fetch_faults),	   T(test_faults),
-		T(test_code_limit),	   T(test_kick),
-		T(test_arena_full),	   T(test_hot_and_forgotten),
-		T(test_features),	   T(test_fault_inside),
-		T(test_jump_that_changed), T(test_instruction_features),
+		T(test_self_modifying),
+		T(test_foreign_write),
+		T(test_verify_every_byte),
+		T(test_undefined_then_not),
+		T(test_crossing),
+		T(test_crossing_stored_to),
+		T(test_fetch_faults),
+		T(test_faults),
+		T(test_code_limit),
+		T(test_kick),
+		T(test_arena_full),
+		T(test_hot_and_forgotten),
+		T(test_hot_and_replaced),
+		T(test_features),
+		T(test_fault_inside),
+		T(test_jump_that_changed),
+		T(test_instruction_features),
 		T(test_bound_from_memory),
 	};
 

@@ -103,6 +103,7 @@ static void compare(enum um_mode mode, const u8 *b, unsigned avail)
 /* What begins like @b: with other bytes behind the @head first ones. */
 static void compare_kin(enum um_mode mode, const u8 *b, unsigned head)
 {
+	unsigned more = head + 1;
 	u8 kin[15];
 
 	for (unsigned k = 0; k < 4; k++) {
@@ -113,7 +114,8 @@ static void compare_kin(enum um_mode mode, const u8 *b, unsigned head)
 	}
 	/* Near its end. */
 	compare(mode, kin, um_max(head, 1u));
-	compare(mode, kin, um_min(head + 1 + below(4), 15u));
+	more += below(4);
+	compare(mode, kin, um_min(more, 15u));
 }
 
 static bool is_control(const struct um_insn *i)
