@@ -357,8 +357,6 @@ static bool native(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 	struct um_native_key k = { 0 };
 
 	um_native_describe(z, ops, &k);
-	if (k.isz)
-		return false; /* gathers, scatters: many addresses */
 	f->x87 = k.x87 == 1;
 	f->mmx = k.x87 == 2;
 	if (f->x87 && um_native_x87_bind((u16)z->mnemonic))
