@@ -206,8 +206,7 @@ static const u8 saved[] = { H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15 };
 
 static void emit_set_vec(struct um_emit *e, enum um_vec_class c)
 {
-	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(jit.vec));
-	um_emit32(e, (u32)c);
+	um_emit_store_imm(e, 0, UM_JIT_OFF(jit.vec), (u32)c);
 }
 
 static void emit_vec_load(struct um_emit *e, enum um_vec_class c)
@@ -336,13 +335,6 @@ static void emit_region(struct um_emit *e, unsigned acc, unsigned window)
 	emit_both(e, 0x03, H_T0, table + REGION(start));
 }
 
-/* MOV qword [rbp + @off], @v */
-static void emit_set(struct um_emit *e, s32 off, s32 v)
-{
-	um_emit_rm(e, 1, 0xc7, 0, H_CTX, off);
-	um_emit32(e, (u32)v);
-}
-
 static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 {
 	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
@@ -361,16 +353,15 @@ static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 	um_emit_load(e, 1, H_T0, H_T0, offsetof(struct um_tlb_entry, addend));
 	um_emit_rr(e, 1, 0x03, H_T2, H_T0);
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
-	emit_set(e, um_jit_window_limit(acc, window, 8), UM_PAGE_SIZE - 8);
-	emit_set(e, um_jit_window_limit(acc, window, 64), UM_PAGE_SIZE - 64);
+	um_emit_store_imm(e, 1, um_jit_window_limit(acc, window, 8), UM_PAGE_SIZE - 8);
+	um_emit_store_imm(e, 1, um_jit_window_limit(acc, window, 64), UM_PAGE_SIZE - 64);
 	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
 	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
 	um_emit_patch_here(e, no);
 	um_emit8(e, 0xc3);
 	um_emit_patch_here(e, enough);
 	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(missed));
-	um_emit_rm(e, 0, 0xc7, 0, H_CTX, UM_JIT_OFF(missed_window)); /* MOV dword */
-	um_emit32(e, acc | window << 1);
+	um_emit_store_imm(e, 0, UM_JIT_OFF(missed_window), acc | window << 1);
 	um_emit8(e, 0xc3); /* (not ZF, as from SUB) */
 	return start;
 }

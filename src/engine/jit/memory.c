@@ -181,12 +181,6 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	t->nmisses++;
 }
 
-static void emit_call(struct um_trans *t, const u8 *routine)
-{
-	um_emit8(&t->e, 0xe8);
-	um_emit32(&t->e, (u32)(routine - (um_arena_rx_of(t->e.p) + 4)));
-}
-
 void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 {
 	struct um_emit *e = &t->e;
@@ -197,7 +191,7 @@ void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
 	if (m->entry_in_t0)
 		um_emit_push(e, H_T0);
-	emit_call(t, um_arena_code()->miss[m->acc][m->window]);
+	um_emit_call(e, um_arena_code()->miss[m->acc][m->window]);
 	if (m->entry_in_t0)
 		um_emit_pop(e, H_T0);
 	back = um_emit_jcc(e, CC_Z);

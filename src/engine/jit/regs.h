@@ -89,4 +89,18 @@ static inline s32 um_jit_window_limit(unsigned acc, unsigned window, unsigned si
 	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, limit);
 }
 
+/* MOV dword or, if @w, quadword [rbp + @off], @imm */
+static inline void um_emit_store_imm(struct um_emit *e, unsigned w, s32 off, u32 imm)
+{
+	um_emit_rm(e, w, 0xc7, 0, H_CTX, off);
+	um_emit32(e, imm);
+}
+
+/* TEST dword [rbp + @off], @imm */
+static inline void um_emit_test32(struct um_emit *e, s32 off, u32 imm)
+{
+	um_emit_rm(e, 0, 0xf7, 0, H_CTX, off);
+	um_emit32(e, imm);
+}
+
 #endif

@@ -15,11 +15,6 @@ static unsigned log2_of(unsigned size)
 	return size == 8 ? 3 : size == 4 ? 2 : size - 1;
 }
 
-static void slow_if(struct um_trans *t, unsigned cc)
-{
-	um_emit_to_slow(t, um_emit_jcc(&t->e, cc), false);
-}
-
 static bool is_movs(const struct um_insn *i)
 {
 	return i->op == ZYDIS_MNEMONIC_MOVSB || i->op == ZYDIS_MNEMONIC_MOVSW ||
@@ -42,7 +37,7 @@ static void emit_operand(struct um_trans *t, unsigned g, unsigned shift, enum um
 	if (shift)
 		um_emit_shift(e, 0, 5, H_T0, shift);
 	um_emit_rr(e, 1, 0x3b, H_RCX, H_T0);
-	slow_if(t, CC_A);
+	um_emit_slow_if(t, CC_A);
 	um_emit_check(t, 1, acc, UM_NO_WINDOW);
 }
 
@@ -85,7 +80,7 @@ void um_emit_string(struct um_trans *t, const struct um_insn *i)
 	none = um_emit_jcc(e, CC_Z);
 	um_emit_rm(e, 0, 0xf7, 0, H_CTX, UM_JIT_OFF(cpu.rflags)); /* TEST dword, DF */
 	um_emit32(e, RFLAGS_DF);
-	slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	if (movs) {
 		emit_operand(t, UM_RSI, shift, UM_READ);
 		um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(jit.spare[0]));
@@ -101,8 +96,7 @@ void um_emit_string(struct um_trans *t, const struct um_insn *i)
 		um_emit8(e, 0x66);
 	um_emit_rex(e, i->osz == 8, 0, 0, 0);
 	um_emit8(e, (movs ? 0xa4 : 0xaa) | (i->osz > 1));
-	if (!e->full)
-		um_emit_patch(none, e->p);
+	um_emit_patch_here(e, none);
 }
 
 void um_emit_string_fault(struct um_trans *t, const struct um_insn *i)

@@ -18,12 +18,6 @@
 
 #define CPU(field) UM_JIT_OFF(cpu.field)
 
-static void store_imm(struct um_emit *e, unsigned w, s32 off, u32 imm)
-{
-	um_emit_rm(e, w, 0xc7, 0, H_CTX, off);
-	um_emit32(e, imm);
-}
-
 static void store8(struct um_emit *e, s32 off, unsigned imm)
 {
 	um_emit_rm(e, 0, 0xc6, 0, H_CTX, off);
@@ -34,18 +28,6 @@ static void store16(struct um_emit *e, unsigned reg, s32 off)
 {
 	um_emit8(e, 0x66);
 	um_emit_store(e, 0, reg, H_CTX, off);
-}
-
-/* TEST dword [rbp + @off], @imm */
-static void test32(struct um_emit *e, s32 off, u32 imm)
-{
-	um_emit_rm(e, 0, 0xf7, 0, H_CTX, off);
-	um_emit32(e, imm);
-}
-
-static void slow_if(struct um_trans *t, unsigned cc)
-{
-	um_emit_to_slow(t, um_emit_jcc(&t->e, cc), false);
 }
 
 /* ---- routines ---- */
@@ -74,11 +56,11 @@ static void put_segment(struct um_emit *e, enum um_seg seg, const struct um_segm
 	um_emit_mov(e, 0, H_T2, H_T0);
 	um_emit_alu_imm(e, 0, 4, H_T2, 0xffff);
 	um_emit_alu_imm(e, 0, 1, H_T2, (s32)(w[0] & 0xffff0000));
-	store_imm(e, 1, off + (s32)offsetof(struct um_segment, base), 0);
-	store_imm(e, 0, off + (s32)offsetof(struct um_segment, limit), s->limit);
+	um_emit_store_imm(e, 1, off + (s32)offsetof(struct um_segment, base), 0);
+	um_emit_store_imm(e, 0, off + (s32)offsetof(struct um_segment, limit), s->limit);
 	um_emit_store(e, 0, H_T2, H_CTX, off + sel);
-	store_imm(e, 0, off + rest, w[1]);
-	store_imm(e, 0, off + rest + 4, w[2]);
+	um_emit_store_imm(e, 0, off + rest, w[1]);
+	um_emit_store_imm(e, 0, off + rest + 4, w[2]);
 }
 
 /*
@@ -195,19 +177,19 @@ void um_emit_sysret_routine(struct um_emit *e)
 
 static void need_usual(struct um_trans *t)
 {
-	test32(&t->e, CPU(efer), EFER_SCE);
-	slow_if(t, CC_Z);
+	um_emit_test32(&t->e, CPU(efer), EFER_SCE);
+	um_emit_slow_if(t, CC_Z);
 	um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(special)); /* CMP dword, 0 */
 	um_emit8(&t->e, 0);
-	slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	/*
 	 * (Data breakpoints that the VMM has set: no context is one in which accesses hit the TLB.)
 	 */
 	um_emit_rm(&t->e, 0, 0x83, 7, H_CTX, UM_JIT_OFF(jit.user.ctx));
 	um_emit8(&t->e, 0);
-	slow_if(t, CC_Z);
-	test32(&t->e, CPU(rflags), RFLAGS_AC);
-	slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_Z);
+	um_emit_test32(&t->e, CPU(rflags), RFLAGS_AC);
+	um_emit_slow_if(t, CC_NZ);
 }
 
 static void emit_syscall(struct um_trans *t, const struct um_insn *i)
@@ -226,13 +208,13 @@ static void emit_sysret(struct um_trans *t)
 
 	um_emit_rm(e, 0, 0x80, 7, H_CTX, CPU(cpl)); /* CMP byte, 0 */
 	um_emit8(e, 0);
-	slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	need_usual(t);
-	test32(e, um_jit_gpr(UM_R11), RFLAGS_TF | RFLAGS_AC);
-	slow_if(t, CC_NZ);
+	um_emit_test32(e, um_jit_gpr(UM_R11), RFLAGS_TF | RFLAGS_AC);
+	um_emit_slow_if(t, CC_NZ);
 	um_emit_mov(e, 1, H_T1, H_RCX);
 	um_emit_shift(e, 1, 5, H_T1, 47);
-	slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	um_emit_jump(e, um_arena_code()->sysret);
 }
 

@@ -15,22 +15,11 @@
 
 #define CPU(field) UM_JIT_OFF(cpu.field)
 
-static void to_slow_if(struct um_trans *t, unsigned cc)
-{
-	um_emit_to_slow(t, um_emit_jcc(&t->e, cc), false);
-}
-
-/* CMP byte, TEST dword, AND and OR dword [rbp + @off], @imm */
+/* CMP byte, AND and OR dword [rbp + @off], @imm */
 static void emit_cmp8(struct um_trans *t, s32 off, unsigned imm)
 {
 	um_emit_rm(&t->e, 0, 0x80, 7, H_CTX, off);
 	um_emit8(&t->e, imm);
-}
-
-static void emit_test32(struct um_trans *t, s32 off, u32 imm)
-{
-	um_emit_rm(&t->e, 0, 0xf7, 0, H_CTX, off);
-	um_emit32(&t->e, imm);
 }
 
 static void emit_and32(struct um_trans *t, s32 off, u32 imm)
@@ -53,14 +42,14 @@ static void emit_alu32(struct um_trans *t, unsigned n, unsigned reg, u32 imm)
 static void need_cpl0(struct um_trans *t)
 {
 	emit_cmp8(t, CPU(cpl), 0);
-	to_slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 }
 
 /* If somebody waits for IF, the interpreter's loop must see it set. */
 static void need_no_window(struct um_trans *t)
 {
 	emit_cmp8(t, UM_JIT_OFF(special), 0);
-	to_slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 }
 
 static void emit_cli(struct um_trans *t)
@@ -75,7 +64,7 @@ static void emit_sti(struct um_trans *t, const struct um_insn *i)
 
 	need_cpl0(t);
 	need_no_window(t);
-	emit_test32(t, CPU(rflags), RFLAGS_IF);
+	um_emit_test32(&t->e, CPU(rflags), RFLAGS_IF);
 	set = um_emit_jcc(&t->e, CC_NZ);
 	emit_or32(t, CPU(rflags), RFLAGS_IF);
 	um_emit_load(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
@@ -148,7 +137,7 @@ static void emit_popf(struct um_trans *t)
 	um_emit8(&t->e, 0xf7);
 	um_emit8(&t->e, 0xc0 | (H_T2 & 7));
 	um_emit32(&t->e, rare);
-	to_slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	um_emit_rex(&t->e, 0, 0, 0, H_T0); /* TEST t0, IF */
 	um_emit8(&t->e, 0xf7);
 	um_emit8(&t->e, 0xc0 | (H_T0 & 7));
@@ -188,8 +177,8 @@ static void emit_swapgs(struct um_trans *t)
 
 static void need_fsgsbase(struct um_trans *t)
 {
-	emit_test32(t, CPU(cr4), CR4_FSGSBASE);
-	to_slow_if(t, CC_Z);
+	um_emit_test32(&t->e, CPU(cr4), CR4_FSGSBASE);
+	um_emit_slow_if(t, CC_Z);
 }
 
 static void emit_read_base(struct um_trans *t, const struct um_insn *i, enum um_seg seg)
@@ -209,7 +198,7 @@ static void emit_write_base(struct um_trans *t, const struct um_insn *i, enum um
 	um_emit_shift(&t->e, 1, 4, H_T2, 16);
 	um_emit_shift(&t->e, 1, 7, H_T2, 16);
 	um_emit_rr(&t->e, 1, 0x3b, H_T2, H_T0);
-	to_slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	um_emit_store(&t->e, 1, H_T0, H_CTX, segment_base(seg));
 	um_emit_store(&t->e, 1, H_T0, H_CTX, UM_JIT_OFF(seg_base) + seg * 8);
 }
@@ -251,13 +240,13 @@ static void emit_rdtsc(struct um_trans *t, const struct um_insn *i)
 	struct um_emit *e = &t->e;
 	u8 *allowed;
 
-	emit_test32(t, CPU(cr4), CR4_TSD);
+	um_emit_test32(&t->e, CPU(cr4), CR4_TSD);
 	allowed = um_emit_jcc(e, CC_Z);
 	need_cpl0(t);
 	um_emit_patch_here(&t->e, allowed);
 	um_emit_rm(e, 1, 0x83, 7, H_CTX, CPU(tsc_ratio)); /* CMP qword, 0 */
 	um_emit8(e, 0);
-	to_slow_if(t, CC_NZ);
+	um_emit_slow_if(t, CC_NZ);
 	um_emit8(e, 0x0f);
 	um_emit8(e, 0x31);
 	um_emit_shift(e, 1, 4, H_RDX, 32);

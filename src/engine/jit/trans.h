@@ -206,6 +206,11 @@ bool um_is_plain(const struct um_trans *t);
 bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */
 void um_emit_to_slow(struct um_trans *t, u8 *site, bool saved);
+/* The same if condition @cc holds now. */
+static inline void um_emit_slow_if(struct um_trans *t, unsigned cc)
+{
+	um_emit_to_slow(t, um_emit_jcc(&t->e, cc), false);
+}
 
 /* ---- system.c ---- */
 /* Is it a system instruction that is translated?  Then @f is filled in. */
