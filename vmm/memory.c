@@ -5,17 +5,16 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <string.h>
-#include <sys/mman.h>
 
 #include "base/bits.h"
+#include "base/huge.h"
 #include "msg.h"
 
 static int add_region(struct memory *m, u64 gpa, u64 size)
 {
-	void *hva = mmap(NULL, size, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *hva = um_huge_map(size);
 
-	if (hva == MAP_FAILED)
+	if (!hva)
 		return msg_err(errno, "cannot map %" PRIu64 " MiB of guest memory: %s", size >> 20,
 			       strerror(errno));
 	m->region[m->nregions++] = (struct mem_region){ gpa, size, hva };
@@ -44,7 +43,7 @@ int mem_init(struct memory *m, u64 size)
 void mem_fini(struct memory *m)
 {
 	for (unsigned i = 0; i < m->nregions; i++)
-		munmap(m->region[i].hva, m->region[i].size);
+		um_huge_unmap(m->region[i].hva, m->region[i].size);
 	m->nregions = 0;
 }
 

@@ -18,8 +18,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/mman.h>
 
+#include "base/huge.h"
 #include "engine/flags.h"
 #include "engine/interp/block.h"
 #include "engine/interp/native.h"
@@ -379,12 +379,10 @@ int um_engine_init(struct um_exec *x)
 	if (!in)
 		return -ENOMEM;
 	in->hash = calloc(1ul << UM_HASH_BITS, sizeof(in->hash[0]));
-	in->arena = mmap(NULL, UM_ARENA_SIZE, PROT_READ | PROT_WRITE,
-			 MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (!in->hash || in->arena == MAP_FAILED) {
+	in->arena = um_huge_map(UM_ARENA_SIZE);
+	if (!in->hash || !in->arena) {
 		free(in->hash);
-		if (in->arena != MAP_FAILED)
-			munmap(in->arena, UM_ARENA_SIZE);
+		um_huge_unmap(in->arena, UM_ARENA_SIZE);
 		free(in);
 		return -ENOMEM;
 	}
@@ -407,7 +405,7 @@ void um_engine_destroy(struct um_exec *x)
 	um_jit_destroy(x);
 	if (!x->interp)
 		return;
-	munmap(x->interp->arena, UM_ARENA_SIZE);
+	um_huge_unmap(x->interp->arena, UM_ARENA_SIZE);
 	free(x->interp->hash);
 	free(x->interp);
 	x->interp = NULL;

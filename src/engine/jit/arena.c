@@ -17,6 +17,7 @@
 #include <ucontext.h>
 #include <unistd.h>
 
+#include "base/huge.h"
 #include "base/memfd.h"
 #include "engine/jit/dump.h"
 #include "engine/jit/regs.h"
@@ -533,9 +534,8 @@ static int map_tables(u64 code)
 	       chunks = arena.nchunks * sizeof(struct um_jit_chunk);
 
 	arena.tables_size = meta + pages + chunks;
-	arena.tables = mmap(NULL, arena.tables_size, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (arena.tables == MAP_FAILED)
+	arena.tables = um_huge_map(arena.tables_size);
+	if (!arena.tables)
 		return -ENOMEM;
 	arena.meta = arena.tables;
 	arena.chunk = (struct um_jit_chunk *)(arena.tables + meta + pages);
@@ -565,7 +565,7 @@ static void forget_arena(void)
 		return;
 	munmap(arena.rx, arena.size);
 	munmap(arena.rw, arena.size);
-	munmap(arena.tables, arena.tables_size);
+	um_huge_unmap(arena.tables, arena.tables_size);
 	arena.rx = arena.rw = NULL;
 	um_perf_leave();
 	arena.generation++;
@@ -590,7 +590,7 @@ static int make_arena(const struct um_jit_options *o)
 		return err;
 	err = o->perf == UM_PERF_MAP ? map_anonymous() : map_code();
 	if (err)
-		munmap(arena.tables, arena.tables_size);
+		um_huge_unmap(arena.tables, arena.tables_size);
 	else
 		make_routines();
 	return err;

@@ -10,8 +10,8 @@
  * look at x->kick, then enter: so either we see the kick or its stamp stays.
  */
 #include <errno.h>
-#include <stdlib.h>
 
+#include "base/huge.h"
 #include "engine/flags.h"
 #include "engine/jit/regs.h"
 #include "engine/jit/vec.h"
@@ -102,7 +102,7 @@ int um_jit_init(struct um_exec *x)
 	err = um_arena_init(x->jit_options ? x->jit_options : &none);
 	if (err)
 		return err;
-	j = calloc(1, sizeof(*j));
+	j = um_huge_map(sizeof(*j));
 	if (!j)
 		return -ENOMEM;
 	j->meta = um_arena_meta();
@@ -130,7 +130,7 @@ void um_jit_destroy(struct um_exec *x)
 	if (!j)
 		return;
 	um_jit_cache_destroy(j);
-	free(j);
+	um_huge_unmap(j, sizeof(*j));
 	x->translator = NULL;
 }
 

@@ -1,0 +1,17 @@
+/* SPDX-License-Identifier: MIT */
+/* Large areas of memory, in huge pages where the kernel has them to give (transhuge.rst). */
+#ifndef UM_BASE_HUGE_H
+#define UM_BASE_HUGE_H
+
+#include <stddef.h>
+
+#define UM_HUGE_PAGE (2ul << 20)
+
+/*
+ * @size bytes of zeroed anonymous memory, reserved only as it is touched: aligned to a huge page, and asked to be in such,
+ * if it is as large as one.  NULL: there is none (errno).
+ */
+void *um_huge_map(size_t size);
+void um_huge_unmap(void *p, size_t size);
+
+#endif
