@@ -221,6 +221,7 @@ struct um_exec {
 	struct um_jit_state jit;
 	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
 	atomic_uint kick;
+	s32 far_patience; /* of translated code: jumps that find no far link until one is made */
 	struct um_cpu cpu;
 
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */

@@ -70,6 +70,13 @@ struct um_renewal {
 	u8 *site, *back;
 };
 
+/* A far link's way when it doesn't hold. */
+struct um_far {
+	unsigned insn;
+	u8 link;
+	u8 *site[2];
+};
+
 #define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
 #define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
 #define UM_LINK_SITES 3
@@ -124,6 +131,8 @@ struct um_trans {
 	unsigned ncold;
 	struct um_miss miss[UM_MAX_MISSES];
 	unsigned nmisses;
+	struct um_far far[UM_MAX_LINKS];
+	unsigned nfar;
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
 	bool entry_in_t0; /* an entry of the jump cache is: um_emit_check() lets it stay */
@@ -240,8 +249,15 @@ void um_emit_tail_check(struct um_trans *t);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* (Other exits leave by the slow path of their instruction.) */
+static inline bool um_has_stub(const struct um_jit_link *l)
+{
+	return !l->far || l->insn == UM_JIT_NO_INSN;
+}
 /* The cold part of exit @n: where it goes when it is not linked. */
 void um_emit_stub(struct um_trans *t, unsigned n);
+/* The cold part of a far link. */
+void um_emit_far(struct um_trans *t, const struct um_far *f);
 /* The cold part of a look-up. */
 void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */
