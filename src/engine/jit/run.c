@@ -31,6 +31,7 @@
 /* Of so many far links that don't hold, about, one is made to (not always the same of a loop). */
 #define FAR_PATIENCE	  128
 #define FAR_PATIENCE_MORE 127 /* a mask */
+#define FAR_PATIENCE_TEST 1
 
 /* No guest has code there. */
 #define NO_RIP (~0ull)
@@ -272,7 +273,10 @@ static inline bool wants_far(struct um_exec *x)
 {
 	if (likely(x->far_patience >= 0))
 		return false;
-	x->far_patience = FAR_PATIENCE + (s32)(__builtin_ia32_rdtsc() >> 4 & FAR_PATIENCE_MORE);
+	x->far_patience = FAR_PATIENCE_TEST;
+	if (x->jit_threshold)
+		x->far_patience =
+			FAR_PATIENCE + (s32)(__builtin_ia32_rdtsc() >> 4 & FAR_PATIENCE_MORE);
 	return true;
 }
 
