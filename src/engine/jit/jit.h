@@ -13,7 +13,7 @@
  * Registers in translated code (JIT_HOST below):
  *	rbp		struct um_exec + UM_JIT_BIAS
  *	rsi, rdi, r11	scratch, dead between instructions
- *	rsp		the host's stack
+ *	rsp		the host's stack; on it, the guest's return addresses with the host's (branch.c)
  *	all others	general registers of the guest; five of those stay in memory
  *
  * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from
@@ -342,6 +342,8 @@ struct um_arena_code {
 	u64 (*enter_flags)(struct um_exec *x, const void *code);
 	/* Where translated code goes to return rsi. */
 	const u8 *leave;
+	/* Where the host's RET goes when it returns by no address of the guest's (branch.c). */
+	const u8 *no_return;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
 	/*

@@ -78,7 +78,7 @@ struct um_far {
 };
 
 #define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
+#define UM_MAX_LINKS  (UM_BLOCK_JCC + 3)
 #define UM_LINK_SITES 3
 
 struct um_trans {
@@ -133,6 +133,8 @@ struct um_trans {
 	unsigned nmisses;
 	struct um_far far[UM_MAX_LINKS];
 	unsigned nfar;
+	u8 *landing; /* where the block's call returns to */
+	u8 *no_match; /* the jump of its RET to another address than that on the host's stack; NULL: none */
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
 	bool entry_in_t0; /* an entry of the jump cache is: um_emit_check() lets it stay */
@@ -256,6 +258,8 @@ static inline bool um_has_stub(const struct um_jit_link *l)
 }
 /* The cold part of exit @n: where it goes when it is not linked. */
 void um_emit_stub(struct um_trans *t, unsigned n);
+/* The cold part of a RET. */
+void um_emit_other_return(struct um_trans *t);
 /* The cold part of a far link. */
 void um_emit_far(struct um_trans *t, const struct um_far *f);
 /* The cold part of a look-up. */

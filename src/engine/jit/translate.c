@@ -603,6 +603,8 @@ static void emit_cold(struct um_trans *t)
 	}
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	if (t->no_match)
+		um_emit_other_return(t);
 	for (unsigned n = 0; n < t->nfar; n++)
 		um_emit_far(t, &t->far[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
@@ -699,6 +701,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.failed = false;
 	t.entry_in_t0 = false;
 	t.run.left = 0;
+	t.no_match = NULL;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
