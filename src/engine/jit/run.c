@@ -755,7 +755,8 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			return;
 		case UM_JIT_EXIT_STOP:
 			/* (That the page is right is for the caller to see.) */
-			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] | (next & ~UM_PAGE_MASK);
+			if (k != UM_JIT_GO_ON)
+				x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] | (next & ~UM_PAGE_MASK);
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
