@@ -5,7 +5,7 @@
  * Context numbers are handed out in ascending groups of four, one for each privilege and one unused.  A flush
  * hands out the next group, which no entry has; the entries of older groups can't match any more and are
  * overwritten in time.  When numbers run out, the table is cleared once and they start over: one clearing
- * of 128 KiB in 1023 flushes.
+ * of 512 KiB in 1023 flushes.
  */
 #include "mmu/tlb.h"
 
@@ -99,6 +99,8 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 
 	if ((allowed & (1u << UM_WRITE)) && unlikely(um_tlb_guarded(t, (hva_t)host_page)))
 		allowed &= ~(1u << UM_WRITE);
+	if (allowed & (1u << UM_WRITE))
+		um_tlb_note_written(t, (hva_t)host_page);
 	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
 		if (allowed & (1u << i))
 			e->tag[i] = tag;

@@ -23,6 +23,7 @@
  *  2. A write tag is only there if the spte is writable and marked dirty: so write-protected pages
  *     (shadowed page tables, dirty logging, read-only slots) always come to the slow path.
  *  3. No entry for a page with an enabled data breakpoint (DR7), for MMIO, or with context 0.
+ *  4. The host page of a write tag is noted in `written`.
  *
  * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush, through
  * `flush`; um_mmu_enter() and um_mmu_leave() (mmu/mmu.h) are the owner's side, mmu/lock.c has the other.
@@ -31,11 +32,12 @@
 #define UM_MMU_TLB_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/types.h"
 
-#define UM_TLB_BITS   12
+#define UM_TLB_BITS   13
 #define UM_TLB_PAGES  (1u << UM_TLB_BITS) /* of one context, before the first two share an entry */
 #define UM_TLB_NR_CTX 4095		  /* context numbers 4..4094; 0 never matches */
 #define UM_TLB_SPREAD \
@@ -64,9 +66,10 @@ struct um_tlb_entry {
 	u64 addend; /* hva - gva, modulo 2^64 */
 };
 
-#define UM_TLB_GUARD_SETS (1u << 11)
-#define UM_TLB_GUARD_WAYS 8
-#define UM_TLB_CODE_BITS  (1u << 14)
+#define UM_TLB_GUARD_SETS   (1u << 11)
+#define UM_TLB_GUARD_WAYS   8
+#define UM_TLB_CODE_BITS    (1u << 14)
+#define UM_TLB_WRITTEN_BITS (1u << 16)
 
 struct um_tlb {
 	/* Context numbers of the current root, by enum um_tlb_priv; never 0 while a root is loaded. */
@@ -93,6 +96,11 @@ struct um_tlb {
 	 * um_tlb_guard_set() says, or 0.
 	 */
 	hva_t guard[UM_TLB_GUARD_SETS][UM_TLB_GUARD_WAYS];
+	/*
+	 * Host pages that entries may have write tags for, by their hashes: so that a page without can be guarded without a
+	 * look at all entries.
+	 */
+	u64 written[UM_TLB_WRITTEN_BITS / 64];
 	/*
 	 * Whoever keeps translations of code addresses outside the TLB notes their pages (um_tlb_note_code()), and drops
 	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.
@@ -149,6 +157,25 @@ static inline bool um_tlb_guarded(struct um_tlb *t, hva_t p)
 	return um_tlb_guard_find(t, p & UM_PAGE_MASK, p & UM_PAGE_MASK) != NULL;
 }
 
+static inline unsigned um_tlb_written_bit(hva_t host_page)
+{
+	return ((host_page >> UM_PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >> 32) % UM_TLB_WRITTEN_BITS;
+}
+/* Note that an entry gets a write tag for @host_page. */
+static inline void um_tlb_note_written(struct um_tlb *t, hva_t host_page)
+{
+	unsigned n = um_tlb_written_bit(host_page);
+
+	t->written[n / 64] |= BIT(n % 64);
+}
+/* May there be such an entry? */
+static inline bool um_tlb_written(const struct um_tlb *t, hva_t host_page)
+{
+	unsigned n = um_tlb_written_bit(host_page);
+
+	return t->written[n / 64] >> (n % 64) & 1;
+}
+
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
 static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc,
 				  unsigned ctx)
@@ -192,12 +219,21 @@ static inline bool um_tlb_guard(struct um_tlb *t, hva_t host_page)
 	if (!place)
 		return false;
 	*place = host_page;
+	if (!um_tlb_written(t, host_page))
+		return true;
 	t->seq++;
+	/* With a look at all entries, forget those that have gone. */
+	memset(t->written, 0, sizeof(t->written));
 	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
 		struct um_tlb_entry *e = &t->e[n];
+		hva_t page = (e->tag[UM_WRITE] & UM_PAGE_MASK) + e->addend;
 
-		if ((e->tag[UM_WRITE] & UM_PAGE_MASK) + e->addend == host_page)
+		if (e->tag[UM_WRITE] == UM_TLB_EMPTY)
+			continue;
+		if (page == host_page)
 			e->tag[UM_WRITE] = UM_TLB_EMPTY;
+		else
+			um_tlb_note_written(t, page);
 	}
 	return true;
 }

@@ -309,8 +309,10 @@ static void fill_tlb(struct machine *m)
 		if (m->absent[at >> 12] || (m->mmio && m->mmio == at))
 			continue;
 		e->tag[UM_READ] = e->tag[UM_FETCH] = gva | ctx;
-		if (!m->readonly[at >> 12])
+		if (!m->readonly[at >> 12]) {
 			e->tag[UM_WRITE] = e->tag[UM_READ];
+			um_tlb_note_written(&m->tlb, (hva_t)m->mem + at);
+		}
 		e->addend = (u64)m->mem + at - gva;
 	}
 }
