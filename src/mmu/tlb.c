@@ -31,7 +31,7 @@ void um_tlb_new_context(struct um_tlb *t)
 {
 	if (t->next_ctx + UM_NR_PRIVS > UM_TLB_NR_CTX) {
 		clear(t);
-		t->next_ctx = CTX_STEP;
+		t->next_ctx = t->oldest_ctx = CTX_STEP;
 		t->epoch++;
 		forget_code(t);
 	}
@@ -53,6 +53,8 @@ void um_tlb_flush(struct um_tlb *t)
 	t->epoch++;
 	t->seq++;
 	um_tlb_new_context(t);
+	t->oldest_ctx = t->ctx[0];
+	memset(t->written, 0, sizeof(t->written));
 }
 
 static void clear_entry(struct um_tlb_entry *e, u64 vpn)
@@ -99,8 +101,6 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 
 	if ((allowed & (1u << UM_WRITE)) && unlikely(um_tlb_guarded(t, (hva_t)host_page)))
 		allowed &= ~(1u << UM_WRITE);
-	if (allowed & (1u << UM_WRITE))
-		um_tlb_note_written(t, (hva_t)host_page);
 	for (unsigned i = 0; i < ARRAY_SIZE(e->tag); i++) {
 		if (allowed & (1u << i))
 			e->tag[i] = tag;
@@ -108,4 +108,6 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 			e->tag[i] = UM_TLB_EMPTY;
 	}
 	e->addend = addend;
+	if (allowed & (1u << UM_WRITE))
+		um_tlb_note_written(t, e);
 }
