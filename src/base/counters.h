@@ -28,6 +28,7 @@
 	X(jit_unlinked, "times that translated code left for a place not linked to it")   \
 	X(jit_vec, "times that translated code needed the vector registers loaded")       \
 	X(jit_unwindowed, "memory accesses that went without a window from then on")      \
+	X(jit_apart, "blocks translated without shared look-ups, too")                    \
 	X(jit_enters, "times that a block was looked up to enter translated code")        \
 	X(jit_links, "jumps in translated code linked to their target")                   \
 	X(jit_jump_misses, "transfers to elsewhere that were left to C code")             \

@@ -173,6 +173,7 @@ struct um_jit_window {
 	hva_t host;
 	u64 limit; /* greatest distance from the start for an access of 8 bytes at most */
 };
+#define UM_JIT_ANCHORS	     4 /* host addresses kept at a time (engine/jit/anchor.c) */
 #define UM_JIT_WINDOWS	     25
 #define UM_JIT_KERNEL_WINDOW 24 /* the last is CPL 0's, for the stack */
 
@@ -293,10 +294,13 @@ struct um_exec {
 	bool code_doubt;
 	/*
 	 * Translated code's, of UM_READ, UM_WRITE; and um_jit_window.limit for accesses of up to 64
-	 * bytes.
+	 * bytes, and of up to UM_JIT_SPAN.
 	 */
 	struct um_jit_window window[2][UM_JIT_WINDOWS];
 	u64 window_wide[2][UM_JIT_WINDOWS];
+	u64 window_span[2][UM_JIT_WINDOWS];
+	/* What it is entered with in the middle of a block; and in its scratch register H_T1. */
+	u64 anchor[UM_JIT_ANCHORS], t1;
 	gva_t missed;	   /* the last access whose window's miss is to be looked at */
 	u32 missed_window; /* ... enum um_access, and from bit 1 the window */
 };

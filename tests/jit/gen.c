@@ -256,6 +256,59 @@ static unsigned base_register(struct gen *g, bool high)
 	return r == UM_RSP ? (unsigned)UM_RBX : r;
 }
 
+/* What the next few operands are fields of: a register points there, often to the end of a page. */
+static void begin_fields(struct gen *g)
+{
+	unsigned r = below(g, is64(g) ? 16 : 8);
+	u64 t = target(g);
+
+	if ((r & 7) == UM_RSP)
+		r = UM_RBX;
+	if (t - PROGRAM_CODE < PROGRAM_CODE_SIZE) /* too near to the code */
+		t = data_page(g);
+	if (one_in(g, 2))
+		t = (t & UM_PAGE_MASK) + UM_PAGE_SIZE - below(g, 160);
+	gen_load(g, r, t);
+	g->field = r;
+	g->nfields = 3 + below(g, 10);
+}
+
+/* One of these.  False: not this time. */
+static bool draw_field(struct gen *g, bool high, bool disp8, struct operand *o)
+{
+	unsigned r = g->field;
+	s64 disp = one_in(g, 16) ? (s64)below(g, 600) - 300 : (s64)below(g, 20) * 8 - 32;
+
+	if (!g->nfields || (r > 7 && !high) || one_in(g, 8))
+		return false;
+	g->nfields--;
+	if (!(g->known >> r & 1)) {
+		if (one_in(g, 4))
+			return false;
+		begin_fields(g);
+		r = g->field;
+		if (r > 7 && !high)
+			return false;
+	} else if (one_in(g, 10)) { /* LEA: it moves on */
+		u64 to = g->value[r] + 24;
+
+		if (r > 7)
+			PUT(g, 0x4d, 0x8d, 0x40 | (r & 7) << 3 | (r & 7), 24);
+		else if (is64(g))
+			PUT(g, 0x48, 0x8d, 0x40 | r << 3 | r, 24);
+		else
+			PUT(g, 0x8d, 0x40 | r << 3 | r, 24);
+		g->known |= (u16)(1u << r);
+		g->value[r] = to;
+	}
+	o->rm = r & 7;
+	o->b = r >> 3;
+	o->disp = (u64)disp & (is64(g) ? ~0ull : 0xffffffff);
+	o->mod = disp8 && disp == (s8)disp ? 1 : 2;
+	o->dsize = o->mod == 1 ? 1 : 4;
+	return true;
+}
+
 /* Draw an addressing form for @t, loading registers. */
 static struct operand draw_operand(struct gen *g, u64 t, bool high, bool disp8)
 {
@@ -263,6 +316,8 @@ static struct operand draw_operand(struct gen *g, u64 t, bool high, bool disp8)
 	unsigned form = below(g, 10), base, index = UM_RSP, scale = below(g, 4);
 	u64 part = 0;
 
+	if (draw_field(g, high, disp8, &o))
+		return o;
 	if (form < 3) {
 		o.dsize = 4;
 		o.disp = t;
@@ -665,6 +720,10 @@ static bool special(struct gen *g)
 	case 8:
 		gen_settle(g);
 		PUT(g, 0x80, 0xf9, 1); /* CMP CL, 1 */
+		return true;
+	case 9:
+	case 10:
+		begin_fields(g);
 		return true;
 	default:
 		return false;

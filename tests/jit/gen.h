@@ -26,6 +26,8 @@ struct gen {
 	u16 undefined;	/* flags */
 	u16 known;	/* registers whose values are known */
 	u64 value[16];
+	unsigned nfields; /* so many operands to come are by register `field`, near each other */
+	unsigned field;
 	struct fixup fix[3 * PROGRAM_BLOCKS];
 	unsigned nfix;
 	bool plain; /* integer instructions only */

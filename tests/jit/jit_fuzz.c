@@ -511,8 +511,9 @@ static void print_events(const struct outcome *o, const char *name)
 	printf("\n");
 }
 
-/* Program @found differed; @slow: in that it did not end in time. */
-static void report(struct fuzz *f, const struct program *found, enum way way, bool slow)
+/* Program @found differed, in @how; @slow: in that it did not end in time. */
+static void report(struct fuzz *f, const struct program *found, enum way way,
+		   const struct diff *how, bool slow)
 {
 	static struct outcome o[2];
 	static struct program p;
@@ -527,8 +528,8 @@ static void report(struct fuzz *f, const struct program *found, enum way way, bo
 		if (stray(f, &p)) {
 			f->strays++;
 		} else if (!slow) {
-			printf("seed %llu: %s differed from the interpreter, once\n",
-			       (unsigned long long)p.seed, way_names[way]);
+			printf("seed %llu: %s differed from the interpreter, once, in\n  %s\n",
+			       (unsigned long long)p.seed, way_names[way], how->text);
 			f->differences++;
 		}
 		return;
@@ -605,7 +606,7 @@ static void run_batch(struct fuzz *f, u64 seed, unsigned count)
 			if (!outcomes_differ(p, &by_interp[k], &o, &d))
 				continue;
 			/* (The batch that the real CPU is at must be left alone.) */
-			report(f, p, w, o.status == OUTCOME_ENDLESS);
+			report(f, p, w, &d, o.status == OUTCOME_ENDLESS);
 			break;
 		}
 	}
@@ -625,7 +626,7 @@ static void run_batch(struct fuzz *f, u64 seed, unsigned count)
 		f->natives++;
 		if (!outcomes_differ(&program[k], &by_interp[k], n, &d))
 			continue;
-		report(f, &program[k], WAY_NATIVE, false);
+		report(f, &program[k], WAY_NATIVE, &d, false);
 		/* That has taken the batch's place. */
 		for (k++; k < count; k++)
 			f->lost += native_of[k] != NATIVE_BATCH;

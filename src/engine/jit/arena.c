@@ -248,8 +248,18 @@ static void emit_by_class(struct um_emit *e, s32 off,
 		um_emit_patch(done[c], e->p);
 }
 
+/* What is kept for the accesses behind the place that is entered, by way of H_T1, which gets one of them. */
+static void emit_anchors(struct um_emit *e)
+{
+	for (unsigned n = 0; n < UM_JIT_ANCHORS; n++) {
+		um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(anchor) + (s32)n * 8);
+		um_emit_store(e, 1, H_T1, H_CTX, um_jit_anchor(n));
+	}
+	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(t1));
+}
+
 /* u64 enter(x: rdi, code: rsi) */
-static void emit_enter(struct um_emit *e, bool flags)
+static void emit_enter(struct um_emit *e, bool flags, bool anchored)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
 		um_emit_push(e, saved[n]);
@@ -260,6 +270,8 @@ static void emit_enter(struct um_emit *e, bool flags)
 			um_emit_load(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
 	}
 	emit_by_class(e, UM_JIT_OFF(jit.want), emit_vec_load);
+	if (anchored)
+		emit_anchors(e);
 	if (flags)
 		um_emit_flags_load(e, H_CTX, UM_JIT_OFF(jit.flags));
 	um_emit8(e, 0xff); /* jmp rsi */
@@ -329,6 +341,8 @@ static void emit_region(struct um_emit *e, unsigned acc, unsigned window)
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 8));
 	um_emit_alu_imm(e, 1, 5, H_T2, 64 - 8);
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, 64));
+	um_emit_alu_imm(e, 1, 5, H_T2, UM_JIT_SPAN - 64);
+	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_limit(acc, window, UM_JIT_SPAN));
 	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
 	um_emit8(e, 0xc3);
 	um_emit_patch_here(e, no[0]);
@@ -356,6 +370,8 @@ static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 	um_emit_store(e, 1, H_T2, H_CTX, um_jit_window_host(acc, window));
 	um_emit_store_imm(e, 1, um_jit_window_limit(acc, window, 8), UM_PAGE_SIZE - 8);
 	um_emit_store_imm(e, 1, um_jit_window_limit(acc, window, 64), UM_PAGE_SIZE - 64);
+	um_emit_store_imm(e, 1, um_jit_window_limit(acc, window, UM_JIT_SPAN),
+			  UM_PAGE_SIZE - UM_JIT_SPAN);
 	um_emit_rr(e, 1, 0x03, H_T1, H_T0);
 	um_emit_rr(e, 0, 0x3b, H_T0, H_T0);
 	um_emit_patch_here(e, no);
@@ -440,12 +456,16 @@ static void make_routines(void)
 	struct um_emit e = { .p = arena.rw, .end = arena.rw + HEAD };
 
 	arena.code.enter = (void *)um_arena_rx_of(e.p);
-	emit_enter(&e, false);
+	emit_enter(&e, false, false);
 	name_routine("umbra.enter", (void *)arena.code.enter, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.enter_flags = (void *)um_arena_rx_of(e.p);
-	emit_enter(&e, true);
+	emit_enter(&e, true, false);
 	name_routine("umbra.enter_flags", (void *)arena.code.enter_flags, e.p);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.enter_anchored = (void *)um_arena_rx_of(e.p);
+	emit_enter(&e, true, true);
+	name_routine("umbra.enter_anchored", (void *)arena.code.enter_anchored, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.leave = um_arena_rx_of(e.p);
 	emit_leave(&e);

@@ -173,8 +173,7 @@ static bool is_imul(const struct um_insn *i)
 	       in_host(i, 1);
 }
 
-/* Can the flags of @i only be had again from what its destination was? */
-static bool keeps_operand(const struct um_insn *i)
+bool um_jit_keeps_operand(const struct um_insn *i)
 {
 	return shift_opcode(i) >= 4 || (is_imul(i) && i->nops == 2);
 }
@@ -293,7 +292,7 @@ void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct u
 {
 	u16 after = t->live[t->k + 1];
 
-	if (after && !f->mem_size && keeps_operand(i))
+	if (after && !f->mem_size && um_jit_keeps_operand(i))
 		um_emit_store(&t->e, 1, um_jit_host(i->reg[0] / 8), H_CTX, UM_JIT_OFF(jit.operand));
 	if (!f->flags_read &&
 	    (!f->flags_written || !(f->flags_maybe ? after : after & ~f->flags_written)))

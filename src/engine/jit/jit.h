@@ -68,6 +68,7 @@
 #define UM_JIT_CHECKED_BITS 12
 #define UM_JIT_PLAIN_BITS   16
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
+#define UM_JIT_SPAN	    128 /* bytes that are looked up at once, at most */
 
 /* What POPFQ must load besides the guest's status flags. */
 #define UM_JIT_HOST_FLAGS (RFLAGS_IF | RFLAGS_FIXED1)
@@ -85,6 +86,11 @@ enum {
 	UM_JIT_KEY_FS = 1 << 3,	 /* FS, GS are flat but for their base */
 	UM_JIT_KEY_GS = 1 << 4,
 	UM_JIT_KEY_USER = 1 << 5, /* CPL 3: which windows are used */
+	/*
+	 * No key of a state, but of a second translation of a block, where each access is looked up by itself (anchor.c).  The first one
+	 * goes on there.
+	 */
+	UM_JIT_KEY_APART = 1 << 6,
 };
 #define UM_JIT_KEY_VEC_SHIFT 1
 #define UM_JIT_KEY_NONE	     0xffffffffu /* this state can't be translated */
@@ -135,6 +141,7 @@ struct um_jit_link {
 	u16 again : 1; /* to the block's own start, by the interpreter */
 	u16 linked : 1;
 	u16 by_jcc : 1;
+	bool apart; /* to the same instruction of the block's other translation: um_jit_anchor */
 };
 
 /* An access by a window (memory.c). */
@@ -146,7 +153,9 @@ struct um_jit_windowed {
 struct um_jit_insn {
 	u16 start; /* host code, from the block's code */
 	u16 slow; /* the way to UM_JIT_EXIT_SLOW, from its cold code; UM_JIT_NO_SLOW: it has none, since it can't fault */
-	u16 off : 13; /* guest bytes, from the block's first */
+	u16 off : 9; /* guest bytes, from the block's first */
+	/* H_T1 is what is in this slot for anchors, which is one less; 0: nothing that is needed */
+	u16 t1 : 4;
 	/* the first of several that use the stack, which is looked up once for all of them */
 	u16 run : 1;
 	/* it takes the host address from the instruction before: no code is entered here */
@@ -155,6 +164,19 @@ struct um_jit_insn {
 };
 
 #define UM_JIT_NO_SLOW 0xffff
+_Static_assert(UM_BLOCK_BYTES < 1 << 9, "um_jit_insn.off");
+
+/*
+ * One look-up for several accesses (anchor.c): of `size` bytes from register `base` + lo on.  Their host address is in a slot from behind
+ * instruction `first` until `last`, whose entry nobody may go through without it.
+ */
+struct um_jit_anchor {
+	s32 lo;
+	u8 size, acc;
+	u8 base, seg;
+	u8 first, last;
+	u8 slot, link;
+};
 
 struct um_jit_block {
 	hva_t hva;
@@ -171,14 +193,16 @@ struct um_jit_block {
 	u8 vec;		 /* enum um_vec_class: what it needs */
 	bool flags_dead; /* it overwrites the flags before anybody can see them */
 	bool dead;
-	u8 nwindowed;
+	u8 nwindowed, nanchors;
 	u8 crossings; /* times that the stack for a run was not to be had at once */
+	u8 lost;      /* times that memory for several accesses wasn't */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
 	struct um_jit_insn *map; /* ninsns + 1 */
 	struct um_jit_link *link;
 	struct um_jit_windowed *windowed;
+	struct um_jit_anchor *anchor;
 	struct um_jit_link *in; /* jumps to this block */
 };
 
@@ -328,10 +352,11 @@ u32 um_arena_generation(void);
 struct um_arena_code {
 	/*
 	 * Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags:
-	 * enter_flags.
+	 * enter_flags.  With those, and x->anchor in its place, and H_T1: enter_anchored.
 	 */
 	u64 (*enter)(struct um_exec *x, const void *code);
 	u64 (*enter_flags)(struct um_exec *x, const void *code);
+	u64 (*enter_anchored)(struct um_exec *x, const void *code);
 	/* Where translated code goes to return rsi. */
 	const u8 *leave;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
@@ -371,6 +396,28 @@ void um_jit_forget_insns(struct um_jit *j);
  */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
 				      u32 key, bool *full);
+
+/* ---- anchor.c ---- */
+/*
+ * The interpreter has executed what is before instruction @k of *@b.  True: translated code can go on at *@b's, which may be another
+ * translation by now; *@anchored: by enter_anchored.  False: it can't, the interpreter is to go on; *@b NULL: by cpu.rip.
+ */
+bool um_jit_resume(struct um_exec *x, struct um_jit_block **b, unsigned k, bool *anchored);
+/* The other translation of @b; NULL: none, and @b may be gone. */
+struct um_jit_block *um_jit_apart(struct um_exec *x, struct um_jit_block *b);
+/* The block of that key; NULL: none. */
+static inline struct um_jit_block *um_jit_lookup(const struct um_jit *j, hva_t hva, u32 key)
+{
+	struct um_jit_block *b = j->hash[um_jit_bucket(hva)];
+
+	while (b && (b->hva != hva || b->key != key))
+		b = b->next;
+	return b;
+}
+
+/* ---- flags.c ---- */
+/* Can the flags of @i, which may be of any kind, only be had again from what its destination was, x->jit.operand? */
+bool um_jit_keeps_operand(const struct um_insn *i);
 
 /* ---- branch.c ---- */
 /* Have exit @l go to @to from now on; and back to its stub. */
@@ -443,6 +490,8 @@ void um_jit_open_shadow(struct um_exec *x);
  * to the interpreter.
  */
 void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next);
+/* @b, whose last bytes are at @tail if that isn't 0, goes into the tables.  False: it can't. */
+bool um_jit_publish(struct um_exec *x, struct um_jit_block *b, hva_t tail);
 /* At the start of um_engine_run(). */
 void um_jit_begin(struct um_exec *x);
 

@@ -20,6 +20,8 @@
  *
  * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (run.c).
  * An access that often finds its window elsewhere does without (um_jit_run(), which has the block translated anew).
+ *
+ * Several accesses by one register are looked up together: anchor.c.
  */
 #include "engine/jit/trans.h"
 
@@ -143,7 +145,10 @@ static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));
 	um_emit_rm(e, 1, 0x3b, H_T2, H_T0, tag);
-	um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	if (t->anchoring == UM_NO_ANCHOR)
+		um_emit_to_slow(t, um_emit_jcc(e, CC_NZ), false);
+	else
+		t->anchor[t->anchoring].miss = um_emit_jcc(e, CC_NZ);
 }
 
 bool um_is_plain(const struct um_trans *t)
@@ -172,6 +177,7 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	m->size = (u8)size;
 	m->acc = (u8)acc;
 	m->window = (u8)window;
+	m->anchor = (u8)t->anchoring;
 	m->entry_in_t0 = t->entry_in_t0;
 	um_emit_rm(e, 1, 0x2b, H_T1, H_CTX, um_jit_window_start(acc, window));
 	um_emit_rm(e, 1, 0x3b, H_T1, H_CTX, um_jit_window_limit(acc, window, size));
@@ -197,7 +203,10 @@ void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 	back = um_emit_jcc(e, CC_Z);
 	if (!e->full)
 		um_emit_patch(back, m->back);
-	um_emit_slow(t);
+	if (m->anchor == UM_NO_ANCHOR)
+		um_emit_slow(t);
+	else
+		um_emit_anchor_miss(t, &t->anchor[m->anchor]);
 }
 
 void um_emit_stack(struct um_trans *t, s32 off, unsigned size, enum um_access acc)

@@ -73,6 +73,17 @@ static inline s32 um_jit_window_start(unsigned acc, unsigned window)
 	       (s32)((acc * UM_JIT_WINDOWS + window) * sizeof(struct um_jit_window));
 }
 
+/*
+ * Where translated code keeps a host address for several accesses (anchor.c).  In place of a guest register: while translated code runs,
+ * memory has nothing for those that are in the host's, and this is within short reach.
+ */
+static inline s32 um_jit_anchor(unsigned slot)
+{
+	static const u8 place[UM_JIT_ANCHORS] = { UM_RAX, UM_RCX, UM_RDX, UM_RBX };
+
+	return um_jit_gpr(place[slot]);
+}
+
 /* linear address of the page of the instruction */
 #define UM_JIT_PAGE (UM_JIT_OFF(cpu.gpr) + UM_REG_PAGE * 8)
 
@@ -84,6 +95,8 @@ static inline s32 um_jit_window_host(unsigned acc, unsigned window)
 /* Of accesses of @size bytes. */
 static inline s32 um_jit_window_limit(unsigned acc, unsigned window, unsigned size)
 {
+	if (size > 64)
+		return UM_JIT_OFF(window_span) + (s32)((acc * UM_JIT_WINDOWS + window) * 8);
 	if (size > 8)
 		return UM_JIT_OFF(window_wide) + (s32)((acc * UM_JIT_WINDOWS + window) * 8);
 	return um_jit_window_start(acc, window) + (s32)offsetof(struct um_jit_window, limit);

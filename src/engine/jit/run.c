@@ -67,6 +67,7 @@ static void forget_windows(struct um_exec *x, bool user)
 			*window_of(x, acc, n) =
 				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE, 0 };
 		memset(&x->window_wide[acc][first], 0, (last - first) * sizeof(u64));
+		memset(&x->window_span[acc][first], 0, (last - first) * sizeof(u64));
 	}
 	if (user && unlikely(x->translator->regions))
 		clear_regions(x->translator);
@@ -250,10 +251,8 @@ static void sync_state(struct um_exec *x)
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 {
 	struct um_jit *j = x->translator;
-	struct um_jit_block *b = j->hash[um_jit_bucket(hva)];
+	struct um_jit_block *b = um_jit_lookup(j, hva, key);
 
-	while (b && (b->hva != hva || b->key != key))
-		b = b->next;
 	if (b && unlikely(b->page->doubt != j->doubt)) {
 		um_jit_page_check(x, b->page);
 		if (b->dead)
@@ -322,9 +321,21 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	return b;
 }
 
-bool um_jit_add(struct um_exec *x, const struct um_block *b)
+bool um_jit_publish(struct um_exec *x, struct um_jit_block *b, hva_t tail)
 {
 	struct um_jit *j = x->translator;
+
+	if (!um_jit_page_add(x, b, tail))
+		return false;
+	b->next = j->hash[um_jit_bucket(b->hva)];
+	j->hash[um_jit_bucket(b->hva)] = b;
+	um_count(x->counters, jit_blocks);
+	um_count_add(x->counters, jit_insns, b->ninsns);
+	return true;
+}
+
+bool um_jit_add(struct um_exec *x, const struct um_block *b)
+{
 	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	struct um_jit_block *jb;
 	hva_t tail = 0;
@@ -348,12 +359,8 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	jb = um_jit_translate(x, um_block_trace(x, b, room), tail, x->jit_key, &full);
 	if (!jb)
 		return full;
-	if (!um_jit_page_add(x, jb, tail))
-		return true;
-	jb->next = j->hash[um_jit_bucket(jb->hva)];
-	j->hash[um_jit_bucket(jb->hva)] = jb;
-	um_count(x->counters, jit_blocks);
-	um_count_add(x->counters, jit_insns, jb->ninsns);
+	if (um_jit_publish(x, jb, tail) && x->lockstep && jb->nanchors)
+		um_jit_apart(x, jb);
 	return true;
 }
 
@@ -374,6 +381,8 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	um_ring_note(x, b, b->hva, k);
 	if (one[0].flags & UM_INSN_BRANCH)
 		um_count(x->counters, jit_jump_misses);
+	if (um_jit_keeps_operand(&one[0]))
+		x->jit.operand = x->cpu.gpr[one[0].reg[0] / 8];
 	r = one[0].fn(x, &one[0]);
 	again = !x->brk && !b->dead && !x->special &&
 		!(one[0].flags & (UM_INSN_END | UM_INSN_BRANCH));
@@ -385,16 +394,18 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 }
 
 /*
- * The same for it and those behind it that translated code can't be entered at: @k becomes the
- * last.
+ * The same for it and those behind it that translated code can't be entered at: *@k becomes the one to enter at, in *@b, which may be
+ * another translation of the block (*@anchored: um_jit_resume()).
  */
-static bool execute_on(struct um_exec *x, struct um_jit_block *b, unsigned *k)
+static bool execute_on(struct um_exec *x, struct um_jit_block **b, unsigned *k, bool *anchored)
 {
-	while (execute_one(x, b, *k)) {
-		if (!b->map[*k + 1].goes_on)
-			return true;
+	while (execute_one(x, *b, *k)) {
 		++*k;
 		x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+		if (um_jit_resume(x, b, *k, anchored))
+			return true;
+		if (!*b)
+			return false;
 	}
 	return false;
 }
@@ -424,7 +435,8 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 		um_count(x->counters, jit_jump_misses);
 		return um_jit_find(x);
 	}
-	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off, l->from->key);
+	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off,
+		      l->from->key & (u32)~UM_JIT_KEY_APART);
 	if (!to || l->linked || l->from->dead)
 		return to;
 	um_emit_linked(l, to);
@@ -527,14 +539,19 @@ static void missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	forget_block(x, b);
 }
 
-/* Those of its accesses that missed do without windows from now on. */
+/* Those of its accesses that missed do without windows from now on, in both of its translations. */
 static void do_without(struct um_exec *x, struct um_jit_block *b)
 {
+	struct um_jit_block *other =
+		um_jit_lookup(x->translator, b->hva, b->key ^ UM_JIT_KEY_APART);
+
 	for (unsigned n = 0; n < b->nwindowed; n++) {
 		if (b->windowed[n].strikes >= WINDOW_STRIKES / 2)
 			make_plain(x, b, b->windowed[n].insn);
 	}
 	forget_block(x, b);
+	if (other)
+		forget_block(x, other);
 }
 
 /*
@@ -570,7 +587,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
 	const u8 *code = b->code;
-	bool flags = false;
+	bool flags = false, anchored = false;
 
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	sync_state(x);
@@ -579,11 +596,11 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 		u64 ret;
 
 		want_vec(x, b);
-		ret = (flags ? a->enter_flags : a->enter)(x, code);
+		ret = (anchored ? a->enter_anchored : flags ? a->enter_flags : a->enter)(x, code);
 		k = (ret >> 2) & 63;
 
 		b = block_of(j, ret);
-		flags = false;
+		flags = anchored = false;
 		switch ((enum um_jit_exit)(ret & 3)) {
 		case UM_JIT_EXIT_LINK:
 			um_count(x->counters, jit_unlinked);
@@ -597,12 +614,12 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 				missed_window(x, b, k);
 			if (b->map[k].run)
 				missed_run(x, b, k);
-			if (execute_on(x, b, &k)) {
-				code = b->code + b->map[k + 1].start;
-				flags = b->map[k + 1].host_flags;
-				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+			if (execute_on(x, &b, &k, &anchored)) {
+				code = b->code + b->map[k].start;
+				flags = b->map[k].host_flags;
 				break;
 			}
+			anchored = false;
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
 				return;
 			b = um_jit_find(x);
@@ -678,7 +695,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 {
 	const struct um_arena_code *a = um_arena_code();
 	const u8 *code = b->code;
-	bool flags = false;
+	bool flags = false, anchored = false;
 
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	for (;;) {
@@ -688,9 +705,11 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 		sync_state(x);
 		only_exit(x, next);
 		want_vec(x, b);
-		ret = (flags ? a->enter_flags : a->enter)(x, code);
+		ret = (anchored ? a->enter_anchored : flags ? a->enter_flags : a->enter)(x, code);
 		k = (ret >> 2) & 63;
-		flags = false;
+		flags = anchored = false;
+		if ((ret & 3) != UM_JIT_EXIT_STOP)
+			b = block_of(x->translator, ret); /* (or its other translation) */
 		switch ((enum um_jit_exit)(ret & 3)) {
 		case UM_JIT_EXIT_LINK:
 			x->cpu.rip = link_target(x, &b->link[k]);
@@ -712,7 +731,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				if (!execute_one(x, b, k))
 					return;
 				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
-			} while (b->map[++k].goes_on);
+			} while (!um_jit_resume(x, &b, ++k, &anchored));
 			code = b->code + b->map[k].start;
 			flags = b->map[k].host_flags;
 			break;

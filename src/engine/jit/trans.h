@@ -58,10 +58,24 @@ struct um_cold {
 struct um_miss {
 	u8 *jump, *back; /* the jump to be patched; where the host address is expected */
 	u8 insn, size, acc, window;
+	u8 anchor;	  /* number of the one that it is for; UM_NO_ANCHOR: none */
 	bool entry_in_t0; /* H_T0 has to stay */
 };
-#define UM_MAX_MISSES (UM_JIT_MAX_INSNS * 2)
-#define UM_NO_WINDOW  0xffu
+
+/* One look-up for several accesses, being written (anchor.c). */
+struct um_anchoring {
+	struct um_jit_anchor a;
+	u8 until;      /* the last instruction that may use it */
+	bool closed;   /* it is used no more */
+	bool reloaded; /* its slot is */
+	u8 *store;     /* where it is filled */
+	u8 *miss;      /* a jump, if it is not by a window */
+	u8 *out;       /* the jump to the slow path, or to the other translation */
+};
+#define UM_MAX_ANCHORS 12
+#define UM_NO_ANCHOR   0xffu
+#define UM_MAX_MISSES  (UM_JIT_MAX_INSNS * 2)
+#define UM_NO_WINDOW   0xffu
 
 /* A look-up in the jump cache that found an entry with another stamp. */
 struct um_renewal {
@@ -105,6 +119,13 @@ struct um_trans {
 	} known;
 
 	/*
+	 * Looked up for several accesses; H_T1 is what is in the slot t1 - 1, unless that is 0.
+	 */
+	struct um_anchoring anchor[UM_MAX_ANCHORS];
+	unsigned nanchors, t1;
+	unsigned anchoring; /* the one that um_emit_check() is for; UM_NO_ANCHOR: none */
+
+	/*
 	 * What is left of a run of PUSH, or POP and RET: so many behind the present instruction, whose
 	 * operands are at H_T1 + off and on.
 	 */
@@ -132,7 +153,7 @@ struct um_trans {
 	u8 *slow[UM_JIT_MAX_INSNS], *slow_saved[UM_JIT_MAX_INSNS];
 	struct um_flag_state slow_flags[UM_JIT_MAX_INSNS]; /* as the slow path finds them */
 	struct um_jit_insn map[UM_JIT_MAX_INSNS + 1];
-	struct um_jit_link link[UM_MAX_LINKS];
+	struct um_jit_link link[UM_MAX_LINKS + UM_MAX_ANCHORS];
 	struct um_link_sites {
 		u8 *at[UM_LINK_SITES]; /* jumps to the stub */
 		unsigned n;
@@ -211,6 +232,27 @@ static inline void um_emit_slow_if(struct um_trans *t, unsigned cc)
 {
 	um_emit_to_slow(t, um_emit_jcc(&t->e, cc), false);
 }
+
+/* ---- anchor.c ---- */
+/* Where the present instruction's operand is looked up for several accesses; NULL: it is not. */
+struct um_anchoring *um_anchor_for(struct um_trans *t, const struct um_insn *i);
+/* Is that the first of these accesses, which looks up? */
+static inline bool um_anchor_is_new(const struct um_trans *t, const struct um_anchoring *a)
+{
+	return a == &t->anchor[t->nanchors];
+}
+/* H_T1 := the host address of @a's memory, looked up (call um_flags_spill() before); or known.  The latter leaves flags alone. */
+void um_emit_anchor(struct um_trans *t, const struct um_insn *i, struct um_anchoring *a);
+void um_emit_anchored(struct um_trans *t, struct um_anchoring *a);
+/* The present instruction is written: see what no longer holds. */
+void um_anchors_step(struct um_trans *t);
+/* The block's straight path is. */
+void um_anchors_end(struct um_trans *t);
+/* The cold part: the look-up failed, ... */
+void um_emit_anchor_misses(struct um_trans *t);
+void um_emit_anchor_miss(struct um_trans *t, struct um_anchoring *a);
+/* ... behind the slow paths: where it goes then. */
+void um_anchor_links(struct um_trans *t);
 
 /* ---- system.c ---- */
 /* Is it a system instruction that is translated?  Then @f is filled in. */

@@ -201,15 +201,15 @@ static unsigned rm_in_memory(const struct um_facts *f)
 
 /*
  * Encode the copy: guest registers in memory get the scratch registers, *@nscratch of them; but for @rm, which is an operand in
- * memory (UM_NR_GPRS: none is).  Returns the length or 0.
+ * memory (UM_NR_GPRS: none is).  The guest's memory operand is at H_T1 + @disp.  Returns the length or 0.
  */
-static unsigned encode(const struct um_facts *f, unsigned rm, struct um_places *p,
+static unsigned encode(const struct um_facts *f, unsigned rm, s32 disp, struct um_places *p,
 		       unsigned *nscratch, u8 *copy)
 {
 	static const u8 scratch[] = { H_T0, H_T2, H_T1 };
 	unsigned n = 0, avail = f->mem_size ? 2 : 3;
 
-	*p = (struct um_places){ .base = H_T1, .bit_string = f->bit_string };
+	*p = (struct um_places){ .base = H_T1, .disp = disp, .bit_string = f->bit_string };
 	if (rm < UM_NR_GPRS) {
 		p->base = H_CTX;
 		p->disp = um_jit_gpr(rm);
@@ -287,6 +287,7 @@ static void check_operand(struct um_trans *t, const struct um_insn *i)
 	const struct um_facts *f = &t->facts[t->k];
 	bool write = f->mem_write || written_next(t, i);
 
+	t->t1 = 0;
 	if (f->bit_string) {
 		check_bit_element(t, i);
 		return;
@@ -308,6 +309,8 @@ static void check_operand(struct um_trans *t, const struct um_insn *i)
 static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 {
 	struct um_facts *f = &t->facts[t->k];
+	struct um_anchoring *anchor = is_known(t, i) ? NULL : um_anchor_for(t, i);
+	s32 disp = anchor ? (s32)i->disp - anchor->a.lo : 0;
 	unsigned len = 0, nscratch, rm;
 	struct um_places p;
 	u8 copy[UM_ENCODE_MAX];
@@ -315,16 +318,24 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	prefer_rm(f);
 	rm = rm_in_memory(f);
 	if (rm < UM_NR_GPRS)
-		len = encode(f, rm, &p, &nscratch, copy);
+		len = encode(f, rm, 0, &p, &nscratch, copy);
 	if (!len)
-		len = encode(f, rm = UM_NR_GPRS, &p, &nscratch, copy);
+		len = encode(f, rm = UM_NR_GPRS, disp, &p, &nscratch, copy);
 	if (!len)
 		return false;
 
-	if (f->mem_size) {
+	if (anchor && !um_anchor_is_new(t, anchor)) {
+		um_flags_before(t, i, f);
+		t->slow_flags[t->k] = t->flags;
+		um_flags_registers(t);
+		um_emit_anchored(t, anchor);
+	} else if (f->mem_size) {
 		um_flags_spill(t);
 		t->slow_flags[t->k] = t->flags;
-		check_operand(t, i);
+		if (anchor)
+			um_emit_anchor(t, i, anchor);
+		else
+			check_operand(t, i);
 		um_flags_before(t, i, f);
 		um_flags_registers(t);
 	} else {
@@ -347,6 +358,8 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 	um_flags_written(t, i, f, copy, nscratch ? 0 : len);
 	if (t->known.insn && (changes_address(f, t->known.insn) || nscratch > 2))
 		t->known.insn = NULL;
+	if (nscratch > 2)
+		t->t1 = 0;
 	return true;
 }
 
@@ -504,11 +517,14 @@ static void emit_one(struct um_trans *t, const struct um_insn *i)
 {
 	if (t->how[t->k] != UM_HOW_COPY)
 		t->known.insn = NULL;
+	if (t->how[t->k] != UM_HOW_COPY && t->how[t->k] != UM_HOW_NOTHING && !um_is_jcc(i))
+		t->t1 = 0;
 	switch (t->how[t->k]) {
 	case UM_HOW_COPY:
 		if (emit_copy(t, i))
 			return;
 		t->known.insn = NULL;
+		t->t1 = 0;
 		break;
 	case UM_HOW_BRANCH:
 		t->slow_flags[t->k] = (struct um_flag_state){ .where = UM_FLAGS_SAVED };
@@ -560,11 +576,17 @@ static void emit(struct um_trans *t)
 		const struct um_insn *i = &t->b->insn[k];
 
 		t->k = k;
+		/* The other translation goes on here: without flags. */
+		if ((t->key & UM_JIT_KEY_APART) && t->facts[k].mem_size)
+			um_flags_spill(t);
 		t->map[k].start = (u16)(t->e.p - t->start);
-		t->map[k].off = (i->off - t->b->insn[0].off) & 0x1fff;
+		t->map[k].off = (i->off - t->b->insn[0].off) & 0x1ff;
 		t->map[k].host_flags = t->flags.where & UM_FLAGS_HOST;
+		t->map[k].t1 = t->t1 & 15;
 		emit_one(t, i);
+		um_anchors_step(t);
 	}
+	um_anchors_end(t);
 	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
 	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
@@ -605,6 +627,7 @@ static void emit_cold(struct um_trans *t)
 		um_emit_cold_jump(t, &t->cold[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
+	um_emit_anchor_misses(t);
 	for (unsigned n = 0; n < t->nrenewals; n++)
 		um_emit_renewal(t, &t->renewal[n]);
 	for (t->k = 0; t->k < t->b->ninsns; t->k++) {
@@ -613,6 +636,7 @@ static void emit_cold(struct um_trans *t)
 	}
 	for (unsigned n = 0; n < t->nlinks; n++)
 		um_emit_stub(t, n);
+	um_anchor_links(t);
 	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
 		const struct um_site *s = &t->site[n];
 
@@ -622,9 +646,11 @@ static void emit_cold(struct um_trans *t)
 
 /* ---- finish ---- */
 
-static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nmisses)
+static size_t meta_size(const struct um_block *b, unsigned nlinks, unsigned nanchors,
+			unsigned nmisses)
 {
 	return sizeof(struct um_jit_block) + nlinks * sizeof(struct um_jit_link) +
+	       nanchors * sizeof(struct um_jit_anchor) +
 	       (b->ninsns + 1u) * sizeof(struct um_jit_insn) +
 	       nmisses * sizeof(struct um_jit_windowed) + b->len;
 }
@@ -633,6 +659,7 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 {
 	unsigned n = t->b->ninsns;
 	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
+	       anchors = t->nanchors * sizeof(struct um_jit_anchor),
 	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
 	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
 	char *p = (char *)(jb + 1);
@@ -650,21 +677,25 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 		.ninsns = (u8)n,
 		.nlinks = (u8)t->nlinks,
 		.nwindowed = (u8)t->nmisses,
+		.nanchors = (u8)t->nanchors,
 		.vec = t->vec,
 		.flags_dead = !t->live[0] && !t->vec && !t->tail,
 		.dead = true, /* until it is in the tables */
 	};
 	jb->link = memcpy(p, t->link, links);
-	jb->map = memcpy(p + links, t->map, map);
-	jb->windowed = (void *)(p + links + map);
+	jb->anchor = (void *)(p += links);
+	for (unsigned a = 0; a < t->nanchors; a++)
+		jb->anchor[a] = t->anchor[a].a;
+	jb->map = memcpy(p += anchors, t->map, map);
+	jb->windowed = (void *)(p += map);
 	for (unsigned m = 0; m < t->nmisses; m++)
 		jb->windowed[m] = (struct um_jit_windowed){
 			.insn = t->miss[m].insn,
 		};
-	jb->bytes = memcpy(p + links + map + windowed, t->bytes, t->b->len);
+	jb->bytes = memcpy(p + windowed, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
-	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nmisses));
+	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nanchors, t->nmisses));
 	return jb;
 }
 
@@ -676,7 +707,9 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	const u8 *code_end;
 	struct um_trans t;
 
-	*full = !um_jit_room(x, room, meta_size(b, UM_MAX_LINKS, UM_MAX_MISSES));
+	*full = !um_jit_room(
+		x, room,
+		meta_size(b, UM_MAX_LINKS + UM_MAX_ANCHORS, UM_MAX_ANCHORS, UM_MAX_MISSES));
 	if (*full)
 		return NULL;
 	memset(&t, 0, offsetof(struct um_trans, site));
@@ -692,6 +725,8 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.start = t.e.p;
 	t.cold_start = j->newest->cold;
 	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
+	t.nanchors = t.t1 = 0;
+	t.anchoring = UM_NO_ANCHOR;
 	t.failed = false;
 	t.entry_in_t0 = false;
 	t.run.left = 0;
