@@ -272,3 +272,35 @@ size_t um_copy_in(void *hva_dst, const void *hva_src, size_t len)
 {
 	return rep_movsb(hva_dst, hva_src, len);
 }
+
+/* A fault leaves the direction as it was, down, which nobody else expects. */
+#define DEFINE_COPY_DOWN(bits, insn)                                        \
+	static size_t copy_down##bits(void *dst, const void *src, size_t n) \
+	{                                                                   \
+		asm volatile("std\n"                                        \
+			     "1: rep " insn "\n"                            \
+			     "2: cld\n\t" UM_EXTABLE("1b", "2b")            \
+			     : "+c"(n), "+D"(dst), "+S"(src)                \
+			     :                                              \
+			     : "memory", "cc");                             \
+		return n;                                                   \
+	}
+
+DEFINE_COPY_DOWN(8, "movsb")
+DEFINE_COPY_DOWN(16, "movsw")
+DEFINE_COPY_DOWN(32, "movsl")
+DEFINE_COPY_DOWN(64, "movsq")
+
+size_t um_copy_down(void *hva_dst, const void *hva_src, size_t n, unsigned size)
+{
+	switch (size) {
+	case 1:
+		return copy_down8(hva_dst, hva_src, n);
+	case 2:
+		return copy_down16(hva_dst, hva_src, n);
+	case 4:
+		return copy_down32(hva_dst, hva_src, n);
+	default:
+		return copy_down64(hva_dst, hva_src, n);
+	}
+}

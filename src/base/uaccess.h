@@ -138,6 +138,11 @@ size_t um_copy_from(void *dst, const void *hva, size_t len);
 size_t um_copy_to(void *hva, const void *src, size_t len);
 /* Copy between two places of guest memory (ascending, as REP MOVSB). */
 size_t um_copy_in(void *hva_dst, const void *hva_src, size_t len);
+/*
+ * The same for @n elements of @size bytes (1, 2, 4 or 8), descending, as REP MOVS with DF set: @hva_dst and @hva_src are the highest
+ * ones.  Returns how many elements were not copied.
+ */
+size_t um_copy_down(void *hva_dst, const void *hva_src, size_t n, unsigned size);
 /* Fill with a byte. */
 size_t um_fill(void *hva, u8 byte, size_t len);
 

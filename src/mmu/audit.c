@@ -408,6 +408,8 @@ static void check_entry(struct audit *a, struct um_mmu *m, const struct um_root 
 
 	if (acc != UM_FETCH && um_mmu_watched(m->cpu, gva))
 		violation(a, "TLB: %#lx is watched", gva);
+	if (acc == UM_WRITE && !*um_tlb_written(m->tlb, page))
+		violation(a, "TLB: %#lx is not noted as written", gva);
 	if (a->v->cfg.tdp) {
 		if (!any_leaf_to(a->v, root, page, acc == UM_WRITE))
 			violation(a, "TLB: no spte for %#lx, access %d", gva, acc);

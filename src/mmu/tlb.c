@@ -5,7 +5,7 @@
  * Context numbers are handed out in ascending groups of four, one for each privilege and one unused.  A flush
  * hands out the next group, which no entry has; the entries of older groups can't match any more and are
  * overwritten in time.  When numbers run out, the table is cleared once and they start over: one clearing
- * of 128 KiB in 1023 flushes.
+ * of 512 KiB in 1023 flushes.
  */
 #include "mmu/tlb.h"
 
@@ -31,7 +31,7 @@ void um_tlb_new_context(struct um_tlb *t)
 {
 	if (t->next_ctx + UM_NR_PRIVS > UM_TLB_NR_CTX) {
 		clear(t);
-		t->next_ctx = CTX_STEP;
+		t->next_ctx = t->oldest_ctx = CTX_STEP;
 		t->epoch++;
 		forget_code(t);
 	}
@@ -53,6 +53,8 @@ void um_tlb_flush(struct um_tlb *t)
 	t->epoch++;
 	t->seq++;
 	um_tlb_new_context(t);
+	t->oldest_ctx = t->ctx[0];
+	memset(t->written, 0, sizeof(t->written));
 }
 
 static void clear_entry(struct um_tlb_entry *e, u64 vpn)
@@ -106,4 +108,6 @@ void um_tlb_fill(struct um_tlb *t, gva_t gva, unsigned ctx, void *host_page, uns
 			e->tag[i] = UM_TLB_EMPTY;
 	}
 	e->addend = addend;
+	if (allowed & (1u << UM_WRITE))
+		um_tlb_note_written(t, e);
 }

@@ -23,6 +23,7 @@
  *  2. A write tag is only there if the spte is writable and marked dirty: so write-protected pages
  *     (shadowed page tables, dirty logging, read-only slots) always come to the slow path.
  *  3. No entry for a page with an enabled data breakpoint (DR7), for MMIO, or with context 0.
+ *  4. The host page of a write tag is noted in `written`.
  *
  * Owner protocol.  Only the owning vCPU thread reads and writes the table.  Others ask it to flush, through
  * `flush`; um_mmu_enter() and um_mmu_leave() (mmu/mmu.h) are the owner's side, mmu/lock.c has the other.
@@ -31,11 +32,12 @@
 #define UM_MMU_TLB_H
 
 #include <stdatomic.h>
+#include <string.h>
 
 #include "base/bits.h"
 #include "base/types.h"
 
-#define UM_TLB_BITS   12
+#define UM_TLB_BITS   13
 #define UM_TLB_PAGES  (1u << UM_TLB_BITS) /* of one context, before the first two share an entry */
 #define UM_TLB_NR_CTX 4095		  /* context numbers 4..4094; 0 never matches */
 #define UM_TLB_SPREAD \
@@ -44,6 +46,7 @@
 #define UM_TLB_ENTRIES	    (2 * UM_TLB_PAGES)
 /* The tag of an empty entry: of no context that is ever used, and not of context 0 either. */
 #define UM_TLB_EMPTY 0xfffull
+_Static_assert(UM_TLB_ENTRIES < 0xffff, "um_tlb.written has numbers of entries");
 
 /* Kinds of access, in the order of the tags. */
 enum um_access { UM_READ, UM_WRITE, UM_FETCH };
@@ -64,14 +67,17 @@ struct um_tlb_entry {
 	u64 addend; /* hva - gva, modulo 2^64 */
 };
 
-#define UM_TLB_GUARD_SETS (1u << 11)
-#define UM_TLB_GUARD_WAYS 8
-#define UM_TLB_CODE_BITS  (1u << 14)
+#define UM_TLB_GUARD_SETS   (1u << 11)
+#define UM_TLB_GUARD_WAYS   8
+#define UM_TLB_CODE_BITS    (1u << 14)
+#define UM_TLB_WRITTEN_BITS 15
+#define UM_TLB_SEVERAL	    0xffff
 
 struct um_tlb {
 	/* Context numbers of the current root, by enum um_tlb_priv; never 0 while a root is loaded. */
 	u16 ctx[UM_NR_PRIVS];
 	u16 next_ctx;
+	u16 oldest_ctx; /* older ones are nobody's any more: everything was flushed since */
 	/*
 	 * Counts flushes of everything: a context number is good as long as this is the same.
 	 */
@@ -93,6 +99,11 @@ struct um_tlb {
 	 * um_tlb_guard_set() says, or 0.
 	 */
 	hva_t guard[UM_TLB_GUARD_SETS][UM_TLB_GUARD_WAYS];
+	/*
+	 * Which entry has a write tag for a host page, by the page's hash: 1 + its index; UM_TLB_SEVERAL: there may be several,
+	 * or of several pages; 0: none.  So that a page can be guarded without a look at all entries.
+	 */
+	u16 written[1u << UM_TLB_WRITTEN_BITS];
 	/*
 	 * Whoever keeps translations of code addresses outside the TLB notes their pages (um_tlb_note_code()), and drops
 	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.
@@ -149,6 +160,34 @@ static inline bool um_tlb_guarded(struct um_tlb *t, hva_t p)
 	return um_tlb_guard_find(t, p & UM_PAGE_MASK, p & UM_PAGE_MASK) != NULL;
 }
 
+static inline u16 *um_tlb_written(struct um_tlb *t, hva_t host_page)
+{
+	return &t->written[(host_page >> UM_PAGE_SHIFT) * 0x9e3779b97f4a7c15ull >>
+			   (64 - UM_TLB_WRITTEN_BITS)];
+}
+/* The host page that @e has a write tag for, in a context that may be somebody's; 0: none. */
+static inline hva_t um_tlb_write_page(const struct um_tlb *t, const struct um_tlb_entry *e)
+{
+	u64 tag = e->tag[UM_WRITE];
+
+	if (tag == UM_TLB_EMPTY || (tag & ~UM_PAGE_MASK) < t->oldest_ctx)
+		return 0;
+	return (tag & UM_PAGE_MASK) + e->addend;
+}
+/* Note that @e has got a write tag. */
+static inline void um_tlb_note_written(struct um_tlb *t, const struct um_tlb_entry *e)
+{
+	u16 *w = um_tlb_written(t, um_tlb_write_page(t, e)), n = (u16)(e - t->e + 1);
+
+	if (*w == n || *w == UM_TLB_SEVERAL)
+		return;
+	/* What was noted before counts only if it is still so. */
+	if (*w && um_tlb_written(t, um_tlb_write_page(t, &t->e[*w - 1])) == w)
+		*w = UM_TLB_SEVERAL;
+	else
+		*w = n;
+}
+
 /* The host address of @gva, or NULL: not cached for this kind of access and privilege. */
 static inline void *um_tlb_lookup(const struct um_tlb *t, gva_t gva, enum um_access acc,
 				  unsigned ctx)
@@ -186,19 +225,30 @@ void um_tlb_new_context(struct um_tlb *t);
 static inline bool um_tlb_guard(struct um_tlb *t, hva_t host_page)
 {
 	hva_t *place = um_tlb_guard_find(t, host_page, host_page);
+	unsigned n;
 
 	if (!place)
 		place = um_tlb_guard_find(t, host_page, 0);
 	if (!place)
 		return false;
 	*place = host_page;
-	t->seq++;
-	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
-		struct um_tlb_entry *e = &t->e[n];
+	n = *um_tlb_written(t, host_page);
+	if (n && n != UM_TLB_SEVERAL) {
+		if (um_tlb_write_page(t, &t->e[n - 1]) == host_page)
+			t->e[n - 1].tag[UM_WRITE] = UM_TLB_EMPTY;
+	} else if (n) {
+		/* With a look at all entries, forget those that have gone. */
+		memset(t->written, 0, sizeof(t->written));
+		for (struct um_tlb_entry *e = t->e; e < t->e + UM_TLB_ENTRIES; e++) {
+			hva_t page = um_tlb_write_page(t, e);
 
-		if ((e->tag[UM_WRITE] & UM_PAGE_MASK) + e->addend == host_page)
-			e->tag[UM_WRITE] = UM_TLB_EMPTY;
+			if (page == host_page)
+				e->tag[UM_WRITE] = UM_TLB_EMPTY;
+			else if (page)
+				um_tlb_note_written(t, e);
+		}
 	}
+	t->seq++;
 	return true;
 }
 static inline void um_tlb_unguard(struct um_tlb *t, hva_t host_page)

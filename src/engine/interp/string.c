@@ -7,9 +7,9 @@
  * or because it stored to its own page (SDM vol. 2 REP).
  *
  * MOVS and STOS do as many iterations at once as stay in the pages at hand, if both are plain
- * memory in the TLB (or would be but for translated code: um_lin_over_code()) and the direction is
- * up.  Copying bytes in ascending order is the same as copying elements, unless the destination
- * starts less than one element after the source.
+ * memory in the TLB (or would be but for translated code: um_lin_over_code()).  Copying bytes in
+ * ascending order is the same as copying elements, unless the destination starts less than one
+ * element after the source.
  */
 #include "engine/interp/ops.h"
 
@@ -105,13 +105,14 @@ UM_INLINE bool one(struct um_exec *x, const struct um_insn *i, enum string op)
 /* ---- many iterations ---- */
 
 /*
- * Where the elements at @r begin, and how many of @n are in the same page, in flat memory in the
+ * Where the lowest of the elements at @r is, and how many of @n are in the same page, in flat memory in the
  * TLB.
  */
 static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, enum um_gpr r,
 		  enum um_access acc, u64 n, void **p)
 {
 	u64 off = offset(x, i, r), left;
+	bool down = x->cpu.rflags & RFLAGS_DF;
 	gva_t gva;
 
 	if (!(x->seg_flat[seg] & (1u << acc)))
@@ -120,25 +121,43 @@ static u64 run_of(struct um_exec *x, const struct um_insn *i, enum um_seg seg, e
 	left = UM_PAGE_SIZE - (gva & ~UM_PAGE_MASK);
 	if (i->asz < 8) /* the offset register may wrap first */
 		left = um_min(left, (1ull << (i->asz * 8)) - off);
+	if (down) {
+		if (left < i->osz) /* the first one is in two pages, or wraps */
+			return 0;
+		left = um_min(gva & ~UM_PAGE_MASK, off) + i->osz;
+	}
 	n = um_min(n, left / i->osz);
+	if (down && n)
+		gva -= (n - 1) * i->osz;
 	*p = um_fast_lin(x, gva, 1, acc);
 	if (unlikely(!*p) && acc == UM_WRITE && n > 1)
 		*p = um_lin_over_code(x, gva, (unsigned)n * i->osz);
 	return *p ? n : 0;
 }
 
+/* @n elements downwards, to the uppermost of the @ndst at @dst.  Returns how many were done. */
+static u64 copy_down(const struct um_insn *i, u8 *dst, u64 ndst, u8 *src, u64 n)
+{
+	return n - um_copy_down(dst + (ndst - 1) * i->osz, src + (n - 1) * i->osz, n, i->osz);
+}
+
 static u64 many_movs(struct um_exec *x, const struct um_insn *i, u64 n)
 {
+	u64 done, ndst;
 	void *src, *dst;
-	u64 done;
 
 	/* The destination first: getting its address may take others back. */
-	n = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
+	n = ndst = run_of(x, i, UM_ES, UM_RDI, UM_WRITE, n, &dst);
 	if (n)
 		n = run_of(x, i, i->seg, UM_RSI, UM_READ, n, &src);
-	if (!n || (hva_t)dst - (hva_t)src - 1 < i->osz - 1u)
+	if (!n)
 		return 0;
-	done = (n * i->osz - um_copy_in(dst, src, n * i->osz)) / i->osz;
+	if (x->cpu.rflags & RFLAGS_DF)
+		done = copy_down(i, dst, ndst, src, n);
+	else if ((hva_t)dst - (hva_t)src - 1 < i->osz - 1u)
+		return 0;
+	else
+		done = (n * i->osz - um_copy_in(dst, src, n * i->osz)) / i->osz;
 	advance(x, i, UM_RSI, done);
 	advance(x, i, UM_RDI, done);
 	return done;
@@ -160,13 +179,16 @@ static u64 many_stos(struct um_exec *x, const struct um_insn *i, u64 n)
 				break;
 		}
 	}
+	/* Downwards, the first ones are at the upper end.  (What was stored for nothing is stored again.) */
+	if ((x->cpu.rflags & RFLAGS_DF) && done < n)
+		return 0;
 	advance(x, i, UM_RDI, done);
 	return done;
 }
 
 UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *i, enum string op)
 {
-	bool compares = op == CMPS || op == SCAS, up = !(x->cpu.rflags & RFLAGS_DF);
+	bool compares = op == CMPS || op == SCAS;
 	bool until_equal = i->flags & UM_INSN_REPNE;
 	/* One iteration: single-stepping; the answers of MMIO are for the present iteration. */
 	bool once = (x->special & UM_SPECIAL_STEP) || x->mmio.done;
@@ -185,7 +207,7 @@ UM_INLINE const struct um_insn *string(struct um_exec *x, const struct um_insn *
 
 		if (!count)
 			return i + 1;
-		if (up && !once && !x->align_check) {
+		if (!once && !x->align_check) {
 			if (op == MOVS)
 				n = many_movs(x, i, count);
 			else if (op == STOS)

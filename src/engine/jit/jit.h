@@ -38,8 +38,8 @@
  *     overlap.
  *   - stores of others (processors, devices): what a page's blocks were made from is compared with
  *     memory before the first use after an event by which this vCPU can have learnt of them: an
- *     interrupt, an exit to the VMM, CPUID or SERIALIZE (not CPUID, nor the local APIC's timer, if
- *     there is no other vCPU); and when it gets a new translation in the TLB.  `doubt` counts those
+ *     interrupt, an exit to the VMM, CPUID or SERIALIZE (none of the local APIC's timer, CPUID and
+ *     SERIALIZE if there is no other vCPU); and when it gets a new translation in the TLB.  `doubt` counts those
  *     events.
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once

@@ -276,7 +276,8 @@ const struct um_insn *um_sysop_serialize(struct um_exec *x, const struct um_insn
 {
 	if (!um_cpu_has(&x->cpu, UM_F_SERIALIZE))
 		return um_sys_stop_ud(x, i);
-	x->code_doubt = true;
+	if (!x->alone)
+		x->code_doubt = true;
 	return um_end(x, i);
 }
 

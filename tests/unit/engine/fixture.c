@@ -23,6 +23,8 @@ static void fill(struct machine *m, gva_t gva, unsigned ctx, u8 *host, unsigned 
 	for (unsigned a = 0; a < 3; a++)
 		e->tag[a] = allowed & (1u << a) ? page | ctx : UM_TLB_EMPTY;
 	e->addend = (u64)host - page;
+	if (allowed & (1u << UM_WRITE))
+		um_tlb_note_written(&m->tlb, e);
 }
 
 enum um_access_result um_mmu_access(struct um_mmu *mmu, struct um_fault *f)

@@ -232,6 +232,18 @@ static void test_address_size(void **state)
 	assert_memory_equal(at(m, DATA), "xyzw", 4);
 	assert_int_equal(m->x.cpu.gpr[UM_RSI], 0x55550002);
 	assert_int_equal(m->x.cpu.gpr[UM_RCX], 0x77770000);
+	/* Downwards, too. */
+	memcpy(at(m, MEM_BASE + 0xfffe), "xy", 2);
+	memcpy(at(m, MEM_BASE), "zw", 2);
+	load_code(m, rep_movsb_16);
+	m->x.cpu.gpr[UM_RSI] = 0x55550001;
+	m->x.cpu.gpr[UM_RDI] = DATA - MEM_BASE + 13;
+	m->x.cpu.gpr[UM_RCX] = 0x77770004;
+	m->x.cpu.rflags |= RFLAGS_DF;
+	run_to_hlt(m);
+	assert_memory_equal(at(m, DATA + 10), "xyzw", 4);
+	assert_int_equal(m->x.cpu.gpr[UM_RSI], 0x5555fffd);
+	m->x.cpu.rflags &= ~RFLAGS_DF;
 	/* A word at offset ffff is beyond the limit: the words before it are stored. */
 	load_code(m, rep_stosw_16);
 	m->x.cpu.gpr[UM_RDI] = 0xfffb;
@@ -294,14 +306,15 @@ static void test_host_fault(void **state)
 
 	sigaction(SIGSEGV, &library_segv, NULL);
 	for (unsigned k = 0; k < ARRAY_SIZE(copies); k++) {
-		for (unsigned round = 0; round < 8; round++) {
+		for (unsigned round = 0; round < 16; round++) {
 			unsigned gone = round < 4 ? 0 : round & 1 && !copies[k].stos ? 8 : 11;
+			u64 down = round < 8 ? 0 : RFLAGS_DF;
 
 			machine_code(m, CODE + 16 * k, copies[k].code, copies[k].end);
-			m->x.cpu.gpr[UM_RSI] = DATA + 64;
-			m->x.cpu.gpr[UM_RDI] = PAGE(11) + 64;
+			m->x.cpu.gpr[UM_RSI] = DATA + 264;
+			m->x.cpu.gpr[UM_RDI] = PAGE(11) + 264;
 			m->x.cpu.gpr[UM_RCX] = 21;
-			m->x.cpu.rflags = RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF;
+			m->x.cpu.rflags = RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF | down;
 			if (!gone) {
 				run_to_hlt(m);
 				continue;
@@ -310,12 +323,14 @@ static void test_host_fault(void **state)
 			assert_int_equal(machine_run(m), UM_EXIT_HOST_FAULT);
 			mprotect(at(m, PAGE(gone)), UM_PAGE_SIZE, PROT_READ | PROT_WRITE);
 			assert_int_equal(m->x.cpu.rip, CODE + 16 * k);
-			assert_int_equal(m->x.cpu.gpr[UM_RSI], DATA + 64);
-			assert_int_equal(m->x.cpu.gpr[UM_RDI], PAGE(11) + 64);
+			assert_int_equal(m->x.cpu.gpr[UM_RSI], DATA + 264);
+			assert_int_equal(m->x.cpu.gpr[UM_RDI], PAGE(11) + 264);
 			assert_int_equal(m->x.cpu.gpr[UM_RCX], 21);
-			assert_int_equal(m->x.cpu.rflags, RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF);
+			assert_int_equal(m->x.cpu.rflags,
+					 RFLAGS_FIXED1 | RFLAGS_CF | RFLAGS_SF | down);
 			run_to_hlt(m);
-			assert_int_equal(m->x.cpu.gpr[UM_RDI], PAGE(11) + 64 + 21 * copies[k].size);
+			assert_int_equal(m->x.cpu.gpr[UM_RDI],
+					 PAGE(11) + 264 + (down ? -21ll : 21ll) * copies[k].size);
 		}
 	}
 }

@@ -80,6 +80,34 @@ static void guard(void **state)
 	free(t);
 }
 
+/* Whatever was guarded before, and forgotten, and wherever it is: a page that is guarded loses all its write tags. */
+static void guard_written(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	hva_t page = 0x7f0000000000;
+
+	for (unsigned n = 0; n < 64; n++) {
+		for (unsigned alias = 0; alias < 2; alias++)
+			um_tlb_fill(t, (n + 100 * alias) * UM_PAGE_SIZE, t->ctx[alias],
+				    (void *)(page + n * UM_PAGE_SIZE), 1u << UM_WRITE);
+	}
+	for (unsigned n = 0; n < 64; n++) {
+		u32 seq = t->seq;
+
+		assert_true(um_tlb_guard(t, page + n * UM_PAGE_SIZE));
+		assert_int_not_equal(t->seq, seq);
+		for (unsigned k = 0; k < 64; k++) {
+			void *there = k <= n ? NULL : (void *)(page + k * UM_PAGE_SIZE);
+
+			for (unsigned alias = 0; alias < 2; alias++)
+				assert_ptr_equal(um_tlb_lookup(t, (k + 100 * alias) * UM_PAGE_SIZE,
+							       UM_WRITE, t->ctx[alias]),
+						 there);
+		}
+	}
+	free(t);
+}
+
 /* When there is no room for a page to be guarded, it is said; after all were let go, there is. */
 static void guard_room(void **state)
 {
@@ -101,9 +129,8 @@ static void guard_room(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(no_context),
-		cmocka_unit_test(fill_and_forget),
-		cmocka_unit_test(guard),
+		cmocka_unit_test(no_context), cmocka_unit_test(fill_and_forget),
+		cmocka_unit_test(guard),      cmocka_unit_test(guard_written),
 		cmocka_unit_test(guard_room),
 	};
 

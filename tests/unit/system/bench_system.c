@@ -26,6 +26,7 @@ static void warm(struct machine *m, gva_t gva, enum um_tlb_priv priv)
 	for (unsigned acc = UM_READ; acc <= UM_FETCH; acc++)
 		e->tag[acc] = (gva & UM_PAGE_MASK) | m->tlb.ctx[priv];
 	e->addend = (u64)m->mem + (gva & (MEM_SIZE - 1)) - gva;
+	um_tlb_note_written(&m->tlb, e);
 }
 
 static void prepare(struct um_insn *i, um_insn_fn *fn, struct machine *m, const char *bytes,

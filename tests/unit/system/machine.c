@@ -309,9 +309,11 @@ static void fill_tlb(struct machine *m)
 		if (m->absent[at >> 12] || (m->mmio && m->mmio == at))
 			continue;
 		e->tag[UM_READ] = e->tag[UM_FETCH] = gva | ctx;
-		if (!m->readonly[at >> 12])
-			e->tag[UM_WRITE] = e->tag[UM_READ];
 		e->addend = (u64)m->mem + at - gva;
+		if (!m->readonly[at >> 12]) {
+			e->tag[UM_WRITE] = e->tag[UM_READ];
+			um_tlb_note_written(&m->tlb, e);
+		}
 	}
 }
 
