@@ -316,9 +316,7 @@ static void emit_leave(struct um_emit *e)
  */
 static void emit_tlb(struct um_emit *e, unsigned acc)
 {
-	um_emit_mov(e, 0, H_T0, H_T1);
-	um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
-	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
+	um_emit_entry_offset(e);
 	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
 	um_emit_alu_imm(e, 1, 4, H_T2, -(s32)UM_PAGE_SIZE);
 	um_emit_rm(e, 1, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit.ctx));

@@ -135,6 +135,17 @@ static inline void um_emit_shift(struct um_emit *e, unsigned w, unsigned n, unsi
 	um_emit8(e, count);
 }
 
+/* RORX dst, src, imm8, 32 bits (BMI2) */
+static inline void um_emit_rorx(struct um_emit *e, unsigned dst, unsigned src, unsigned count)
+{
+	um_emit8(e, 0xc4);
+	um_emit8(e, 0x03 | (dst < 8) << 7 | 1 << 6 | (src < 8) << 5);
+	um_emit8(e, 0x7b);
+	um_emit8(e, 0xf0);
+	um_emit8(e, 0xc0 | (dst & 7) << 3 | (src & 7));
+	um_emit8(e, count);
+}
+
 static inline void um_emit_mov(struct um_emit *e, unsigned w, unsigned dst, unsigned src)
 {
 	um_emit_rr(e, w, 0x8b, dst, src);

@@ -59,8 +59,8 @@
 
 #define UM_JIT_CHUNK (128ul << 10) /* code */
 #define UM_JIT_CHUNK_HOT \
-	(72ul << 10) /* of that: for what is executed every time, apart from the rest */
-#define UM_JIT_CHUNK_META   (112ul << 10) /* descriptions of blocks */
+	(64ul << 10) /* of that: for what is executed every time, apart from the rest */
+#define UM_JIT_CHUNK_META   (120ul << 10) /* descriptions of blocks */
 #define UM_JIT_ALIGN	    32		  /* of descriptions */
 #define UM_JIT_CODE_ALIGN   16		  /* of blocks: what um_emit_dead() writes has room there */
 #define UM_JIT_HASH_BITS    17

@@ -3,7 +3,7 @@
  * Guest memory in translated code: the linear address, and the software TLB (mmu/tlb.h) looked up inline.
  *
  *	lea  t1, [operand]
- *	mov  t0, t1;  shr t0, 7;  and t0, 1ffe0h	offset of the entry: (page number mod 4096) * 32
+ *	mov  t0, t1;  shr t0, 7;  and t0, 1ffe0h	(or: rorx t0, t1, 7; and ...)  offset of the entry: (page number mod 4096) * 32
  *	add  t0, [tlb]					of the context
  *	lea  t2, [t1 + size - 1]			an access that crosses a page misses
  *	and  t2, ~fffh;  or t2, [ctx];  cmp t2, [t0 + tag]
@@ -134,9 +134,7 @@ static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 	struct um_emit *e = &t->e;
 	s32 tag = (s32)offsetof(struct um_tlb_entry, tag) + 8 * (s32)acc;
 
-	um_emit_mov(e, 0, H_T0, H_T1);
-	um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
-	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
+	um_emit_entry_offset(e);
 	um_emit_rm(e, 1, 0x03, H_T0, H_CTX, UM_JIT_OFF(jit.tlb));
 	if (size > 1)
 		um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, (s32)size - 1);

@@ -57,6 +57,17 @@ static inline void um_emit_call(struct um_emit *e, const u8 *to)
 _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
+/* H_T0 := from H_T1. */
+static inline void um_emit_entry_offset(struct um_emit *e)
+{
+	if (um_host_feature(um_host(), UM_F_BMI2)) {
+		um_emit_rorx(e, H_T0, H_T1, UM_JIT_ENTRY_SHIFT);
+	} else {
+		um_emit_mov(e, 0, H_T0, H_T1);
+		um_emit_shift(e, 0, 5, H_T0, UM_JIT_ENTRY_SHIFT);
+	}
+	um_emit_alu_imm(e, 0, 4, H_T0, UM_JIT_ENTRY_MASK);
+}
 
 /*
  * Windows that no access hits: their start is no canonical address; to which an access, if there is

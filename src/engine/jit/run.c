@@ -259,14 +259,16 @@ static void make_far(struct um_exec *x, struct um_jit_link *l, struct um_jit_blo
 {
 	if (l->from->dead || (l->from->key & (u32)~UM_JIT_KEY_APART) != x->jit_key)
 		return;
+	um_emit_far_linked(l, to, stamp_now(x), l->by_target ? x->cpu.rip : page);
+	um_count(x->counters, jit_links);
+	if (l->linked && l->to == to)
+		return;
 	if (l->linked)
 		um_jit_forget_link(l);
-	um_emit_far_linked(l, to, stamp_now(x), l->by_target ? x->cpu.rip : page);
 	l->linked = true;
 	l->to = to;
 	l->next = to->in;
 	to->in = l;
-	um_count(x->counters, jit_links);
 }
 
 /* Translated code had no patience with the far link that it came to last. */
