@@ -27,7 +27,8 @@ void *um_huge_map(size_t size)
 	if (skip)
 		munmap(p, skip);
 	munmap(p + skip + size, UM_HUGE_PAGE - skip);
-	madvise(p + skip, size, MADV_HUGEPAGE); /* (A kernel without says so: then it is as it was.) */
+	madvise(p + skip, size,
+		MADV_HUGEPAGE); /* (A kernel without says so: then it is as it was.) */
 	return p + skip;
 }
 

@@ -195,6 +195,8 @@ struct um_jit_state {
 	u64 operand;  /* of the last shift or multiplication, for having its flags again */
 	u64 spare[2]; /* scratch */
 	struct um_jit_region *regions; /* the first of um_jit.region */
+	void *host_sp,
+		*sp; /* the host's stack pointer; with no return address of the guest's yet */
 	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
 	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */
@@ -214,16 +216,17 @@ struct um_exec {
 	struct um_tlb *tlb;
 	struct um_mmu *mmu;
 	struct um_counters *counters;
-	const struct um_trace *trace;
-	struct um_interp *interp;
 	struct um_jit *translator;    /* NULL: none */
 	struct um_lockstep *lockstep; /* NULL but with UM_ENGINE_LOCKSTEP */
 	/* Right before cpu: UM_JIT_BIAS. */
 	struct um_jit_state jit;
 	/* Set by any thread to make the engine leave its loop within one block: um_exec_kick(). */
 	atomic_uint kick;
+	s32 far_patience; /* of translated code: jumps that find no far link until one is made */
 	struct um_cpu cpu;
 
+	const struct um_trace *trace;
+	struct um_interp *interp;
 	/* --- what the engines keep, derived from cpu by um_exec_sync() --- */
 	struct um_cc cc;
 	u64 seg_base[UM_NR_SEGS]; /* bases in force: 0 for ES CS SS DS in 64-bit mode */

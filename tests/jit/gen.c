@@ -282,7 +282,10 @@ static bool draw_field(struct gen *g, bool high, bool disp8, struct operand *o)
 	if (!g->nfields || (r > 7 && !high) || one_in(g, 8))
 		return false;
 	g->nfields--;
-	if (!(g->known >> r & 1)) {
+	if (r == UM_RSP) {
+		o->has_sib = true;
+		o->sib = 4 << 3 | 4;
+	} else if (!(g->known >> r & 1)) {
 		if (one_in(g, 4))
 			return false;
 		begin_fields(g);
@@ -656,6 +659,44 @@ static void draw_bytes(struct gen *g, u8 *b)
 	}
 }
 
+/* MOV to RSP, or LEA, ADD, SUB by less than a page: near the boundary of the stack's two pages, sometimes. */
+static void move_stack(struct gen *g)
+{
+	u8 by = (u8)(below(g, 16) * 8);
+
+	if (one_in(g, 8)) {
+		gen_load(g, UM_RSP, PAGE(PG_STACK) + UM_PAGE_SIZE - 64 + below(g, 16) * 8);
+		return;
+	}
+	if (is64(g))
+		PUT(g, 0x48, 0x83, one_in(g, 2) ? 0xec : 0xc4, by);
+	else if (one_in(g, 2))
+		PUT(g, 0x83, one_in(g, 2) ? 0xec : 0xc4, by);
+	else
+		PUT(g, 0x8d, 0x64, 0x24, by);
+}
+
+/* A function's beginning, or end. */
+static void stack_frame(struct gen *g)
+{
+	bool begin = one_in(g, 2);
+
+	if (!begin || one_in(g, 3))
+		move_stack(g);
+	for (unsigned n = below(g, 5); n; n--) {
+		u8 r = (u8)below(g, 8);
+
+		if (begin)
+			PUT(g, 0x50 | r);
+		else if (r != UM_RSP || one_in(g, 8))
+			PUT(g, 0x58 | r);
+	}
+	if (begin)
+		move_stack(g);
+	g->field = UM_RSP;
+	g->nfields = below(g, 6);
+}
+
 static void prepare_string(struct gen *g, const ZydisDecodedInstruction *z)
 {
 	if (below(g, 5))
@@ -724,6 +765,9 @@ static bool special(struct gen *g)
 	case 9:
 	case 10:
 		begin_fields(g);
+		return true;
+	case 11:
+		stack_frame(g);
 		return true;
 	default:
 		return false;

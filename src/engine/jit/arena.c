@@ -265,6 +265,12 @@ static void emit_enter(struct um_emit *e, bool flags, bool anchored)
 		um_emit_push(e, saved[n]);
 	um_emit_alu_imm(e, 1, 5, H_RSP, 8); /* the stack is aligned for calls */
 	um_emit_lea(e, 1, H_CTX, H_RDI, H_RSP, 0, UM_JIT_BIAS);
+	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.host_sp));
+	um_emit_alu_imm(e, 1, 4, H_RSP, -2 * UM_JIT_RETURNS);
+	um_emit_bytes(e, "\x6a\x00", 2); /* PUSH 0 */
+	um_emit_mov_imm(e, H_T2, (u64)arena.code.no_return);
+	um_emit_push(e, H_T2);
+	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.sp));
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
 		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
 			um_emit_load(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
@@ -278,6 +284,17 @@ static void emit_enter(struct um_emit *e, bool flags, bool anchored)
 	um_emit8(e, 0xe6);
 }
 
+/*
+ * RET found nothing on the host's stack but the 0 that was there first, to which it returns: H_T1.  (The guest's stack pointer has
+ * changed already.)
+ */
+static void emit_no_return(struct um_emit *e)
+{
+	um_emit_store(e, 1, H_T1, H_CTX, UM_JIT_OFF(cpu.rip));
+	um_emit_mov_imm(e, H_RSI, UM_JIT_EXIT(0, UM_JIT_GO_ON, UM_JIT_EXIT_STOP));
+	um_emit_jump(e, arena.code.leave);
+}
+
 static void emit_leave(struct um_emit *e)
 {
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
@@ -286,6 +303,7 @@ static void emit_leave(struct um_emit *e)
 	}
 	emit_by_class(e, UM_JIT_OFF(jit.vec), emit_vec_store);
 	um_emit_mov(e, 1, H_RAX, H_RSI);
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.host_sp));
 	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
 	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
 		um_emit_pop(e, saved[n]);
@@ -455,6 +473,13 @@ static void make_routines(void)
 {
 	struct um_emit e = { .p = arena.rw, .end = arena.rw + HEAD };
 
+	arena.code.leave = um_arena_rx_of(e.p);
+	emit_leave(&e);
+	name_routine("umbra.leave", arena.code.leave, e.p);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
+	arena.code.no_return = um_arena_rx_of(e.p);
+	emit_no_return(&e);
+	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.enter = (void *)um_arena_rx_of(e.p);
 	emit_enter(&e, false, false);
 	name_routine("umbra.enter", (void *)arena.code.enter, e.p);
@@ -466,10 +491,6 @@ static void make_routines(void)
 	arena.code.enter_anchored = (void *)um_arena_rx_of(e.p);
 	emit_enter(&e, true, true);
 	name_routine("umbra.enter_anchored", (void *)arena.code.enter_anchored, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.leave = um_arena_rx_of(e.p);
-	emit_leave(&e);
-	name_routine("umbra.leave", arena.code.leave, e.p);
 	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
 	arena.code.stop = um_arena_rx_of(e.p);
 	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));

@@ -5,6 +5,19 @@
  * A target in the same page is linked: one jump, patched when the target is there.  Going back, it looks whether the
  * vCPU is wanted elsewhere first, so no loop of translated code is without an end.
  *
+ * A direct jump or call to another page is linked, too, but that holds only for one linear address of its own page, and one stamp (as
+ * entries of the jump cache do, below); a jump by a pointer in memory at a fixed place, for the address that it had and one stamp:
+ *
+ *	mov  t2, stamp; cmp [stamp], t2; jne behind	(kicked: the stamp is no entry's)
+ *	mov  t2, page;  cmp [page], t2;  jne behind	or: mov t2, target; cmp t1, t2; jne behind
+ *	... effects of the instruction ...
+ *	mov  [page], the target's
+ *	jmp  target
+ *
+ * If it doesn't hold, or not yet, the target is looked up; one in some times, the interpreter executes the instruction and a far link
+ * is made of what it came to (run.c).  So those that are executed often have one that holds, and those that would not keep one don't
+ * cost much.
+ *
  * Any other target is a linear address, looked up in the jump cache:
  *
  *	imul t0, t1, K;  shr t0, 15;  and t0, 1ffe0h;  add t0, [jump]
@@ -13,6 +26,19 @@
  *	... effects of the instruction ...
  *	and  t1, ~fffh; mov [page], t1
  *	jmp  [t0 + 16]
+ *
+ * A call puts the return address on the host's stack, too, and is a call of the host; so RET is a RET of the host, whose processor knows
+ * where that goes, if the address that it finds on the guest's stack is the one below the host's return address:
+ *
+ *	CALL	...; or rsp, 800h	(below there is no room: the oldest are overwritten)
+ *		push return address; call target
+ *		pop t1; sub t1, its offset; mov [page], t1; jmp what is behind the call
+ *	RET	mov t1, [guest's stack]; cmp [rsp + 8], t1; jne other
+ *		add guest's stack pointer, 8; ret
+ *	other	mov rsp, [sp]; look t1 up in the jump cache
+ *
+ * Leaving translated code forgets them, and so do SYSCALL and SYSRET: so what is on the host's stack holds as long as it is there.
+ * (No loop goes by calls and returns alone.)
  *
  * An entry's address is canonical and was executable, so a hit checks that too.  If only the stamp is another, a routine (arena.c) looks
  * whether the TLB still has the entry's translation, gives it the stamp of now, and goes on.  A miss has the
@@ -85,11 +111,21 @@ static void emit_kicked(struct um_trans *t, u8 *site[2])
 	site[1] = um_emit_jcc(e, CC_NZ);
 }
 
+/* JMP or CALL, to be patched. */
+static u8 *emit_to(struct um_emit *e, bool call)
+{
+	u8 *site = um_emit_jmp(e);
+
+	if (!e->full)
+		site[-1] = call ? 0xe8 : 0xe9;
+	return site;
+}
+
 /*
- * A jump to offset @off of the page; the flags are saved on the way, unless @skip (um_jit_link.skip) says otherwise: then it is the
+ * A jump or @call to offset @off of the page; the flags are saved on the way, unless @skip (um_jit_link.skip) says otherwise: then it is the
  * displacement of a conditional jump to here, or NULL for the block's last way on.
  */
-static void emit_link(struct um_trans *t, unsigned off, u8 *skip)
+static void emit_link(struct um_trans *t, unsigned off, u8 *skip, bool call)
 {
 	struct um_flag_state before = t->flags;
 	struct um_jit_link *l = new_link(t, off);
@@ -121,7 +157,7 @@ static void emit_link(struct um_trans *t, unsigned off, u8 *skip)
 			to_stub(t, l, kicked[1]);
 		}
 	}
-	site = um_emit_jmp(&t->e);
+	site = emit_to(&t->e, call);
 	l->site = (s32)(site - t->start);
 	to_stub(t, l, site);
 	if (can_skip && !skip && site - start != SAVING)
@@ -134,6 +170,18 @@ static struct um_emit saving_of(const struct um_jit_link *l)
 	u8 *at = um_arena_rw_of(l->from->code) + l->skip;
 
 	return (struct um_emit){ .p = at, .end = at + SAVING };
+}
+
+/* From where a far link has its stamp to the page, or target. */
+#define FAR_SECOND 20
+
+void um_emit_far_linked(struct um_jit_link *l, const struct um_jit_block *to, u64 stamp, gva_t gva)
+{
+	u8 *code = um_arena_rw_of(l->from->code);
+
+	um_emit_patch(code + l->site, um_arena_rw_of(to->code));
+	memcpy(code + l->skip + FAR_SECOND, &gva, sizeof(gva));
+	memcpy(code + l->skip, &stamp, sizeof(stamp));
 }
 
 void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to)
@@ -157,6 +205,10 @@ void um_emit_unlinked(struct um_jit_link *l)
 {
 	u8 *code = um_arena_rw_of(l->from->code), *cold = um_arena_rw_of(l->from->cold);
 
+	if (l->far) {
+		memset(code + l->skip, 0, sizeof(u64)); /* nobody's stamp */
+		return;
+	}
 	um_emit_patch(code + l->site, cold + l->stub);
 	if (!l->skip)
 		return;
@@ -260,17 +312,78 @@ static void emit_address(struct um_trans *t, unsigned host, s32 off)
 	um_emit_lea(&t->e, t->m64, host, host, H_RSP, 0, off);
 }
 
+/* ---- far links ---- */
+
+/* MOV t2, imm64: to be patched.  Returns where that is. */
+static u8 *emit_constant(struct um_emit *e)
+{
+	um_emit_rex(e, 1, 0, 0, H_T2);
+	um_emit8(e, 0xb8 | (H_T2 & 7));
+	um_emit64(e, 0);
+	return e->p - 8;
+}
+
+/*
+ * A far link of instruction @insn (UM_JIT_NO_INSN: the end of the block) begins: what is behind this comes only if it holds.  H_T2 is
+ * the page, or if @by_target, H_T1 is the target and stays.
+ */
+static struct um_jit_link *begin_far(struct um_trans *t, unsigned insn, unsigned off,
+				     bool by_target)
+{
+	struct um_jit_link *l = new_link(t, off);
+	struct um_far *f = &t->far[t->nfar];
+	struct um_emit *e = &t->e;
+	u8 *stamp, *second;
+
+	if (!l)
+		return NULL;
+	t->nfar++;
+	f->insn = t->k;
+	f->link = (u8)(l - t->link);
+	l->far = true;
+	l->insn = (u8)insn;
+	l->by_target = by_target;
+	stamp = emit_constant(e);
+	um_emit_rm(e, 1, 0x39, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
+	f->site[0] = um_emit_jcc(e, CC_NZ);
+	second = emit_constant(e);
+	if (by_target)
+		um_emit_rr(e, 1, 0x39, H_T2, H_T1);
+	else
+		um_emit_rm(e, 1, 0x39, H_T2, H_CTX, UM_JIT_PAGE);
+	f->site[1] = um_emit_jcc(e, CC_NZ);
+	l->skip = (s32)(stamp - t->start);
+	if (!e->full && second - stamp != FAR_SECOND)
+		t->failed = true;
+	return l;
+}
+
+/* It goes to offset @off from the page, which H_T2 is. */
+static void end_far(struct um_trans *t, struct um_jit_link *l, s32 off, bool call)
+{
+	s32 page = off & ~(s32)(UM_PAGE_SIZE - 1);
+
+	um_emit_lea(&t->e, t->m64, H_T2, H_T2, H_RSP, 0, page);
+	um_emit_store(&t->e, 1, H_T2, H_CTX, UM_JIT_PAGE);
+	l->site = (s32)(emit_to(&t->e, call) - t->start);
+}
+
+/* Where a far link goes that doesn't hold, but for calls: to offset @off from the page. */
+static void far_jump(struct um_trans *t, s32 off)
+{
+	struct um_jit_link *l = begin_far(t, t->k, 0, false);
+
+	if (l)
+		end_far(t, l, off, false);
+}
+
 /* Off the end of the page.  No instruction is left to have executed: a miss is an exit like that of a link. */
 static void goto_next_page(struct um_trans *t, unsigned off)
 {
-	struct um_jit_link *l = new_link(t, off);
+	struct um_jit_link *l = begin_far(t, UM_JIT_NO_INSN, off, false);
 
-	if (!l)
-		return;
-	emit_address(t, H_T1, (s32)off);
-	emit_lookup_or(t, l);
-	emit_enter_page(t);
-	emit_jump_entry(t);
+	if (l)
+		end_far(t, l, (s32)off, false);
 }
 
 void um_emit_tail_check(struct um_trans *t)
@@ -303,7 +416,7 @@ void um_emit_tail_check(struct um_trans *t)
 void um_emit_goto(struct um_trans *t, unsigned off)
 {
 	if (off < UM_PAGE_SIZE) {
-		emit_link(t, off, NULL);
+		emit_link(t, off, NULL, false);
 		return;
 	}
 	um_flags_save(t);
@@ -326,14 +439,11 @@ static bool same_page(s64 off)
 static void jump_rel(struct um_trans *t, s64 off, u8 *skip)
 {
 	if (same_page(off)) {
-		emit_link(t, (unsigned)off, skip);
+		emit_link(t, (unsigned)off, skip, false);
 		return;
 	}
 	um_flags_save(t);
-	emit_address(t, H_T1, (s32)off);
-	emit_lookup(t);
-	emit_enter_page(t);
-	emit_jump_entry(t);
+	far_jump(t, (s32)off);
 }
 
 /* H_T1 := the target that operand 0 has. */
@@ -348,18 +458,54 @@ static void emit_target(struct um_trans *t, const struct um_insn *i)
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, 0);
 }
 
-static void jump_indirect(struct um_trans *t, const struct um_insn *i)
+/* To where H_T1 says. */
+static void jump_by_cache(struct um_trans *t)
 {
-	um_flags_save(t);
-	emit_target(t, i);
 	emit_lookup(t);
 	emit_enter_page(t);
 	emit_jump_entry(t);
 }
 
+static void jump_indirect(struct um_trans *t, const struct um_insn *i)
+{
+	struct um_jit_link *l;
+
+	um_flags_save(t);
+	emit_target(t, i);
+	if (i->kind[0] == UM_OPD_GPR || i->index != UM_REG_ZERO ||
+	    (i->base != UM_REG_PAGE && i->base != UM_REG_ZERO)) {
+		jump_by_cache(t);
+		return;
+	}
+	l = begin_far(t, t->k, 0, true);
+	if (l) {
+		emit_enter_page(t);
+		l->site = (s32)(um_emit_jmp(&t->e) - t->start);
+	}
+}
+
 static unsigned word(const struct um_trans *t)
 {
 	return t->m64 ? 8 : 4;
+}
+
+/* ---- calls and returns ---- */
+
+/* @host is the linear address to which the call that comes now returns. */
+static void emit_push_return(struct um_emit *e, unsigned host)
+{
+	um_emit_alu_imm(e, 1, 1, H_RSP, UM_JIT_RETURNS); /* the oldest go when there are too many */
+	um_emit_push(e, host);
+}
+
+/* Behind the call: what it returned to. */
+static void emit_landing(struct um_trans *t, const struct um_insn *i)
+{
+	t->landing = t->e.p;
+	um_emit_pop(&t->e, H_T1);
+	um_emit_lea(&t->e, t->m64, H_T1, H_T1, H_RSP, 0, -(s32)(i->off + i->len));
+	um_emit_store(&t->e, 1, H_T1, H_CTX, UM_JIT_PAGE);
+	um_emit_goto(t, i->off + i->len);
 }
 
 /* The return address is stored before the stack pointer moves: a fault of the store leaves nothing done. */
@@ -369,16 +515,17 @@ static void call_near(struct um_trans *t, const struct um_insn *i, s64 off)
 	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(&t->e, t->m64, H_T2, H_T1, 0);
-	um_emit_add(t, UM_RSP, -(s32)word(t));
-	emit_link(t, (unsigned)off, NULL);
+	um_emit_add(t, UM_RSP, -(s32)word(t)); /* (It is in a register: H_T2 stays.) */
+	emit_push_return(&t->e, H_T2);
+	emit_link(t, (unsigned)off, NULL, true);
+	emit_landing(t, i);
 }
 
-/* To another page, or anywhere.  The entry of the jump cache, which has the target, stays in H_T0 while the stack is looked up. */
-static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 off)
+/* By the jump cache.  Its entry, which has the target, stays in H_T0 while the stack is looked up. */
+static void call_by_cache(struct um_trans *t, const struct um_insn *i, bool rel, s64 off)
 {
 	struct um_emit *e = &t->e;
 
-	um_flags_save(t);
 	if (rel)
 		emit_address(t, H_T1, (s32)off);
 	else
@@ -390,9 +537,76 @@ static void call_far(struct um_trans *t, const struct um_insn *i, bool rel, s64 
 	emit_address(t, H_T2, i->off + i->len);
 	um_emit_store(e, t->m64, H_T2, H_T1, 0);
 	um_emit_add(t, UM_RSP, -(s32)word(t));
+	emit_push_return(e, H_T2);
 	um_emit_load(e, 1, H_T1, H_T0, offsetof(struct um_jump, lin));
 	emit_enter_page(t);
-	emit_jump_entry(t);
+	um_emit_rm(e, 0, 0xff, 2, H_T0, offsetof(struct um_jump, code)); /* CALL */
+}
+
+static void call_indirect(struct um_trans *t, const struct um_insn *i)
+{
+	um_flags_save(t);
+	call_by_cache(t, i, false, 0);
+	emit_landing(t, i);
+}
+
+/* To another page. */
+static void call_far(struct um_trans *t, const struct um_insn *i, s64 off)
+{
+	struct um_emit *e = &t->e;
+	struct um_jit_link *l;
+
+	um_flags_save(t);
+	um_emit_stack(t, -(s32)word(t), word(t), UM_WRITE);
+	l = begin_far(t, t->k, 0, false);
+	if (!l)
+		return;
+	um_emit_lea(e, t->m64, H_T0, H_T2, H_RSP, 0, i->off + i->len);
+	um_emit_store(e, t->m64, H_T0, H_T1, 0);
+	um_emit_add(t, UM_RSP, -(s32)word(t));
+	emit_push_return(e, H_T0);
+	end_far(t, l, (s32)off, true);
+	emit_landing(t, i);
+}
+
+void um_emit_far(struct um_trans *t, const struct um_far *f)
+{
+	const struct um_insn *i = &t->b->insn[f->insn];
+	const struct um_jit_link *l = &t->link[f->link];
+	struct um_emit *e = &t->e;
+	u8 *often, *back;
+
+	t->k = f->insn;
+	um_emit_patch_here(e, f->site[0]);
+	um_emit_patch_here(e, f->site[1]);
+	um_emit_rm(e, 0, 0x83, 5, H_CTX, UM_JIT_OFF(far_patience)); /* SUB dword, 1 */
+	um_emit8(e, 1);
+	often = um_emit_jcc(e, CC_S);
+	if (l->insn == UM_JIT_NO_INSN) {
+		to_stub(t, l, often);
+		emit_address(t, H_T1, l->off);
+		emit_lookup_or(t, l);
+		emit_enter_page(t);
+		emit_jump_entry(t);
+		return;
+	}
+	um_emit_to_slow(t, often, true);
+	if (l->by_target) {
+		jump_by_cache(t);
+	} else if (i->op == ZYDIS_MNEMONIC_CALL) {
+		call_by_cache(t, i, true, target_of(i));
+		back = um_emit_jmp(e);
+		if (!e->full)
+			um_emit_patch(back, t->landing);
+	} else {
+		emit_address(t, H_T1, (s32)target_of(i));
+		jump_by_cache(t);
+	}
+}
+
+static void emit_pop_return(struct um_trans *t, const struct um_insn *i)
+{
+	um_emit_add(t, UM_RSP, (s32)(word(t) + (i->nops ? (u16)i->imm : 0)));
 }
 
 static void ret(struct um_trans *t, const struct um_insn *i)
@@ -403,8 +617,19 @@ static void ret(struct um_trans *t, const struct um_insn *i)
 	if (!um_in_run(t, &off))
 		um_emit_stack(t, 0, word(t), UM_READ);
 	um_emit_load(&t->e, t->m64, H_T1, H_T1, off);
+	um_emit_rm(&t->e, 1, 0x39, H_T1, H_RSP, 8);
+	t->no_match = um_emit_jcc(&t->e, CC_NZ);
+	emit_pop_return(t, i);
+	um_emit8(&t->e, 0xc3);
+}
+
+void um_emit_other_return(struct um_trans *t)
+{
+	t->k = t->b->ninsns - 1u;
+	um_emit_patch_here(&t->e, t->no_match);
+	um_emit_forget_returns(&t->e);
 	emit_lookup(t);
-	um_emit_add(t, UM_RSP, (s32)(word(t) + (i->nops ? (u16)i->imm : 0)));
+	emit_pop_return(t, &t->b->insn[t->k]);
 	emit_enter_page(t);
 	emit_jump_entry(t);
 }
@@ -477,7 +702,9 @@ bool um_emit_branch(struct um_trans *t, const struct um_insn *i)
 		jump_indirect(t, i);
 	else if (rel && same_page(target_of(i)))
 		call_near(t, i, target_of(i));
+	else if (rel)
+		call_far(t, i, target_of(i));
 	else
-		call_far(t, i, rel, target_of(i));
+		call_indirect(t, i);
 	return true;
 }

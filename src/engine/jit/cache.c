@@ -15,8 +15,7 @@
 
 /* ---- eviction ---- */
 
-/* @l, a jump out of a block that goes, is no longer among those into its target. */
-static void forget_link(struct um_jit_link *l)
+void um_jit_forget_link(struct um_jit_link *l)
 {
 	struct um_jit_link **q = &l->to->in;
 
@@ -35,7 +34,7 @@ static void evict_block(struct um_exec *x, struct um_jit_block *b)
 	}
 	for (unsigned n = 0; n < b->nlinks; n++) {
 		if (b->link[n].linked)
-			forget_link(&b->link[n]);
+			um_jit_forget_link(&b->link[n]);
 	}
 }
 

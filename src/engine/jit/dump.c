@@ -152,7 +152,7 @@ static void print_labels(FILE *f, const struct um_trans *t, const struct um_jit_
 				(unsigned long long)rip_of(t, k));
 	}
 	for (unsigned n = 0; n < jb->nlinks; n++) {
-		if (jb->link[n].stub == off && !jb->link[n].apart)
+		if (um_has_stub(&jb->link[n]) && jb->link[n].stub == off)
 			fprintf(f, "   to offset %x, not linked yet:\n", jb->link[n].off);
 	}
 }

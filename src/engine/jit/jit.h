@@ -13,7 +13,7 @@
  * Registers in translated code (JIT_HOST below):
  *	rbp		struct um_exec + UM_JIT_BIAS
  *	rsi, rdi, r11	scratch, dead between instructions
- *	rsp		the host's stack
+ *	rsp		the host's stack; on it, the guest's return addresses with the host's (branch.c)
  *	all others	general registers of the guest; five of those stay in memory
  *
  * Status flags are in the host's RFLAGS, or in x->jit.flags, or can be computed again from
@@ -29,7 +29,8 @@
  * jumps.  All other transfers look the linear target up in the jump cache, whose entries hold for
  * one stamp: a generation of translations, a mode, and a version of address translation.  If only
  * the last differs, as after a switch of address spaces, one look into the TLB makes the entry good
- * again.
+ * again.  A direct jump or call to another page, and a jump by a pointer at a fixed place, is such an entry of its own once it was
+ * executed often: a far link.
  *
  * When guest code changes:
  *   - stores of this vCPU: a page with translated code has no write tag in its TLB
@@ -125,7 +126,10 @@ struct um_jit_chunk {
 	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
 };
 
-/* A way out of a block to a place of the same page. */
+/*
+ * A way out of a block to a place that is known relative to the block's page: in the same page, or, with `far`, in another one, or
+ * at the address that a jump found in memory the last time.
+ */
 struct um_jit_link {
 	struct um_jit_block *from, *to; /* to: if linked */
 	struct um_jit_link *next;	/* of the links into a block */
@@ -133,7 +137,7 @@ struct um_jit_link {
 	/*
 	 * If the target has no use for the flags, they need not be saved on the way (skip != 0).  If a conditional jump leads here, `skip`
 	 * is where its displacement is, and it goes to `full`; or to `on`, which is behind the saving, or to the target if that is 0 (both
-	 * are in cold code).  Else `skip` is where they are saved.
+	 * are in cold code).  Else `skip` is where they are saved.  Of a far link: where the stamp is that it holds for (branch.c).
 	 */
 	s32 skip;
 	u16 full, on;
@@ -142,8 +146,12 @@ struct um_jit_link {
 	u16 again : 1; /* to the block's own start, by the interpreter */
 	u16 linked : 1;
 	u16 by_jcc : 1;
-	bool apart; /* to the same instruction of the block's other translation: um_jit_anchor */
+	u8 insn; /* far: that makes it, or UM_JIT_NO_INSN, the end of the block */
+	u8 far : 1;
+	u8 by_target : 1; /* far: it holds for this target, not for this page of the jump */
+	u8 apart : 1; /* to the same instruction of the block's other translation: um_jit_anchor */
 };
+#define UM_JIT_NO_INSN 0xffu
 
 /* An access by a window (memory.c). */
 struct um_jit_windowed {
@@ -360,6 +368,8 @@ struct um_arena_code {
 	u64 (*enter_anchored)(struct um_exec *x, const void *code);
 	/* Where translated code goes to return rsi. */
 	const u8 *leave;
+	/* Where the host's RET goes when it returns by no address of the guest's (branch.c). */
+	const u8 *no_return;
 	/* For an entry of the jump cache: return UM_JIT_EXIT_STOP. */
 	const u8 *stop;
 	/*
@@ -423,6 +433,8 @@ bool um_jit_keeps_operand(const struct um_insn *i);
 /* ---- branch.c ---- */
 /* Have exit @l go to @to from now on; and back to its stub. */
 void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to);
+/* The same for a far link, as long as the stamp is @stamp, and the block's page or, if l->by_target, the jump's target @gva. */
+void um_emit_far_linked(struct um_jit_link *l, const struct um_jit_block *to, u64 stamp, gva_t gva);
 void um_emit_unlinked(struct um_jit_link *l);
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
@@ -465,6 +477,8 @@ void um_jit_cache_destroy(struct um_jit *j);
 bool um_jit_room(struct um_exec *x, size_t code, size_t meta);
 /* @b has taken up the newest chunk's code up to its ends, and @meta bytes. */
 void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta);
+/* Jump @l, which is linked, is no longer among those into its target. */
+void um_jit_forget_link(struct um_jit_link *l);
 /* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 

@@ -109,6 +109,18 @@ static inline void um_emit_store_imm(struct um_emit *e, unsigned w, s32 off, u32
 	um_emit32(e, imm);
 }
 
+/*
+ * Return addresses on the host's stack (branch.c): at most so many bytes, below a multiple of twice as many, so that a bit of the stack
+ * pointer tells when there is no room for more.
+ */
+#define UM_JIT_RETURNS 2048
+
+/* Forget them. */
+static inline void um_emit_forget_returns(struct um_emit *e)
+{
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.sp));
+}
+
 /* TEST dword [rbp + @off], @imm */
 static inline void um_emit_test32(struct um_emit *e, s32 off, u32 imm)
 {

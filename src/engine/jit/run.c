@@ -28,6 +28,10 @@
 #define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
 #define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
 #define REGION_MAX	   (4ul << 20)
+/* Of so many far links that don't hold, about, one is made to (not always the same of a loop). */
+#define FAR_PATIENCE	  128
+#define FAR_PATIENCE_MORE 127 /* a mask */
+#define FAR_PATIENCE_TEST 1
 
 /* No guest has code there. */
 #define NO_RIP (~0ull)
@@ -248,6 +252,47 @@ static void sync_state(struct um_exec *x)
 		__atomic_store_n(&x->jit.stamp, stamp, __ATOMIC_SEQ_CST);
 }
 
+/* ---- far links ---- */
+
+/* Far link @l leads to @to, at cpu.rip, which um_jit_find() just found; from @page. */
+static void make_far(struct um_exec *x, struct um_jit_link *l, struct um_jit_block *to, gva_t page)
+{
+	if (l->from->dead || (l->from->key & (u32)~UM_JIT_KEY_APART) != x->jit_key)
+		return;
+	if (l->linked)
+		um_jit_forget_link(l);
+	um_emit_far_linked(l, to, stamp_now(x), l->by_target ? x->cpu.rip : page);
+	l->linked = true;
+	l->to = to;
+	l->next = to->in;
+	to->in = l;
+	um_count(x->counters, jit_links);
+}
+
+/* Translated code had no patience with the far link that it came to last. */
+static inline bool wants_far(struct um_exec *x)
+{
+	if (likely(x->far_patience >= 0))
+		return false;
+	x->far_patience = FAR_PATIENCE_TEST;
+	if (x->jit_threshold)
+		x->far_patience =
+			FAR_PATIENCE + (s32)(__builtin_ia32_rdtsc() >> 4 & FAR_PATIENCE_MORE);
+	return true;
+}
+
+/* Instruction @k of @from, executed in @page, jumped to @to. */
+static void jumped(struct um_exec *x, struct um_jit_block *from, unsigned k, gva_t page,
+		   struct um_jit_block *to)
+{
+	for (unsigned n = 0; n < from->nlinks; n++) {
+		if (from->link[n].far && from->link[n].insn == k)
+			make_far(x, &from->link[n], to, page);
+	}
+}
+
+/* ---- blocks ---- */
+
 static struct um_jit_block *block_at(struct um_exec *x, hva_t hva, u32 key)
 {
 	struct um_jit *j = x->translator;
@@ -434,9 +479,14 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 		block_at(x, l->from->hva, l->from->key);
 		return NULL;
 	}
-	if (l->off >= UM_PAGE_SIZE) {
+	if (l->far) {
+		gva_t page = x->cpu.gpr[UM_REG_PAGE];
+
 		um_count(x->counters, jit_jump_misses);
-		return um_jit_find(x);
+		to = um_jit_find(x);
+		if (to && wants_far(x))
+			make_far(x, l, to, page);
+		return to;
 	}
 	to = block_at(x, (l->from->hva & UM_PAGE_MASK) + l->off,
 		      l->from->key & (u32)~UM_JIT_KEY_APART);
@@ -595,6 +645,7 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	sync_state(x);
 	while (!kicked(x)) {
+		struct um_jit_block *from;
 		unsigned k;
 		u64 ret;
 
@@ -612,7 +663,9 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 				goto out;
 			code = b->code;
 			break;
-		case UM_JIT_EXIT_SLOW:
+		case UM_JIT_EXIT_SLOW: {
+			gva_t page = x->cpu.gpr[UM_REG_PAGE];
+
 			if (unlikely(x->jit.patience < 0))
 				missed_window(x, b, k);
 			if (b->map[k].run)
@@ -625,12 +678,16 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			anchored = false;
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
 				return;
+			from = b;
 			b = um_jit_find(x);
 			if (!b)
 				return;
+			if (wants_far(x) && from)
+				jumped(x, from, k, page, b);
 			code = b->code;
 			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
+		}
 		case UM_JIT_EXIT_VEC:
 			um_count(x->counters, jit_vec);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
@@ -720,11 +777,13 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			return;
 		case UM_JIT_EXIT_STOP:
 			/* (That the page is right is for the caller to see.) */
-			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] | (next & ~UM_PAGE_MASK);
+			if (k != UM_JIT_GO_ON)
+				x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] | (next & ~UM_PAGE_MASK);
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
 			x->jit.patience = WINDOW_MISSES;
+			x->far_patience = FAR_PATIENCE;
 			do {
 				if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
 					x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));

@@ -98,6 +98,7 @@ static void go_on(struct um_emit *e)
 {
 	u8 *miss[2], *renew[2], *hit;
 
+	um_emit_forget_returns(e); /* they are another privilege's */
 	um_emit_jump_slot(e);
 	um_emit_rm(e, 1, 0x39, H_T1, H_T0, offsetof(struct um_jump, lin));
 	miss[0] = um_emit_jcc(e, CC_NZ);

@@ -84,8 +84,15 @@ struct um_renewal {
 	u8 *site, *back;
 };
 
+/* A far link's way when it doesn't hold. */
+struct um_far {
+	unsigned insn;
+	u8 link;
+	u8 *site[2];
+};
+
 #define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS  (UM_BLOCK_JCC + 2)
+#define UM_MAX_LINKS  (UM_BLOCK_JCC + 3)
 #define UM_LINK_SITES 3
 
 struct um_trans {
@@ -145,6 +152,10 @@ struct um_trans {
 	unsigned ncold;
 	struct um_miss miss[UM_MAX_MISSES];
 	unsigned nmisses;
+	struct um_far far[UM_MAX_LINKS];
+	unsigned nfar;
+	u8 *landing; /* where the block's call returns to */
+	u8 *no_match; /* the jump of its RET to another address than that on the host's stack; NULL: none */
 	struct um_renewal renewal[UM_MAX_LINKS];
 	unsigned nrenewals;
 	bool entry_in_t0; /* an entry of the jump cache is: um_emit_check() lets it stay */
@@ -282,8 +293,17 @@ void um_emit_tail_check(struct um_trans *t);
 bool um_emit_branch(struct um_trans *t, const struct um_insn *i);
 /* The block goes on at offset @off of its page (or in the next one). */
 void um_emit_goto(struct um_trans *t, unsigned off);
+/* (Other exits leave by the slow path of their instruction.) */
+static inline bool um_has_stub(const struct um_jit_link *l)
+{
+	return !l->apart && (!l->far || l->insn == UM_JIT_NO_INSN);
+}
 /* The cold part of exit @n: where it goes when it is not linked. */
 void um_emit_stub(struct um_trans *t, unsigned n);
+/* The cold part of a RET. */
+void um_emit_other_return(struct um_trans *t);
+/* The cold part of a far link. */
+void um_emit_far(struct um_trans *t, const struct um_far *f);
 /* The cold part of a look-up. */
 void um_emit_renewal(struct um_trans *t, const struct um_renewal *r);
 /* The cold part of a conditional jump. */

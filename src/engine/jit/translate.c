@@ -625,6 +625,10 @@ static void emit_cold(struct um_trans *t)
 	}
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
+	if (t->no_match)
+		um_emit_other_return(t);
+	for (unsigned n = 0; n < t->nfar; n++)
+		um_emit_far(t, &t->far[n]);
 	for (unsigned n = 0; n < t->nmisses; n++)
 		um_emit_miss(t, &t->miss[n]);
 	um_emit_anchor_misses(t);
@@ -634,8 +638,10 @@ static void emit_cold(struct um_trans *t)
 		if (t->has_slow[t->k] && !t->slow[t->k])
 			um_emit_slow(t);
 	}
-	for (unsigned n = 0; n < t->nlinks; n++)
-		um_emit_stub(t, n);
+	for (unsigned n = 0; n < t->nlinks; n++) {
+		if (um_has_stub(&t->link[n]))
+			um_emit_stub(t, n);
+	}
 	um_anchor_links(t);
 	for (unsigned n = 0; n < t->nsites && !t->e.full; n++) {
 		const struct um_site *s = &t->site[n];
@@ -724,12 +730,13 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
 	t.start = t.e.p;
 	t.cold_start = j->newest->cold;
-	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nrenewals = 0;
+	t.nsites = t.ncold = t.nlinks = t.nmisses = t.nfar = t.nrenewals = 0;
 	t.nanchors = t.t1 = 0;
 	t.anchoring = UM_NO_ANCHOR;
 	t.failed = false;
 	t.entry_in_t0 = false;
 	t.run.left = 0;
+	t.no_match = NULL;
 	memset(t.has_slow, 0, sizeof(t.has_slow));
 	memset(t.slow, 0, sizeof(t.slow));
 	memset(t.map, 0, sizeof(t.map));
