@@ -50,23 +50,29 @@ void um_block_flush(struct um_exec *x)
 
 /* ---- fetching ---- */
 
+static enum um_access_result map(struct um_exec *x, struct um_fault *f)
+{
+	enum um_access_result r;
+
+	f->acc = UM_FETCH;
+	f->priv = x->cpu.cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL;
+	r = um_mmu_access(x->mmu, f);
+	um_interp_sync_ctx(x);
+	if (x->translator && (r == UM_ACCESS_OK || r == UM_ACCESS_TRACKED))
+		um_jit_mapped(x, (hva_t)f->hva);
+	return r;
+}
+
 static bool fetch_slow(struct um_exec *x, gva_t lin, hva_t *hva)
 {
-	struct um_fault f = { .gva = lin,
-			      .acc = UM_FETCH,
-			      .priv = x->cpu.cpl == 3 ? UM_PRIV_USER : UM_PRIV_KERNEL };
-	enum um_access_result r;
+	struct um_fault f = { .gva = lin };
 
 	if (!um_is_canonical(x, lin))
 		return um_raise_code(x, UM_VEC_GP, 0);
-	r = um_mmu_access(x->mmu, &f);
-	um_interp_sync_ctx(x);
-	switch (r) {
+	switch (map(x, &f)) {
 	case UM_ACCESS_OK:
 	case UM_ACCESS_TRACKED:
 		*hva = (hva_t)f.hva;
-		if (x->translator)
-			um_jit_mapped(x, *hva);
 		return true;
 	case UM_ACCESS_FAULT:
 		um_raise_code(x, UM_VEC_PF, f.error_code);
@@ -82,6 +88,15 @@ static bool fetch_slow(struct um_exec *x, gva_t lin, hva_t *hva)
 	}
 	x->exit.gpa = f.gpa;
 	return um_internal(x, "instruction fetch from a device");
+}
+
+hva_t um_block_map(struct um_exec *x, gva_t lin)
+{
+	struct um_fault f = { .gva = lin };
+
+	if (um_is_canonical(x, lin))
+		map(x, &f);
+	return (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
 }
 
 /* The host address of the code byte at linear address @lin. */

@@ -100,6 +100,12 @@ struct um_interp {
  */
 struct um_block *um_block_enter(struct um_exec *x, unsigned key);
 
+/*
+ * Get the page of linear address @lin into the TLB, for fetching.  The host address; 0: it can't be, and what is
+ * wrong is for um_block_enter() to say.
+ */
+hva_t um_block_map(struct um_exec *x, gva_t lin);
+
 /* Instruction @k of @b, a translated block, is where translated code was left. */
 static inline void um_ring_note(struct um_exec *x, const struct um_jit_block *b, hva_t hva,
 				unsigned k)
@@ -181,14 +187,6 @@ static inline void um_block_link(struct um_block *prev, struct um_block *b)
 {
 	prev->succ[1] = prev->succ[0];
 	prev->succ[0] = b;
-}
-
-/* Is the page at cpu.rip in the TLB? */
-static inline bool um_block_mapped(const struct um_exec *x)
-{
-	gva_t lin = (x->cpu.rip + x->seg_base[UM_CS]) & x->lin_mask;
-
-	return um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
 }
 
 /* @prev: the block executed before, or NULL. */

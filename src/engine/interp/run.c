@@ -288,21 +288,10 @@ static void loop(struct um_exec *x)
 		b = um_block_find(x, x->mode, prev);
 		if (unlikely(!b)) {
 			u64 flushes = x->interp->flushes;
-			bool mapped = um_block_mapped(x);
 
 			b = um_block_enter(x, x->mode);
 			if (!b && shadow)
 				um_jit_open_shadow(x);
-			/*
-			 * If its page is in the TLB only now.  (What left at its very start has no
-			 * use for being tried again.)
-			 */
-			if (b && !ran && !mapped && run_translated(x)) {
-				if (unlikely(um_jit_in_shadow(x)))
-					um_jit_open_shadow(x);
-				prev = NULL;
-				continue;
-			}
 			if (b && prev && x->interp->flushes == flushes)
 				um_block_link(prev, b);
 		}

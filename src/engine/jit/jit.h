@@ -38,9 +38,10 @@
  *     overlap.
  *   - stores of others (processors, devices): what a page's blocks were made from is compared with
  *     memory before the first use after an event by which this vCPU can have learnt of them: an
- *     interrupt, an exit to the VMM, CPUID or SERIALIZE (none of the local APIC's timer, CPUID and
- *     SERIALIZE if there is no other vCPU); and when it gets a new translation in the TLB.  `doubt` counts those
- *     events.
+ *     interrupt, an exit to the VMM, CPUID or SERIALIZE; and when it gets a new translation in the
+ *     TLB.  `doubt` counts those events.  (If there is no other vCPU, only devices are left, which
+ *     tell by interrupts or are asked by exits: then the local APIC's timer, CPUID, SERIALIZE and a
+ *     new translation are nothing to it.)
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
  * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another

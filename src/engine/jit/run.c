@@ -352,8 +352,11 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	take_doubt(x);
 	um_interp_sync_ctx(x);
 	hva = (hva_t)um_tlb_lookup(x->tlb, lin, UM_FETCH, x->fetch_ctx);
-	if (!hva)
-		return NULL;
+	if (unlikely(!hva)) {
+		hva = um_block_map(x, lin);
+		if (!hva)
+			return NULL;
+	}
 	b = block_at(x, hva, x->jit_key);
 	if (!b)
 		return NULL;

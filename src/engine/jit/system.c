@@ -258,6 +258,13 @@ static void emit_rdtsc(struct um_trans *t, const struct um_insn *i)
 		um_emit_load(e, 0, H_RCX, H_CTX, CPU(msr.tsc_aux));
 }
 
+/* With other vCPUs it raises doubts about code: the interpreter's. */
+static void emit_serialize(struct um_trans *t)
+{
+	emit_cmp8(t, UM_JIT_OFF(alone), 0);
+	um_emit_slow_if(t, CC_Z);
+}
+
 bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_facts *f)
 {
 	const struct um_cpu *c = &t->x->cpu;
@@ -301,6 +308,8 @@ bool um_system_ok(const struct um_trans *t, const struct um_insn *i, struct um_f
 	case ZYDIS_MNEMONIC_RDTSCP:
 		f->writes = BIT(UM_RAX) | BIT(UM_RDX) | BIT(UM_RCX);
 		return um_cpu_has(c, UM_F_RDTSCP);
+	case ZYDIS_MNEMONIC_SERIALIZE:
+		return um_cpu_has(c, UM_F_SERIALIZE);
 	}
 	return false;
 }
@@ -358,6 +367,9 @@ void um_emit_system(struct um_trans *t, const struct um_insn *i)
 	case ZYDIS_MNEMONIC_RDTSC:
 	case ZYDIS_MNEMONIC_RDTSCP:
 		emit_rdtsc(t, i);
+		break;
+	case ZYDIS_MNEMONIC_SERIALIZE:
+		emit_serialize(t);
 		break;
 	}
 }

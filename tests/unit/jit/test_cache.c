@@ -12,6 +12,7 @@
 #define BLOCKS	   ((UM_PAGE_SIZE - 16) / BLOCK_SIZE)
 
 CODE64(calls, "1: inc eax\n call 2f\n dec ecx\n jnz 1b\n hlt\n 2: ret");
+CODE64(serializing, "1: .byte 0x0f, 0x01, 0xe8\n dec ecx\n jnz 1b\n hlt");
 
 /* Many short blocks, one behind the other.  Returns what they add up to. */
 static u32 write_code(struct machine *m, u32 seed)
@@ -113,6 +114,65 @@ static void test_evict(void **state)
 	assert_true(count[UM_CNT_jit_evictions] > 10);
 	assert_int_equal(count[UM_CNT_jit_flushes], 0);
 	assert_true(count[UM_CNT_jit_blocks] > 3 * (LAST - FIRST) * BLOCKS);
+	machine_free(m);
+}
+
+/* What was translated is entered again without being decoded, if only the TLB has forgotten where it is. */
+static void test_mapped(void **state)
+{
+	struct machine *m = new_machine();
+	u64 *count = m->counters.v, decoded, enters;
+
+	for (unsigned round = 0; round < 12; round++) {
+		load_code(m, calls);
+		m->x.alone = round > 5;
+		m->x.cpu.gpr[UM_RCX] = 100;
+		m->x.cpu.gpr[UM_RAX] = 0;
+		machine_flush(m);
+		if (round > 2)
+			um_block_flush(&m->x);
+		decoded = count[UM_CNT_blocks_decoded];
+		enters = count[UM_CNT_jit_enters];
+		run_to_hlt(m);
+		assert_int_equal((u32)m->x.cpu.gpr[UM_RAX], 100);
+		if (round > 2)
+			assert_int_equal(count[UM_CNT_blocks_decoded], decoded);
+		assert_true(count[UM_CNT_jit_enters] > enters);
+	}
+	machine_free(m);
+}
+
+/* SERIALIZE raises doubts about code, and leaves translated code for that; but not in a VM of one vCPU. */
+static void test_serialize(void **state)
+{
+	struct machine *m = new_machine();
+
+	for (unsigned round = 0; round < 4; round++) {
+		u64 slow = 0, doubt = 0;
+
+		load_code(m, serializing);
+		m->x.alone = round & 1;
+		for (unsigned warm = 0; warm < 2; warm++) {
+			m->x.cpu.rip = CODE;
+			m->x.cpu.gpr[UM_RCX] = 100;
+			slow = m->counters.v[UM_CNT_jit_slow];
+			doubt = m->x.translator->doubt;
+			run_to_hlt(m);
+		}
+		slow = m->counters.v[UM_CNT_jit_slow] - slow;
+		doubt = m->x.translator->doubt - doubt;
+		if (m->x.alone) {
+			assert_true(slow < 10);
+			assert_true(doubt < 10);
+		} else {
+			assert_true(slow >= 90);
+			assert_true(doubt >= 90);
+		}
+	}
+	m->x.cpu.features[UM_F_SERIALIZE / 64] &= ~BIT(UM_F_SERIALIZE % 64);
+	load_code(m, serializing);
+	m->x.cpu.gpr[UM_RCX] = 100;
+	expect_fault(m, UM_VEC_UD);
 	machine_free(m);
 }
 
@@ -240,11 +300,12 @@ static void test_shared(void **state)
 
 int main(void)
 {
-	const struct CMUnitTest tests[] = { cmocka_unit_test(test_evict),
-					    cmocka_unit_test(test_counters),
-					    cmocka_unit_test(test_past),
-					    cmocka_unit_test(test_pages),
-					    cmocka_unit_test(test_shared) };
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(test_evict),	  cmocka_unit_test(test_mapped),
+		cmocka_unit_test(test_serialize), cmocka_unit_test(test_counters),
+		cmocka_unit_test(test_past),	  cmocka_unit_test(test_pages),
+		cmocka_unit_test(test_shared)
+	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
