@@ -203,6 +203,13 @@ static uintptr_t arena_fixup(uintptr_t pc, const siginfo_t *si, void *ucv)
 
 /* ---- the routines ---- */
 
+/* What comes is a routine: where it is executed. */
+static const u8 *begin_routine(struct um_emit *e)
+{
+	e->p = (u8 *)ALIGN_UP((u64)e->p, 64);
+	return um_arena_rx_of(e->p);
+}
+
 static const u8 saved[] = { H_RBX, H_RBP, H_R12, H_R13, H_R14, H_R15 };
 
 static void emit_set_vec(struct um_emit *e, enum um_vec_class c)
@@ -368,7 +375,7 @@ static void emit_region(struct um_emit *e, unsigned acc, unsigned window)
 
 static const u8 *emit_miss(struct um_emit *e, unsigned acc, unsigned window)
 {
-	const u8 *start = um_arena_rx_of(e->p = (u8 *)ALIGN_UP((u64)e->p, 64));
+	const u8 *start = begin_routine(e);
 	u8 *no, *enough;
 
 	emit_both(e, 0x03, H_CTX, um_jit_window_start(acc, window));
@@ -462,51 +469,54 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
-static void name_routine(const char *name, const void *rx, const u8 *end)
+static void emit_enter_plain(struct um_emit *e)
 {
-	um_perf_code(name, rx, (size_t)(um_arena_rx_of(end) - (const u8 *)rx));
+	emit_enter(e, false, false);
+}
+
+static void emit_enter_flags(struct um_emit *e)
+{
+	emit_enter(e, true, false);
+}
+
+static void emit_enter_anchored(struct um_emit *e)
+{
+	emit_enter(e, true, true);
+}
+
+static void emit_stop(struct um_emit *e)
+{
+	um_emit_mov_imm(e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
+	um_emit_jump(e, arena.code.leave);
+}
+
+/* Where @emit's code is executed. */
+static const u8 *routine(struct um_emit *e, const char *name, void (*emit)(struct um_emit *e))
+{
+	const u8 *start = begin_routine(e);
+
+	emit(e);
+	um_perf_code(name, start, (size_t)(um_arena_rx_of(e->p) - start));
+	return start;
 }
 
 static void make_routines(void)
 {
 	struct um_emit e = { .p = arena.rw, .end = arena.rw + HEAD };
+	struct um_arena_code *c = &arena.code;
 
-	arena.code.leave = um_arena_rx_of(e.p);
-	emit_leave(&e);
-	name_routine("umbra.leave", arena.code.leave, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.no_return = um_arena_rx_of(e.p);
-	emit_no_return(&e);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.enter = (void *)um_arena_rx_of(e.p);
-	emit_enter(&e, false, false);
-	name_routine("umbra.enter", (void *)arena.code.enter, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.enter_flags = (void *)um_arena_rx_of(e.p);
-	emit_enter(&e, true, false);
-	name_routine("umbra.enter_flags", (void *)arena.code.enter_flags, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.enter_anchored = (void *)um_arena_rx_of(e.p);
-	emit_enter(&e, true, true);
-	name_routine("umbra.enter_anchored", (void *)arena.code.enter_anchored, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.stop = um_arena_rx_of(e.p);
-	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(0, 0, UM_JIT_EXIT_STOP));
-	um_emit_jump(&e, arena.code.leave);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.renew = um_arena_rx_of(e.p);
-	emit_renew(&e);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.syscall = um_arena_rx_of(e.p);
-	um_emit_syscall_routine(&e);
-	name_routine("umbra.syscall", arena.code.syscall, e.p);
-	e.p = (u8 *)ALIGN_UP((u64)e.p, 64);
-	arena.code.sysret = um_arena_rx_of(e.p);
-	um_emit_sysret_routine(&e);
-	name_routine("umbra.sysret", arena.code.sysret, e.p);
+	c->leave = routine(&e, "umbra.leave", emit_leave); /* the others go there */
+	c->no_return = routine(&e, "umbra.no_return", emit_no_return);
+	c->enter = (void *)routine(&e, "umbra.enter", emit_enter_plain);
+	c->enter_flags = (void *)routine(&e, "umbra.enter_flags", emit_enter_flags);
+	c->enter_anchored = (void *)routine(&e, "umbra.enter_anchored", emit_enter_anchored);
+	c->stop = routine(&e, "umbra.stop", emit_stop);
+	c->renew = routine(&e, "umbra.renew", emit_renew);
+	c->syscall = routine(&e, "umbra.syscall", um_emit_syscall_routine);
+	c->sysret = routine(&e, "umbra.sysret", um_emit_sysret_routine);
 	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
 		for (unsigned w = 0; w < UM_JIT_WINDOWS; w++)
-			arena.code.miss[acc][w] = emit_miss(&e, acc, w);
+			c->miss[acc][w] = emit_miss(&e, acc, w);
 	}
 }
 
