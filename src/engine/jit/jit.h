@@ -482,6 +482,23 @@ void um_jit_forget_link(struct um_jit_link *l);
 /* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
+/* ---- window.c ---- */
+/*
+ * When this many accesses missed their windows, and it took less than a number of cycles each, the last is looked at.
+ */
+#define UM_JIT_WINDOW_MISSES 256
+void um_jit_forget_windows(struct um_exec *x);
+/*
+ * Forget those that don't hold any more.  They do as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the
+ * context that allows less (x->priv is UM_PRIV_KERNEL), unless translated code was left with the other.  @same: it wasn't, or the
+ * kernel still has that.
+ */
+void um_jit_check_windows(struct um_exec *x, bool same);
+/* Instruction @k of @b was left with x->jit.patience < 0. */
+void um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k);
+/* ... and is the first of several that use the stack. */
+void um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k);
+
 /* ---- run.c ---- */
 int um_jit_init(struct um_exec *x);
 void um_jit_destroy(struct um_exec *x);

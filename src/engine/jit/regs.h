@@ -4,7 +4,7 @@
  * rbp.
  *
  * RAX RCX RDX RBX keep their numbers, for what has them implied (MUL, shifts, CMPXCHG) and for AH
- * CH DH BH.  What stays in memory is used least by compilers.  RSP, the commonest base, is none that
+ * CH DH BH.  What stays in memory is used least in what programs execute (docs/performance.md).  RSP, the commonest base, is none that
  * would take a longer encoding.
  */
 #ifndef UM_ENGINE_JIT_REGS_H
@@ -17,9 +17,9 @@
 #define UM_JIT_HOST(X)								\
 	X(RAX, H_RAX) X(RCX, H_RCX) X(RDX, H_RDX) X(RBX, H_RBX)			\
 	X(RSP, H_R15) X(RBP, H_R13) X(RSI, H_R10) X(RDI, H_R14)			\
-	X(R8, H_R8) X(R9, H_R9) X(R10, UM_JIT_IN_MEMORY)			\
-	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R12) X(R13, UM_JIT_IN_MEMORY)		\
-	X(R14, UM_JIT_IN_MEMORY) X(R15, UM_JIT_IN_MEMORY)
+	X(R8, UM_JIT_IN_MEMORY) X(R9, UM_JIT_IN_MEMORY) X(R10, UM_JIT_IN_MEMORY) \
+	X(R11, UM_JIT_IN_MEMORY) X(R12, H_R12) X(R13, H_R8)			\
+	X(R14, UM_JIT_IN_MEMORY) X(R15, H_R9)
 // clang-format on
 
 static inline unsigned um_jit_host(unsigned guest)

@@ -18,16 +18,6 @@
 
 /* Times that translated code is entered with vector registers that one block missed. */
 #define VEC_TURNS 16
-/*
- * When this many accesses missed their windows, and it took less than so many cycles each, the last
- * is looked at.
- */
-#define WINDOW_MISSES	   256
-#define WINDOW_CYCLES	   60
-#define WINDOW_STRIKES	   6  /* times that it is, until it does without */
-#define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
-#define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
-#define REGION_MAX	   (4ul << 20)
 /* Of so many far links that don't hold, about, one is made to (not always the same of a loop). */
 #define FAR_PATIENCE	  128
 #define FAR_PATIENCE_MORE 127 /* a mask */
@@ -44,57 +34,6 @@ void um_jit_forget_jumps(struct um_jit *j)
 		memset(j->jump, 0, sizeof(j->jump));
 		j->gen = 1;
 	}
-}
-
-static struct um_jit_window *window_of(struct um_exec *x, unsigned acc, unsigned n)
-{
-	return n == UM_RSP ? &x->jit.stack[acc] : &x->window[acc][n];
-}
-
-static void clear_regions(struct um_jit *j)
-{
-	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		for (unsigned n = 0; n < UM_JIT_REGIONS; n++)
-			j->region[acc][n] =
-				(struct um_jit_region){ UM_JIT_NOWHERE, UM_JIT_NOWHERE };
-	}
-	j->regions = false;
-}
-
-static void forget_windows(struct um_exec *x, bool user)
-{
-	unsigned first = user ? 0 : UM_JIT_KERNEL_WINDOW,
-		 last = user ? UM_JIT_KERNEL_WINDOW : UM_JIT_WINDOWS;
-
-	for (unsigned acc = UM_READ; acc <= UM_WRITE; acc++) {
-		for (unsigned n = first; n < last; n++)
-			*window_of(x, acc, n) =
-				(struct um_jit_window){ UM_JIT_NOWHERE, UM_JIT_NOWHERE, 0 };
-		memset(&x->window_wide[acc][first], 0, (last - first) * sizeof(u64));
-		memset(&x->window_span[acc][first], 0, (last - first) * sizeof(u64));
-	}
-	if (user && unlikely(x->translator->regions))
-		clear_regions(x->translator);
-}
-
-/*
- * Windows hold as long as the TLB forgets nothing: CPL 3's for its context; the kernel's for the
- * context that allows less (x->priv is UM_PRIV_KERNEL), unless translated code was left with the
- * other.  @same: it wasn't, or the kernel still has that.
- */
-static void check_windows(struct um_exec *x, bool same)
-{
-	struct um_jit *j = x->translator;
-	bool all = j->window_seq != x->tlb->seq || j->window_epoch != x->tlb->epoch;
-
-	if (unlikely(all || j->window_ctx != (u16)(x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask))) {
-		j->window_seq = x->tlb->seq;
-		j->window_epoch = x->tlb->epoch;
-		j->window_ctx = x->tlb->ctx[UM_PRIV_USER] & x->ctx_mask;
-		forget_windows(x, true);
-	}
-	if (all || !same)
-		forget_windows(x, false);
 }
 
 int um_jit_init(struct um_exec *x)
@@ -118,10 +57,8 @@ int um_jit_init(struct um_exec *x)
 	x->jit.jump = j->jump;
 	x->jit.regions = j->region[0];
 	x->translator = j;
-	clear_regions(j);
 	x->jit.shadow_rip = NO_RIP;
-	forget_windows(x, false);
-	forget_windows(x, true);
+	um_jit_forget_windows(x);
 	x->jit.code_pages = x->tlb->code;
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
@@ -242,7 +179,7 @@ static void sync_state(struct um_exec *x)
 	bool same = contexts == j->contexts;
 
 	um_interp_sync_ctx(x);
-	check_windows(x, same && (x->jit.ctx == x->ctx || !left_with_ac(x)));
+	um_jit_check_windows(x, same && (x->jit.ctx == x->ctx || !left_with_ac(x)));
 	if (!same || x->jit.ctx != x->ctx || x->jit.fetch_ctx != x->fetch_ctx) {
 		j->contexts = contexts;
 		sync_contexts(x);
@@ -534,104 +471,6 @@ static bool kicked(const struct um_exec *x)
 	return atomic_load_explicit(&x->kick, memory_order_seq_cst) || *x->jit.immediate_exit;
 }
 
-/* Does the TLB have page @gva for the access, at that distance from it? */
-static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 addend)
-{
-	const struct um_tlb_entry *e = &x->tlb->e[um_tlb_index(gva, x->ctx)];
-
-	return e->tag[acc] == (gva | x->ctx) && e->addend == addend;
-}
-
-/* Make the region of the access that missed, or a larger one than is known.  False: it is no larger than a page, or than what was known. */
-static bool grow_region(struct um_exec *x)
-{
-	struct um_jit *j = x->translator;
-	unsigned acc = x->missed_window & 1;
-	gva_t page = x->missed & UM_PAGE_MASK, from = page, to = page + UM_PAGE_SIZE;
-	u64 addend = x->tlb->e[um_tlb_index(page, x->ctx)].addend;
-	struct um_jit_region *r = &j->region[acc][(page >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS];
-
-	if (x->missed_window >> 1 == UM_JIT_KERNEL_WINDOW || x->priv != UM_PRIV_USER ||
-	    !continues(x, page, acc, addend))
-		return false;
-	while (page - from < REGION_MAX / 2 && continues(x, from - UM_PAGE_SIZE, acc, addend))
-		from -= UM_PAGE_SIZE;
-	while (to - page < REGION_MAX / 2 && continues(x, to, acc, addend))
-		to += UM_PAGE_SIZE;
-	if (to - from == UM_PAGE_SIZE || (page - r->start <= r->last && to - from <= r->last + 1))
-		return false;
-	for (gva_t at = from; at < to; at = (at | (BIT(UM_JIT_REGION_SHIFT) - 1)) + 1)
-		j->region[acc][(at >> UM_JIT_REGION_SHIFT) % UM_JIT_REGIONS] =
-			(struct um_jit_region){ from, from + addend, to - from - 1, 0 };
-	j->regions = true;
-	return true;
-}
-
-/* Instruction @k of @b does without windows and runs from now on. */
-static void make_plain(struct um_exec *x, struct um_jit_block *b, unsigned k)
-{
-	u64 bit, *plain = um_jit_plain(x->translator, b->hva + b->map[k].off, &bit);
-
-	*plain |= bit;
-	um_count(x->counters, jit_unwindowed);
-}
-
-static void forget_block(struct um_exec *x, struct um_jit_block *b)
-{
-	um_jit_drop(x, b);
-	um_jit_page_settle(x, b->page);
-}
-
-/*
- * @k, the first of several that use the stack, was left: the interpreter executes all of them.  That
- * takes long if it is often so, since they cross a page.
- */
-static void missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
-{
-	if (b->dead || ++b->crossings < RUN_CROSSINGS)
-		return;
-	make_plain(x, b, k);
-	forget_block(x, b);
-}
-
-/* Those of its accesses that missed do without windows from now on, in both of its translations. */
-static void do_without(struct um_exec *x, struct um_jit_block *b)
-{
-	struct um_jit_block *other =
-		um_jit_lookup(x->translator, b->hva, b->key ^ UM_JIT_KEY_APART);
-
-	for (unsigned n = 0; n < b->nwindowed; n++) {
-		if (b->windowed[n].strikes >= WINDOW_STRIKES / 2)
-			make_plain(x, b, b->windowed[n].insn);
-	}
-	forget_block(x, b);
-	if (other)
-		forget_block(x, other);
-}
-
-/*
- * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
- * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
- * it does without from now on: @b is translated anew.
- */
-static void missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
-{
-	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
-
-	x->jit.patience = x->jit_threshold ? WINDOW_MISSES : WINDOW_MISSES_TEST;
-	x->translator->missed_at = now;
-	if (grow_region(x))
-		return;
-	if (since > WINDOW_MISSES * WINDOW_CYCLES)
-		return;
-	for (unsigned n = 0; n < b->nwindowed; n++) {
-		struct um_jit_windowed *w = &b->windowed[n];
-
-		if (w->insn == k && ++w->strikes == WINDOW_STRIKES)
-			do_without(x, b);
-	}
-}
-
 static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 {
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
@@ -669,9 +508,9 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			gva_t page = x->cpu.gpr[UM_REG_PAGE];
 
 			if (unlikely(x->jit.patience < 0))
-				missed_window(x, b, k);
+				um_jit_missed_window(x, b, k);
 			if (b->map[k].run)
-				missed_run(x, b, k);
+				um_jit_missed_run(x, b, k);
 			if (execute_on(x, &b, &k, &anchored)) {
 				code = b->code + b->map[k].start;
 				flags = b->map[k].host_flags;
@@ -784,7 +623,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			um_set_status(x, x->jit.flags);
 			return;
 		case UM_JIT_EXIT_SLOW:
-			x->jit.patience = WINDOW_MISSES;
+			x->jit.patience = UM_JIT_WINDOW_MISSES;
 			x->far_patience = FAR_PATIENCE;
 			do {
 				if (k && !um_lockstep_repeatable(um_jit_insn(x, b, k))) {
