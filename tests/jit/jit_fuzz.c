@@ -17,8 +17,11 @@
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/time.h>
+#include <sys/wait.h>
 #include <time.h>
+#include <unistd.h>
 
 #include "../fuzz/rng.h"
 #include "../oracle/host.h"
@@ -42,8 +45,22 @@ struct fuzz {
 	int broken;	 /* mnemonic; -1: none */
 	int patience;	 /* ticks until a program counts as endless */
 	unsigned vector; /* bytes of a vector register */
-	unsigned long programs, natives, endless, lost, strays, events, differences;
+	unsigned long programs, natives, endless, lost, strays, events, differences, blocks;
 };
+
+/* What the command line asks for. */
+struct wanted {
+	u64 seed;
+	double until;			/* now() */
+	unsigned long programs, blocks; /* if not 0, so many instead */
+	bool native, lockstep;
+};
+
+/*
+ * So many programs by one process: the arena of native stubs (engine/interp/native_arena.c) is a
+ * process's, and twice as many programs fill it with instructions that differ.
+ */
+#define SLICE 250000
 
 /* ---- time ---- */
 
@@ -651,38 +668,103 @@ static int mnemonic(const char *name)
 	exit(2);
 }
 
-static u64 blocks(const struct fuzz *f)
+static void start_ticks(void)
 {
-	return f->jit->counters.v[UM_CNT_jit_blocks];
+	const struct itimerval tick = { { 0, TICK_US }, { 0, TICK_US } };
+	struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
+
+	sigaction(SIGVTALRM, &sa, NULL);
+	setitimer(ITIMER_VIRTUAL, &tick, NULL);
+}
+
+static bool enough(const struct fuzz *f, const struct wanted *w)
+{
+	return w->programs ? f->programs >= w->programs
+	       : w->blocks ? f->blocks >= w->blocks
+			   : now() >= w->until;
+}
+
+static void begin(struct fuzz *f, const struct wanted *w)
+{
+	f->vector = vector_size();
+	f->native = w->native ? native_new() : NULL;
+	if (w->native && !f->native)
+		printf("no process for the real CPU: without it\n");
+	f->interp = new_machine(UM_ENGINE_INTERP);
+	f->jit = new_machine(w->lockstep ? UM_ENGINE_LOCKSTEP : UM_ENGINE_JIT);
+}
+
+/* What is left of @w, or a slice of it.  In a process of its own. */
+static void fuzz_slice(struct fuzz *f, const struct wanted *w)
+{
+	const unsigned long before = f->blocks, last = f->programs + SLICE;
+
+	begin(f, w);
+	start_ticks();
+	do {
+		unsigned count = NATIVE_BATCH;
+
+		if (w->programs)
+			count = um_min(count, (unsigned)(w->programs - f->programs));
+		run_batch(f, w->seed + f->programs, count);
+		f->blocks = before + f->jit->counters.v[UM_CNT_jit_blocks];
+	} while (!enough(f, w) && f->programs < last);
+	native_free(f->native);
+	machine_free(f->interp);
+	machine_free(f->jit);
+}
+
+/* False: it came to no end. */
+static bool fuzz(struct fuzz *f, const struct wanted *w)
+{
+	struct fuzz *shared =
+		mmap(NULL, sizeof(*f), PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+
+	if (shared == MAP_FAILED)
+		return false;
+	do {
+		pid_t child;
+		int status;
+
+		fflush(stdout);
+		child = fork();
+		if (child == 0) {
+			fuzz_slice(f, w);
+			*shared = *f;
+			fflush(stdout);
+			_exit(0);
+		}
+		if (child < 0 || waitpid(child, &status, 0) != child || status)
+			return false;
+		*f = *shared;
+	} while (!enough(f, w));
+	return true;
 }
 
 int main(int argc, char **argv)
 {
-	const struct itimerval tick = { { 0, TICK_US }, { 0, TICK_US } };
-	struct sigaction sa = { .sa_handler = on_tick, .sa_flags = SA_RESTART };
-	double seconds = 5, start;
-	unsigned long programs = 0, max_blocks = 0;
-	u64 seed = 1;
 	struct fuzz f = { .broken = -1, .patience = TICKS };
-	bool native = true, print = false, lockstep = false;
+	struct wanted w = { .seed = 1, .native = true };
+	double seconds = 5;
+	bool print = false, ended;
 
 	for (int a = 1; a < argc; a++) {
 		bool value = a + 1 < argc;
 
 		if (!strcmp(argv[a], "--seed") && value)
-			seed = strtoull(argv[++a], NULL, 0);
+			w.seed = strtoull(argv[++a], NULL, 0);
 		else if (!strcmp(argv[a], "--seconds") && value)
 			seconds = atof(argv[++a]);
 		else if (!strcmp(argv[a], "--programs") && value)
-			programs = strtoul(argv[++a], NULL, 0);
+			w.programs = strtoul(argv[++a], NULL, 0);
 		else if (!strcmp(argv[a], "--blocks") && value)
-			max_blocks = strtoul(argv[++a], NULL, 0);
+			w.blocks = strtoul(argv[++a], NULL, 0);
 		else if (!strcmp(argv[a], "--break") && value)
 			f.broken = mnemonic(argv[++a]);
 		else if (!strcmp(argv[a], "--no-native"))
-			native = false;
+			w.native = false;
 		else if (!strcmp(argv[a], "--lockstep"))
-			lockstep = true;
+			w.lockstep = true;
 		else if (!strcmp(argv[a], "--print"))
 			print = true;
 		else
@@ -692,42 +774,24 @@ int main(int argc, char **argv)
 			       2;
 	}
 	f.vector = vector_size();
-	f.native = native ? native_new() : NULL;
-	if (native && !f.native)
-		printf("no process for the real CPU: without it\n");
-	f.interp = new_machine(UM_ENGINE_INTERP);
-	f.jit = new_machine(lockstep ? UM_ENGINE_LOCKSTEP : UM_ENGINE_JIT);
 	if (print) {
 		static struct program p;
 
-		draw(&f, &p, seed);
+		begin(&f, &w);
+		draw(&f, &p, w.seed);
 		program_print(&p);
 		print_registers(&p);
 		return 0;
 	}
-	sigaction(SIGVTALRM, &sa, NULL);
-	setitimer(ITIMER_VIRTUAL, &tick, NULL);
-
-	start = now();
-	for (;;) {
-		unsigned count = NATIVE_BATCH;
-
-		if (programs)
-			count = um_min(count, (unsigned)(programs - f.programs));
-		run_batch(&f, seed, count);
-		seed += count;
-		if (programs	 ? f.programs >= programs
-		    : max_blocks ? blocks(&f) >= max_blocks
-				 : now() - start >= seconds)
-			break;
-	}
-	printf("%lu programs, %lu of them on the real CPU; %llu blocks translated, %lu events; %lu "
+	w.until = now() + seconds;
+	ended = fuzz(&f, &w);
+	if (!ended)
+		printf("the process of the programs from seed %llu on did not come to its end\n",
+		       (unsigned long long)(w.seed + f.programs));
+	printf("%lu programs, %lu of them on the real CPU; %lu blocks translated, %lu events; %lu "
 	       "endless, %lu lost, "
 	       "%lu astray; %lu differences\n",
-	       f.programs, f.natives, (unsigned long long)blocks(&f), f.events, f.endless, f.lost,
-	       f.strays, f.differences);
-	native_free(f.native);
-	machine_free(f.interp);
-	machine_free(f.jit);
-	return f.differences || !f.programs;
+	       f.programs, f.natives, f.blocks, f.events, f.endless, f.lost, f.strays,
+	       f.differences);
+	return !ended || f.differences || !f.programs;
 }
