@@ -195,8 +195,8 @@ struct um_jit_state {
 	u64 operand;  /* of the last shift or multiplication, for having its flags again */
 	u64 spare[2]; /* scratch */
 	struct um_jit_region *regions; /* the first of um_jit.region */
-	void *host_sp,
-		*sp; /* the host's stack pointer; with no return address of the guest's yet */
+	void *host_sp; /* the host's stack pointer when translated code was entered ... */
+	void *sp;      /* ... and while no return address of the guest's is on its stack */
 	/* From here on, and some of cpu.gpr[], within 128 bytes of the base register. */
 	struct um_jit_window stack[2]; /* the window of RSP, at CPL 3 */
 	u32 vec; /* enum um_vec_class: what of the guest's vector state is in the host's registers */

@@ -20,7 +20,7 @@
  *
  * Any other target is a linear address, looked up in the jump cache:
  *
- *	imul t0, t1, K;  shr t0, 15;  and t0, 1ffe0h;  add t0, [jump]
+ *	imul t0, t1, K;  shr t0, 11;  and t0, 1fffe0h;  add t0, [jump]
  *	cmp  [t0], t1;   jne slow
  *	mov  t2, [stamp]; cmp t2, [t0 + 8]; jne renew	(kicked: the stamp is no entry's)
  *	... effects of the instruction ...
@@ -368,22 +368,16 @@ static void end_far(struct um_trans *t, struct um_jit_link *l, s32 off, bool cal
 	l->site = (s32)(emit_to(&t->e, call) - t->start);
 }
 
-/* Where a far link goes that doesn't hold, but for calls: to offset @off from the page. */
-static void far_jump(struct um_trans *t, s32 off)
+/*
+ * A jump to offset @off from the page, of instruction @insn; or off the end of the page (UM_JIT_NO_INSN): then no instruction is left to
+ * have executed, and a miss is an exit like that of a link.
+ */
+static void far_jump(struct um_trans *t, unsigned insn, s32 off)
 {
-	struct um_jit_link *l = begin_far(t, t->k, 0, false);
+	struct um_jit_link *l = begin_far(t, insn, (unsigned)off, false);
 
 	if (l)
 		end_far(t, l, off, false);
-}
-
-/* Off the end of the page.  No instruction is left to have executed: a miss is an exit like that of a link. */
-static void goto_next_page(struct um_trans *t, unsigned off)
-{
-	struct um_jit_link *l = begin_far(t, UM_JIT_NO_INSN, off, false);
-
-	if (l)
-		end_far(t, l, (s32)off, false);
 }
 
 void um_emit_tail_check(struct um_trans *t)
@@ -420,7 +414,7 @@ void um_emit_goto(struct um_trans *t, unsigned off)
 		return;
 	}
 	um_flags_save(t);
-	goto_next_page(t, off);
+	far_jump(t, UM_JIT_NO_INSN, (s32)off);
 }
 
 /* ---- instructions ---- */
@@ -443,7 +437,7 @@ static void jump_rel(struct um_trans *t, s64 off, u8 *skip)
 		return;
 	}
 	um_flags_save(t);
-	far_jump(t, (s32)off);
+	far_jump(t, t->k, (s32)off);
 }
 
 /* H_T1 := the target that operand 0 has. */

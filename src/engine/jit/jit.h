@@ -433,9 +433,9 @@ bool um_jit_keeps_operand(const struct um_insn *i);
 /* ---- branch.c ---- */
 /* Have exit @l go to @to from now on; and back to its stub. */
 void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to);
-/* The same for a far link, as long as the stamp is @stamp, and the block's page or, if l->by_target, the jump's target @gva. */
-void um_emit_far_linked(struct um_jit_link *l, const struct um_jit_block *to, u64 stamp, gva_t gva);
 void um_emit_unlinked(struct um_jit_link *l);
+/* The first for a far link, as long as the stamp is @stamp, and the block's page or, if l->by_target, the jump's target @gva. */
+void um_emit_far_linked(struct um_jit_link *l, const struct um_jit_block *to, u64 stamp, gva_t gva);
 /* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
 void um_emit_dead(struct um_jit_block *b);
 

@@ -3,7 +3,7 @@
  * Guest memory in translated code: the linear address, and the software TLB (mmu/tlb.h) looked up inline.
  *
  *	lea  t1, [operand]
- *	mov  t0, t1;  shr t0, 7;  and t0, 1ffe0h	(or: rorx t0, t1, 7; and ...)  offset of the entry: (page number mod 4096) * 32
+ *	rorx t0, t1, 7;  and t0, 3ffe0h			offset of the entry: (page number mod 8192) * 32
  *	add  t0, [tlb]					of the context
  *	lea  t2, [t1 + size - 1]			an access that crosses a page misses
  *	and  t2, ~fffh;  or t2, [ctx];  cmp t2, [t0 + tag]
@@ -18,8 +18,8 @@
  *	ja   miss				restore t1; look up; keep what was found
  *	add  t1, [window.host]
  *
- * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (run.c).
- * An access that often finds its window elsewhere does without (um_jit_run(), which has the block translated anew).
+ * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (window.c).
+ * An access that often finds its window elsewhere does without (window.c, which has the block translated anew).
  *
  * Several accesses by one register are looked up together: anchor.c.
  */

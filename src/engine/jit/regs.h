@@ -53,7 +53,7 @@ static inline void um_emit_call(struct um_emit *e, const u8 *to)
 	um_emit32(e, (u32)(to - (um_arena_rx_of(e->p) + 4)));
 }
 
-/* From a linear address to its entry in the TLB: (page number mod 4096) * 32 */
+/* From a linear address to its entry in the TLB: (page number mod UM_TLB_PAGES) * 32 */
 _Static_assert(sizeof(struct um_tlb_entry) == 32, "the index is scaled by 32");
 #define UM_JIT_ENTRY_SHIFT (UM_PAGE_SHIFT - 5)
 #define UM_JIT_ENTRY_MASK  ((s32)((UM_TLB_PAGES - 1) << 5))
