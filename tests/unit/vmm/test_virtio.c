@@ -649,6 +649,7 @@ static void test_console(void **state)
 	struct buffer rx = { DATA, 4, true },
 		      tx[2] = { { DATA + 0x100, 3, false }, { DATA + 0x200, 2, false } };
 	char buf[16] = "";
+	ssize_t got;
 
 	/* Input that comes before the driver waits. */
 	assert_int_equal(write(e->in[1], "abcdef", 6), 6);
@@ -672,7 +673,10 @@ static void test_console(void **state)
 	assert_int_equal(drv_wait(&e->d, 1, NULL), 0);
 	/* The emergency write needs no queue. */
 	drv_write(&e->d, e->d.device + 8, 't', 4);
-	assert_int_equal(read(e->out[0], buf, 6), 6);
+	for (size_t n = 0; n < 6; n += (size_t)got) {
+		got = read(e->out[0], buf + n, 6 - n);
+		assert_true(got > 0);
+	}
 	assert_string_equal(buf, "output");
 }
 
