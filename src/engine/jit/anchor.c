@@ -249,27 +249,6 @@ static void link_apart(struct um_jit_block *b, struct um_jit_block *other)
 	}
 }
 
-/* @b as it was when it was translated, in @room of UM_BLOCK_ROOM bytes. */
-static const struct um_block *rebuild(struct um_exec *x, const struct um_jit_block *b, void *room)
-{
-	struct um_insn *insn = room;
-	struct um_block *r = (struct um_block *)(insn + b->ninsns + 1);
-
-	for (unsigned k = 0; k < b->ninsns; k++)
-		insn[k] = *um_jit_insn(x, b, k);
-	insn[b->ninsns] = um_jit_insn(x, b, b->ninsns - 1u)[1];
-	*r = (struct um_block){
-		.hva = b->hva,
-		.ninsns = b->ninsns,
-		.nwords = 1, /* it crosses no page */
-		.len = b->len,
-		.len1 = b->len1,
-		.insn = insn,
-	};
-	memcpy((u8 *)r->words + (b->hva & 7), b->bytes, b->len);
-	return r;
-}
-
 static struct um_jit_block *make_apart(struct um_exec *x, const struct um_jit_block *b)
 {
 	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
@@ -279,7 +258,8 @@ static struct um_jit_block *make_apart(struct um_exec *x, const struct um_jit_bl
 
 	/* (Dumps have addresses.) */
 	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	other = um_jit_translate(x, rebuild(x, b, room), 0, b->key | UM_JIT_KEY_APART, &full);
+	other = um_jit_translate(x, um_jit_rebuild(x, b, room), 0, b->key | UM_JIT_KEY_APART,
+				 (struct um_jit_choice){ b->choice.plain, UM_JIT_SETTLED }, &full);
 	x->cpu.rip = rip;
 	if (!other || !um_jit_publish(x, other, 0))
 		return NULL;

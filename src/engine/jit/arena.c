@@ -90,6 +90,12 @@ void um_arena_clear(struct um_jit_chunk *c)
 	c->meta = arena.meta + n * UM_JIT_CHUNK_META;
 	c->meta_end = c->meta + UM_JIT_CHUNK_META;
 	c->blocks = NULL;
+	c->live = 0;
+}
+
+struct um_jit_chunk *um_arena_chunk(u32 id)
+{
+	return &arena.chunk[id / (UM_JIT_CHUNK_META / UM_JIT_ALIGN)];
 }
 
 /* The last one is for who has none. */

@@ -290,7 +290,7 @@ void um_emit_dead(struct um_jit_block *b)
 	u8 *code = um_arena_rw_of(b->code);
 	struct um_emit e = { .p = code, .end = code + UM_JIT_CODE_ALIGN };
 
-	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_VEC));
+	um_emit_mov_imm(&e, H_RSI, UM_JIT_EXIT(b->id, 0, UM_JIT_EXIT_ENTER));
 	um_emit_jump(&e, um_arena_code()->leave);
 }
 

@@ -2,18 +2,29 @@
 /*
  * A vCPU's part of the code cache: chunks in the order in which they were filled.
  *
- * A chunk has the code of blocks and their descriptions, and is given up as a whole, the oldest first.  That needs no cooperation of
- * other vCPUs, since no other has pointers into it; and nothing of it is running, since it happens only when the interpreter asks for a
+ * A chunk has the code of blocks and their descriptions, and is given up as a whole: one with few blocks that weren't dropped since.
+ * With some chance, since otherwise code that is executed in turn, and is a little too much, would all be gone before its turn.  That needs no
+ * cooperation of other vCPUs, since no other has pointers into it; and nothing of it is running, since it happens only when the interpreter asks for a
  * translation.  What is left are jumps from other chunks, which are led back to their exits, and entries of the jump cache, which are
  * looked for.
  *
  * How much of the process's cache a vCPU may have: arena.c.
  */
+#include <limits.h>
 #include <stdlib.h>
 
 #include "engine/jit/jit.h"
 
+#define YOUNG  8  /* of so many chunks, the newest is never the one to go */
+#define CHANCE 64 /* blocks */
+
 /* ---- eviction ---- */
+
+static u32 chance(struct um_jit *j)
+{
+	j->chance = j->chance * 1664525 + 1013904223;
+	return j->chance >> 16;
+}
 
 void um_jit_forget_link(struct um_jit_link *l)
 {
@@ -54,19 +65,34 @@ static void forget_chunk(struct um_jit *j, const struct um_jit_chunk *c)
 	}
 }
 
-/* Take the oldest chunk away.  NULL: there is none. */
+/* Take one of the chunks away.  NULL: there is none. */
 static struct um_jit_chunk *evict(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
-	struct um_jit_chunk *c = j->oldest;
+	struct um_jit_chunk **victim = &j->oldest, *c, *before;
+	unsigned fewest = UINT_MAX, older = j->nchunks - j->nchunks / YOUNG;
 
+	if (older > 1 && older == j->nchunks)
+		older--;
+	for (struct um_jit_chunk **q = &j->oldest; *q && older--; q = &(*q)->next) {
+		unsigned live = (*q)->live + chance(j) % CHANCE;
+
+		if (live < fewest) {
+			fewest = live;
+			victim = q;
+		}
+	}
+	c = *victim;
 	if (!c)
 		return NULL;
 	for (struct um_jit_block *b = c->blocks; b; b = b->chunk_next)
 		evict_block(x, b);
-	j->oldest = c->next;
-	if (!j->oldest)
-		j->newest = NULL;
+	*victim = c->next;
+	if (j->newest == c) {
+		for (before = j->oldest; before && before->next; before = before->next)
+			;
+		j->newest = before;
+	}
 	j->nchunks--;
 	forget_chunk(j, c);
 	um_ring_forget_translated(x);
@@ -128,6 +154,7 @@ void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta)
 	c->cold += b->cold_len;
 	c->meta += ALIGN_UP(meta, (size_t)UM_JIT_ALIGN);
 	b->chunk_next = c->blocks;
+	c->live++;
 	/* (The signal handler looks for blocks here.) */
 	__atomic_store_n(&c->blocks, b, __ATOMIC_RELEASE);
 }

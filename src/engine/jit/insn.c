@@ -41,6 +41,26 @@ const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *
 	return d->insn;
 }
 
+const struct um_block *um_jit_rebuild(struct um_exec *x, const struct um_jit_block *b, void *room)
+{
+	struct um_insn *insn = room;
+	struct um_block *r = (struct um_block *)(insn + b->ninsns + 1);
+
+	for (unsigned k = 0; k < b->ninsns; k++)
+		insn[k] = *um_jit_insn(x, b, k);
+	insn[b->ninsns] = um_jit_insn(x, b, b->ninsns - 1u)[1];
+	*r = (struct um_block){
+		.hva = b->hva,
+		.ninsns = b->ninsns,
+		.nwords = 1,
+		.len = b->len,
+		.len1 = b->len1,
+		.insn = insn,
+	};
+	memcpy((u8 *)r->words + (b->hva & 7), b->bytes, b->len);
+	return r;
+}
+
 void um_jit_forget_insns(struct um_jit *j)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(j->decoded); n++)

@@ -44,7 +44,7 @@
  *     new translation are nothing to it.)
  *
  * Code memory (arena.c) is one area for the process, mapped twice, once writable and once
- * executable.  A vCPU takes chunks of it, and gives up its oldest when it can't have another
+ * executable.  A vCPU takes chunks of it, and gives up one when it can't have another
  * (cache.c).  Then what was in there is gone at once.
  */
 #ifndef UM_ENGINE_JIT_JIT_H
@@ -68,7 +68,6 @@
 #define UM_JIT_DECODED_BITS 13
 #define UM_JIT_JUMP_BITS    16
 #define UM_JIT_CHECKED_BITS 12
-#define UM_JIT_PLAIN_BITS   16
 #define UM_JIT_MAX_INSNS    UM_BLOCK_MAX
 #define UM_JIT_SPAN	    128 /* bytes that are looked up at once, at most */
 
@@ -101,8 +100,8 @@ enum {
 enum um_jit_exit {
 	UM_JIT_EXIT_SLOW, /* insn: execute it by the interpreter */
 	UM_JIT_EXIT_LINK, /* exit `insn` of the block: link it, go on there */
-	/* the block needs the vector registers: load them, enter it again; or it was dropped */
-	UM_JIT_EXIT_VEC,
+	/* the block needs the vector registers: load them, enter it again; or its stage is over; or it was dropped */
+	UM_JIT_EXIT_ENTER,
 	/*
 	 * through the jump cache: the end of a block that runs alone; UM_JIT_GO_ON; or a fault of
 	 * nobody's
@@ -123,6 +122,7 @@ struct um_jit_chunk {
 	u8 *cold, *cold_end; /* the same for what is seldom executed */
 	char *meta, *meta_end;
 	struct um_jit_block *blocks;
+	unsigned live;		   /* of those: that aren't dropped */
 	struct um_jit_chunk *next; /* the owner's next younger one; the next free one */
 };
 
@@ -155,9 +155,21 @@ struct um_jit_link {
 
 /* An access by a window (memory.c). */
 struct um_jit_windowed {
+	u32 misses; /* in UM_JIT_TRIAL: all, counted by translated code; else those that were seen when there were many */
 	u8 insn;
-	u8 strikes; /* times it was seen to miss when many did */
 };
+
+/* What a block is translated with besides its key: window.c decides. */
+enum um_jit_stage {
+	UM_JIT_NEW,   /* no windows but the stack's, and its executions are counted */
+	UM_JIT_TRIAL, /* all windows; executions and misses are counted */
+	UM_JIT_SETTLED,
+};
+struct um_jit_choice {
+	u32 plain; /* instructions, as bits, that do without windows and are in no run */
+	u8 stage;
+};
+_Static_assert(UM_BLOCK_MAX <= 32, "um_jit_choice.plain");
 
 struct um_jit_insn {
 	u16 start; /* host code, from the block's code */
@@ -205,6 +217,8 @@ struct um_jit_block {
 	u8 nwindowed, nanchors;
 	u8 crossings; /* times that the stack for a run was not to be had at once */
 	u8 lost;      /* times that memory for several accesses wasn't */
+	struct um_jit_choice choice;
+	s32 left; /* if it isn't settled: executions of this stage, counted by translated code */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
@@ -274,6 +288,7 @@ struct um_jit {
 	/* code and descriptions: the chunk in use is the newest */
 	struct um_jit_chunk *oldest, *newest;
 	unsigned nchunks, npages;
+	u32 chance;	/* cache.c */
 	char *meta;	/* um_arena_meta() */
 	u32 generation; /* um_arena_generation(), when it was made */
 
@@ -281,11 +296,10 @@ struct um_jit {
 	u8 vec_missed; /* class that was missing last ... */
 	u8 vec_turns;  /* ... and for how many more entries it is brought along */
 	u64 doubt;
-	u32 window_seq, window_epoch;		  /* the TLB's, as of x->window */
-	u16 window_ctx;				  /* the context that CPL 3's are of */
-	u64 contexts;				  /* contexts_of() as of x->jit */
-	u64 missed_at;				  /* host's TSC when x->jit.patience was new */
-	u64 plain[(1 << UM_JIT_PLAIN_BITS) / 64]; /* um_jit_plain() */
+	u32 window_seq, window_epoch; /* the TLB's, as of x->window */
+	u16 window_ctx;		      /* the context that CPL 3's are of */
+	u64 contexts;		      /* contexts_of() as of x->jit */
+	u64 missed_at;		      /* host's TSC when x->jit.patience was new */
 	struct um_jit_region region[2][UM_JIT_REGIONS]; /* of UM_READ, UM_WRITE, at CPL 3 */
 	bool regions;					/* there are some */
 	/*
@@ -322,15 +336,6 @@ static inline u64 *um_jit_checked_slot(struct um_jit *j, hva_t hva)
 	return &j->checked[(hva >> UM_PAGE_SHIFT) % ARRAY_SIZE(j->checked)];
 }
 
-/* Where to note that the instruction at @hva accesses memory without a window.  (Others may share the bit: they do, too.) */
-static inline u64 *um_jit_plain(struct um_jit *j, hva_t hva, u64 *bit)
-{
-	unsigned n = (unsigned)((hva * 0x9e3779b97f4a7c15ull) >> (64 - UM_JIT_PLAIN_BITS));
-
-	*bit = BIT(n % 64);
-	return &j->plain[n / 64];
-}
-
 /* ---- arena.c ---- */
 /*
  * Make the process's code area, as @o says, and the routines that every vCPU enters by.
@@ -344,6 +349,8 @@ void um_arena_put(struct um_jit_chunk *c);
 bool um_arena_crowded(unsigned own);
 /* Make it empty. */
 void um_arena_clear(struct um_jit_chunk *c);
+/* The one that block @id is in. */
+struct um_jit_chunk *um_arena_chunk(u32 id);
 /* The same for pages. */
 struct um_jit_page *um_arena_page_get(unsigned own);
 void um_arena_page_put(struct um_jit_page *p);
@@ -397,6 +404,8 @@ const struct um_arena_code *um_arena_code(void);
  * Instruction @k of @b, decoded, and behind it one that returns itself.  Good until the next call.
  */
 const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
+/* @b, which crosses no page, as it was when it was translated, in @room of UM_BLOCK_ROOM bytes. */
+const struct um_block *um_jit_rebuild(struct um_exec *x, const struct um_jit_block *b, void *room);
 /* Blocks are gone. */
 void um_jit_forget_insns(struct um_jit *j);
 
@@ -406,7 +415,7 @@ void um_jit_forget_insns(struct um_jit *j);
  * second page, else that is 0.  NULL: it can't be, or there is no room now (*@full).
  */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
-				      u32 key, bool *full);
+				      u32 key, struct um_jit_choice choice, bool *full);
 
 /* ---- anchor.c ---- */
 /*
@@ -436,7 +445,7 @@ void um_emit_linked(struct um_jit_link *l, const struct um_jit_block *to);
 void um_emit_unlinked(struct um_jit_link *l);
 /* The first for a far link, as long as the stamp is @stamp, and the block's page or, if l->by_target, the jump's target @gva. */
 void um_emit_far_linked(struct um_jit_link *l, const struct um_jit_block *to, u64 stamp, gva_t gva);
-/* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_VEC. */
+/* Make @b, which was dropped, say so when it is entered: UM_JIT_EXIT_ENTER. */
 void um_emit_dead(struct um_jit_block *b);
 
 /* ---- syscall.c ---- */
@@ -494,10 +503,19 @@ void um_jit_forget_windows(struct um_exec *x);
  * kernel still has that.
  */
 void um_jit_check_windows(struct um_exec *x, bool same);
-/* Instruction @k of @b was left with x->jit.patience < 0. */
-void um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k);
+/* Instruction @k of @b was left with x->jit.patience < 0.  True: @b may be gone now. */
+bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k);
 /* ... and is the first of several that use the stack. */
-void um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k);
+bool um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k);
+/* Executions of a block in @stage. */
+s32 um_jit_stage(const struct um_exec *x, enum um_jit_stage stage);
+/* Is that over? */
+static inline bool um_jit_stage_over(const struct um_jit_block *b)
+{
+	return b->choice.stage != UM_JIT_SETTLED && b->left <= 0;
+}
+/* Then this is what takes its place (or @b); cpu.rip is there.  NULL: nothing. */
+struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b);
 
 /* ---- run.c ---- */
 int um_jit_init(struct um_exec *x);

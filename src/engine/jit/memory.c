@@ -10,7 +10,7 @@
  *	jne  slow
  *	add  t1, [t0 + addend]
  *
- * Most accesses go to the page that they went to the last time.  So what the look-up found is kept in a "window", one for each kind
+ * Many accesses go to the page that they went to the last time.  So what the look-up found is kept in a "window", one for each kind
  * of access and, roughly, base register, and comes first:
  *
  *	sub  t1, [window.start]
@@ -19,7 +19,7 @@
  *	add  t1, [window.host]
  *
  * A window is a page, or as many pages in a row as the TLB is known to have at addresses of the host in a row: a region (window.c).
- * An access that often finds its window elsewhere does without (window.c, which has the block translated anew).
+ * Which accesses have one: window.c.
  *
  * Several accesses by one register are looked up together: anchor.c.
  */
@@ -151,10 +151,7 @@ static void emit_lookup(struct um_trans *t, unsigned size, enum um_access acc)
 
 bool um_is_plain(const struct um_trans *t)
 {
-	hva_t hva = t->b->hva + t->b->insn[t->k].off - t->b->insn[0].off;
-	u64 bit, *plain = um_jit_plain(t->j, hva, &bit);
-
-	return *plain & bit;
+	return t->choice.plain & BIT(t->k);
 }
 
 void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsigned window)
@@ -162,7 +159,8 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	struct um_emit *e = &t->e;
 	struct um_miss *m = &t->miss[t->nmisses];
 
-	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES || um_is_plain(t)) {
+	if (window == UM_NO_WINDOW || t->nmisses == UM_MAX_MISSES || um_is_plain(t) ||
+	    (t->choice.stage == UM_JIT_NEW && window != UM_RSP && window != UM_JIT_KERNEL_WINDOW)) {
 		if (t->entry_in_t0)
 			um_emit_store(e, 1, H_T0, H_CTX, UM_JIT_OFF(jit.spare[0]));
 		emit_lookup(t, size, acc);
@@ -185,6 +183,34 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	t->nmisses++;
 }
 
+/* ADD (@n = 0) or SUB (5) dword [@p], 1.  Clobbers H_T2. */
+static void emit_count(struct um_emit *e, const void *p, unsigned n)
+{
+	um_emit_mov_imm(e, H_T2, (u64)p);
+	um_emit_rm(e, 0, 0x83, n, H_T2, 0);
+	um_emit8(e, 1);
+}
+
+bool um_is_unsettled(const struct um_trans *t)
+{
+	if (!(t->key & UM_JIT_KEY_USER) || t->tail)
+		return false;
+	for (unsigned k = 0; k < t->b->ninsns; k++) {
+		const struct um_insn *i = &t->b->insn[k];
+
+		if (t->how[k] != UM_HOW_OUT && (i->flags & UM_INSN_MEM) &&
+		    um_window_of(t, i) != UM_RSP && !(t->choice.plain & BIT(k)))
+			return true;
+	}
+	return false;
+}
+
+void um_emit_execution(struct um_trans *t)
+{
+	emit_count(&t->e, &um_block_of(t)->left, 5);
+	t->over = um_emit_jcc(&t->e, CC_S);
+}
+
 void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 {
 	struct um_emit *e = &t->e;
@@ -192,6 +218,8 @@ void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 
 	t->k = m->insn;
 	um_emit_patch_here(e, m->jump);
+	if (t->choice.stage == UM_JIT_TRIAL)
+		emit_count(e, &um_windowed_of(t)[m - t->miss].misses, 0);
 	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
 	if (m->entry_in_t0)
 		um_emit_push(e, H_T0);

@@ -298,6 +298,11 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 	if (!b)
 		return NULL;
 	x->cpu.gpr[UM_REG_PAGE] = lin & UM_PAGE_MASK;
+	if (unlikely(um_jit_stage_over(b))) {
+		b = um_jit_next_stage(x, b);
+		if (!b)
+			return NULL;
+	}
 	e = jump_entry(j, lin);
 	um_tlb_note_code(x->tlb, lin);
 	um_count(x->counters, jit_enters);
@@ -343,7 +348,8 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 	/* (The one page may have had to go for the other: then um_jit_page_add() refuses.) */
 	if (!um_jit_page_reserve(x, b->hva))
 		return true;
-	jb = um_jit_translate(x, um_block_trace(x, b, room), tail, x->jit_key, &full);
+	jb = um_jit_translate(x, um_block_trace(x, b, room), tail, x->jit_key,
+			      (struct um_jit_choice){ .stage = UM_JIT_NEW }, &full);
 	if (!jb)
 		return full;
 	if (um_jit_publish(x, jb, tail) && x->lockstep && jb->nanchors)
@@ -507,10 +513,12 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 		case UM_JIT_EXIT_SLOW: {
 			gva_t page = x->cpu.gpr[UM_REG_PAGE];
 
-			if (unlikely(x->jit.patience < 0))
-				um_jit_missed_window(x, b, k);
-			if (b->map[k].run)
-				um_jit_missed_run(x, b, k);
+			if (unlikely(x->jit.patience < 0 || b->map[k].run)) {
+				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+				if ((x->jit.patience < 0 && um_jit_missed_window(x, b, k)) ||
+				    (b->map[k].run && um_jit_missed_run(x, b, k)))
+					goto out;
+			}
 			if (execute_on(x, &b, &k, &anchored)) {
 				code = b->code + b->map[k].start;
 				flags = b->map[k].host_flags;
@@ -529,10 +537,10 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		}
-		case UM_JIT_EXIT_VEC:
+		case UM_JIT_EXIT_ENTER:
 			um_count(x->counters, jit_vec);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-			if (b->dead) {
+			if (b->dead || um_jit_stage_over(b)) {
 				b = um_jit_find(x);
 				if (!b)
 					goto out;
@@ -638,7 +646,9 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 			code = b->code + b->map[k].start;
 			flags = b->map[k].host_flags;
 			break;
-		case UM_JIT_EXIT_VEC:
+		case UM_JIT_EXIT_ENTER:
+			b->left =
+				um_max(b->left, 1); /* (That is seen to when it is entered next.) */
 			code = b->code;
 			break;
 		}

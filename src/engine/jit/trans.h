@@ -102,6 +102,7 @@ struct um_trans {
 	const u8 *bytes; /* of the guest */
 	hva_t tail;	 /* where the last of them are, if they are in a second page; else 0 */
 	u32 key, id;
+	struct um_jit_choice choice;
 	bool m64;
 	struct um_emit e;
 	u8 *start, *cold_start; /* where its code and its cold code begin */
@@ -112,6 +113,7 @@ struct um_trans {
 	u16 live[UM_JIT_MAX_INSNS + 1]; /* status flags that matter before instruction n */
 	u8 vec;				/* enum um_vec_class: what the block needs */
 	u8 *no_vec;			/* the jump that finds it missing */
+	u8 *over;			/* the one that finds the block's stage over */
 
 	struct um_flag_state flags;
 
@@ -175,6 +177,16 @@ struct um_trans {
 	bool failed;
 };
 
+/* The description that the block will have; and where that has its accesses by windows. */
+static inline struct um_jit_block *um_block_of(const struct um_trans *t)
+{
+	return (struct um_jit_block *)t->j->newest->meta;
+}
+static inline struct um_jit_windowed *um_windowed_of(const struct um_trans *t)
+{
+	return (struct um_jit_windowed *)(um_block_of(t) + 1);
+}
+
 /* ---- flags.c ---- */
 /* Which flags matter, from the end of the block backwards. */
 void um_flags_liveness(struct um_trans *t);
@@ -234,6 +246,10 @@ void um_emit_put(struct um_trans *t, unsigned guest, unsigned host);
 void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
 /* Was the present instruction found to be none for windows and runs? */
 bool um_is_plain(const struct um_trans *t);
+/* Has it accesses of which that is not known?  (The stack's window is good.) */
+bool um_is_unsettled(const struct um_trans *t);
+/* Count this execution; the last one of the stage leaves (t->over). */
+void um_emit_execution(struct um_trans *t);
 /* Can the segment of @i's operand be used here? */
 bool um_segment_ok(const struct um_trans *t, const struct um_insn *i);
 /* Jump at @site (a displacement) to the slow path of the present instruction. */

@@ -572,6 +572,8 @@ static void emit(struct um_trans *t)
 		um_emit8(&t->e, t->vec);
 		t->no_vec = um_emit_jcc(&t->e, CC_B);
 	}
+	if (t->choice.stage != UM_JIT_SETTLED)
+		um_emit_execution(t);
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		const struct um_insn *i = &t->b->insn[k];
 
@@ -619,10 +621,12 @@ void um_emit_slow(struct um_trans *t)
 
 static void emit_cold(struct um_trans *t)
 {
-	if (t->vec) {
+	if (t->vec)
 		um_emit_patch_here(&t->e, t->no_vec);
-		um_emit_exit(t, 0, UM_JIT_EXIT_VEC);
-	}
+	if (t->choice.stage != UM_JIT_SETTLED)
+		um_emit_patch_here(&t->e, t->over);
+	if (t->vec || t->choice.stage != UM_JIT_SETTLED)
+		um_emit_exit(t, 0, UM_JIT_EXIT_ENTER);
 	for (unsigned n = 0; n < t->ncold; n++)
 		um_emit_cold_jump(t, &t->cold[n]);
 	if (t->no_match)
@@ -667,7 +671,7 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 	size_t map = (n + 1) * sizeof(t->map[0]), links = t->nlinks * sizeof(t->link[0]),
 	       anchors = t->nanchors * sizeof(struct um_jit_anchor),
 	       windowed = t->nmisses * sizeof(struct um_jit_windowed);
-	struct um_jit_block *jb = (struct um_jit_block *)t->j->newest->meta;
+	struct um_jit_block *jb = um_block_of(t);
 	char *p = (char *)(jb + 1);
 
 	*jb = (struct um_jit_block){
@@ -685,20 +689,21 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 		.nwindowed = (u8)t->nmisses,
 		.nanchors = (u8)t->nanchors,
 		.vec = t->vec,
-		.flags_dead = !t->live[0] && !t->vec && !t->tail,
+		.choice = t->choice,
+		.left = um_jit_stage(t->x, (enum um_jit_stage)t->choice.stage),
+		.flags_dead =
+			!t->live[0] && !t->vec && !t->tail && t->choice.stage == UM_JIT_SETTLED,
 		.dead = true, /* until it is in the tables */
 	};
-	jb->link = memcpy(p, t->link, links);
+	jb->windowed = um_windowed_of(t);
+	for (unsigned m = 0; m < t->nmisses; m++)
+		jb->windowed[m] = (struct um_jit_windowed){ .insn = t->miss[m].insn };
+	jb->link = memcpy(p += windowed, t->link, links);
 	jb->anchor = (void *)(p += links);
 	for (unsigned a = 0; a < t->nanchors; a++)
 		jb->anchor[a] = t->anchor[a].a;
 	jb->map = memcpy(p += anchors, t->map, map);
-	jb->windowed = (void *)(p += map);
-	for (unsigned m = 0; m < t->nmisses; m++)
-		jb->windowed[m] = (struct um_jit_windowed){
-			.insn = t->miss[m].insn,
-		};
-	jb->bytes = memcpy(p + windowed, t->bytes, t->b->len);
+	jb->bytes = memcpy(p + map, t->bytes, t->b->len);
 	for (unsigned l = 0; l < t->nlinks; l++)
 		jb->link[l].from = jb;
 	um_jit_commit(t->x, jb, meta_size(t->b, t->nlinks, t->nanchors, t->nmisses));
@@ -706,7 +711,7 @@ static struct um_jit_block *finish(struct um_trans *t, const u8 *code_end)
 }
 
 static struct um_jit_block *translate(struct um_exec *x, const struct um_block *b, hva_t tail,
-				      u32 key, size_t room, bool *full)
+				      u32 key, struct um_jit_choice choice, size_t room, bool *full)
 {
 	struct um_jit *j = x->translator;
 	struct um_jit_block *jb;
@@ -725,6 +730,7 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 	t.bytes = (const u8 *)b->words + (tail ? 0 : b->hva & 7);
 	t.tail = tail;
 	t.key = key;
+	t.choice = choice;
 	t.id = (u32)((j->newest->meta - j->meta) / UM_JIT_ALIGN);
 	t.m64 = key & UM_JIT_KEY_64;
 	t.e = (struct um_emit){ .p = j->newest->code, .end = j->newest->code_end };
@@ -746,6 +752,8 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 		um_dump_block(&t, NULL);
 		return NULL;
 	}
+	if (!um_is_unsettled(&t))
+		t.choice.stage = UM_JIT_SETTLED;
 	um_flags_liveness(&t);
 	emit(&t);
 	code_end = t.e.p;
@@ -763,15 +771,15 @@ static struct um_jit_block *translate(struct um_exec *x, const struct um_block *
 }
 
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
-				      u32 key, bool *full)
+				      u32 key, struct um_jit_choice choice, bool *full)
 {
 	struct um_jit_block *jb = NULL;
 
 	*full = false;
 	/* (In lockstep, a block must not leave before its first instruction.) */
 	if (b->nwords || (tail && !x->lockstep))
-		jb = translate(x, b, tail, key, ROOM_USUAL, full);
+		jb = translate(x, b, tail, key, choice, ROOM_USUAL, full);
 	if (*full) /* the chunk's rest was too small for it; or there is none */
-		jb = translate(x, b, tail, key, ROOM, full);
+		jb = translate(x, b, tail, key, choice, ROOM, full);
 	return jb;
 }

@@ -2,13 +2,22 @@
 /*
  * Windows (memory.c has what they are): when they are forgotten, how they become larger than a page, and which accesses do without.
  *
- * An access does without when it missed often, while misses were frequent: um_jit_plain() notes that, and the block is translated anew
- * when it is hot again.
+ * A hit saves a few cycles, a miss costs a wrong prediction and a routine: a window is worth having only if nearly all accesses hit it.
+ * That depends on the program's data, and no access says it for another.  So translated code counts how often a block is executed.  When
+ * that was often, it is translated anew, with windows for all accesses, whose misses are counted, too; and soon once more, with windows
+ * for those that were good.  What then misses all the same, since the program does something else by now, is tried anew.
  */
 #include "engine/jit/regs.h"
 
-#define WINDOW_CYCLES	   60
-#define WINDOW_STRIKES	   6  /* times that it is, until it does without */
+/* Executions of a block in UM_JIT_NEW and UM_JIT_TRIAL; in tests, which translate everything. */
+#define NEW	   32768
+#define TRIAL	   256
+#define STAGE_TEST 2
+#define WORTH	   32 /* of so many accesses by a window, one may miss it */
+
+#define WINDOW_CYCLES 60
+#define WINDOW_STRIKES \
+	6 /* times that an access is seen to be one of many that missed, until the block is tried again */
 #define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
 #define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
 #define REGION_MAX	   (4ul << 20)
@@ -68,7 +77,7 @@ void um_jit_check_windows(struct um_exec *x, bool same)
 		forget_windows(x, false);
 }
 
-/* ---- misses ---- */
+/* ---- regions ---- */
 
 /* Does the TLB have page @gva for the access, at that distance from it? */
 static bool continues(const struct um_exec *x, gva_t gva, unsigned acc, u64 addend)
@@ -103,67 +112,116 @@ static bool grow_region(struct um_exec *x)
 	return true;
 }
 
-/* Instruction @k of @b does without windows and runs from now on. */
-static void make_plain(struct um_exec *x, struct um_jit_block *b, unsigned k)
-{
-	u64 bit, *plain = um_jit_plain(x->translator, b->hva + b->map[k].off, &bit);
+/* ---- which accesses do without ---- */
 
-	*plain |= bit;
-	um_count(x->counters, jit_unwindowed);
+s32 um_jit_stage(const struct um_exec *x, enum um_jit_stage stage)
+{
+	if (!x->jit_threshold)
+		return STAGE_TEST;
+	return stage == UM_JIT_NEW ? NEW : TRIAL;
 }
 
-static void forget_block(struct um_exec *x, struct um_jit_block *b)
+/* Links into a block, which is dropped, lead to @to. */
+static void adopt(struct um_jit_link *in, struct um_jit_block *to)
 {
+	struct um_jit_link *next;
+
+	for (; in; in = next) {
+		next = in->next;
+		if (in->far || in->apart || in->from->dead)
+			continue;
+		um_emit_linked(in, to);
+		in->linked = true;
+		in->to = to;
+		in->next = to->in;
+		to->in = in;
+	}
+}
+
+/* What is translated in place of @b, with that choice.  NULL: nothing, and @b may be gone. */
+static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
+				    struct um_jit_choice choice)
+{
+	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
+	u64 rip = x->cpu.rip;
+	struct um_jit *j = x->translator;
+	struct um_jit_link *in;
+	struct um_jit_block *to;
+	hva_t hva = b->hva;
+	u32 key = b->key;
+	bool full;
+
+	/* (Dumps have addresses.) */
+	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+	to = um_jit_translate(x, um_jit_rebuild(x, b, room), 0, key, choice, &full);
+	x->cpu.rip = rip;
+	/* That may have taken the place of @b, or of all. */
+	if (!to || um_jit_lookup(j, hva, key) != b || !um_jit_publish(x, to, 0))
+		return NULL;
+	in = b->in;
 	um_jit_drop(x, b);
-	um_jit_page_settle(x, b->page);
+	adopt(in, to);
+	return to;
+}
+
+struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b)
+{
+	struct um_jit_choice choice = { b->choice.plain, (u8)(b->choice.stage + 1) };
+
+	struct um_jit *j = x->translator;
+	struct um_jit_block *to;
+	hva_t hva = b->hva;
+	u32 key = b->key;
+
+	b->left = INT32_MAX; /* unless there is another from now on */
+	for (unsigned n = 0; choice.stage == UM_JIT_SETTLED && n < b->nwindowed; n++) {
+		const struct um_jit_windowed *w = &b->windowed[n];
+
+		if (w->misses * WORTH <= (u32)um_jit_stage(x, UM_JIT_TRIAL) ||
+		    (choice.plain & BIT(w->insn)))
+			continue;
+		choice.plain |= (u32)BIT(w->insn);
+		um_count(x->counters, jit_unwindowed);
+	}
+	to = replace(x, b, choice);
+	return to || um_jit_lookup(j, hva, key) != b ? to : b;
 }
 
 /*
  * @k, the first of several that use the stack, was left: the interpreter executes all of them.  That
  * takes long if it is often so, since they cross a page.
  */
-void um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
+bool um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
-	if (b->dead || ++b->crossings < RUN_CROSSINGS)
-		return;
-	make_plain(x, b, k);
-	forget_block(x, b);
-}
+	struct um_jit_choice choice = b->choice;
 
-/* Those of its accesses that missed do without windows from now on, in both of its translations. */
-static void do_without(struct um_exec *x, struct um_jit_block *b)
-{
-	struct um_jit_block *other =
-		um_jit_lookup(x->translator, b->hva, b->key ^ UM_JIT_KEY_APART);
-
-	for (unsigned n = 0; n < b->nwindowed; n++) {
-		if (b->windowed[n].strikes >= WINDOW_STRIKES / 2)
-			make_plain(x, b, b->windowed[n].insn);
-	}
-	forget_block(x, b);
-	if (other)
-		forget_block(x, other);
+	if (b->dead || b->tail_page || ++b->crossings < RUN_CROSSINGS)
+		return false;
+	choice.plain |= (u32)BIT(k);
+	replace(x, b, choice);
+	return true;
 }
 
 /*
- * Instruction @k of @b is one of many that missed their windows.  If there were too many of late (a
- * miss costs the host a wrong prediction, a hit gains less than that), and it is seen here again,
- * it does without from now on: @b is translated anew.
+ * Instruction @k of @b is one of many that missed their windows.  If there were too many of late, and it is seen here again and again, the
+ * block is tried anew.
  */
-void um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
+bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
 
 	x->jit.patience = x->jit_threshold ? UM_JIT_WINDOW_MISSES : WINDOW_MISSES_TEST;
 	x->translator->missed_at = now;
-	if (grow_region(x))
-		return;
-	if (since > UM_JIT_WINDOW_MISSES * WINDOW_CYCLES)
-		return;
+	if (grow_region(x) || b->dead || b->choice.stage != UM_JIT_SETTLED || b->tail_page ||
+	    since > UM_JIT_WINDOW_MISSES * WINDOW_CYCLES)
+		return false;
 	for (unsigned n = 0; n < b->nwindowed; n++) {
 		struct um_jit_windowed *w = &b->windowed[n];
 
-		if (w->insn == k && ++w->strikes == WINDOW_STRIKES)
-			do_without(x, b);
+		if (w->insn == k && ++w->misses == WINDOW_STRIKES) {
+			replace(x, b, (struct um_jit_choice){ .stage = UM_JIT_TRIAL });
+			return true;
+		}
 	}
+	return false;
 }
