@@ -11,16 +11,17 @@
 
 /* Executions of a block in UM_JIT_NEW and UM_JIT_TRIAL; in tests, which translate everything. */
 #define NEW	   32768
-#define TRIAL	   256
+#define TRIAL	   1024
 #define STAGE_TEST 2
 #define WORTH	   32 /* of so many accesses by a window, one may miss it */
 
 #define WINDOW_CYCLES 60
 #define WINDOW_STRIKES \
 	6 /* times that an access is seen to be one of many that missed, until the block is tried again */
-#define WINDOW_MISSES_TEST 2  /* in tests, which translate everything */
-#define RUN_CROSSINGS	   16 /* times that a run is not had at once, until it is no run */
-#define REGION_MAX	   (4ul << 20)
+#define MISSES_TRIAL  16
+#define MISSES_TEST   2	 /* in tests, which translate everything */
+#define RUN_CROSSINGS 16 /* times that a run is not had at once, until it is no run */
+#define REGION_MAX    (4ul << 20)
 
 /* ---- forgetting ---- */
 
@@ -121,6 +122,14 @@ s32 um_jit_stage(const struct um_exec *x, enum um_jit_stage stage)
 	return stage == UM_JIT_NEW ? NEW : TRIAL;
 }
 
+/* Misses until one is looked at: few while it is seen what windows are good for, since it depends on which regions there are. */
+static s32 patience(const struct um_exec *x, enum um_jit_stage stage)
+{
+	if (!x->jit_threshold)
+		return MISSES_TEST;
+	return stage == UM_JIT_TRIAL ? MISSES_TRIAL : UM_JIT_WINDOW_MISSES;
+}
+
 /* Links into a block, which is dropped, lead to @to. */
 static void adopt(struct um_jit_link *in, struct um_jit_block *to)
 {
@@ -184,6 +193,7 @@ struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b
 		um_count(x->counters, jit_unwindowed);
 	}
 	to = replace(x, b, choice);
+	x->jit.patience = patience(x, (enum um_jit_stage)choice.stage);
 	return to || um_jit_lookup(j, hva, key) != b ? to : b;
 }
 
@@ -210,7 +220,7 @@ bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
 
-	x->jit.patience = x->jit_threshold ? UM_JIT_WINDOW_MISSES : WINDOW_MISSES_TEST;
+	x->jit.patience = patience(x, (enum um_jit_stage)b->choice.stage);
 	x->translator->missed_at = now;
 	if (grow_region(x) || b->dead || b->choice.stage != UM_JIT_SETTLED || b->tail_page ||
 	    since > UM_JIT_WINDOW_MISSES * WINDOW_CYCLES)
