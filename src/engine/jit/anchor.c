@@ -228,7 +228,8 @@ void um_anchor_links(struct um_trans *t)
 
 static bool same_insns(const struct um_jit_block *a, const struct um_jit_block *b)
 {
-	return a->len == b->len && a->ninsns == b->ninsns && a->vec == b->vec;
+	return a->len == b->len && a->ninsns == b->ninsns && a->vec == b->vec &&
+	       a->choice.followed == b->choice.followed;
 }
 
 /* @b's look-ups that fail go on in @other from now on. */
@@ -258,8 +259,10 @@ static struct um_jit_block *make_apart(struct um_exec *x, const struct um_jit_bl
 
 	/* (Dumps have addresses.) */
 	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	other = um_jit_translate(x, um_jit_rebuild(x, b, room), 0, b->key | UM_JIT_KEY_APART,
-				 (struct um_jit_choice){ b->choice.plain, UM_JIT_SETTLED }, &full);
+	other = um_jit_translate(
+		x, um_jit_rebuild(x, b, room), 0, b->key | UM_JIT_KEY_APART,
+		(struct um_jit_choice){ b->choice.plain, b->choice.followed, UM_JIT_SETTLED },
+		&full);
 	x->cpu.rip = rip;
 	if (!other || !um_jit_publish(x, other, 0))
 		return NULL;

@@ -419,11 +419,6 @@ void um_emit_goto(struct um_trans *t, unsigned off)
 
 /* ---- instructions ---- */
 
-static s64 target_of(const struct um_insn *i)
-{
-	return (s64)i->off + i->len + (s64)i->imm;
-}
-
 static bool same_page(s64 off)
 {
 	return off >= 0 && off < (s64)UM_PAGE_SIZE;
@@ -588,12 +583,12 @@ void um_emit_far(struct um_trans *t, const struct um_far *f)
 	if (l->by_target) {
 		jump_by_cache(t);
 	} else if (i->op == ZYDIS_MNEMONIC_CALL) {
-		call_by_cache(t, i, true, target_of(i));
+		call_by_cache(t, i, true, um_target_of(i));
 		back = um_emit_jmp(e);
 		if (!e->full)
 			um_emit_patch(back, t->landing);
 	} else {
-		emit_address(t, H_T1, (s32)target_of(i));
+		emit_address(t, H_T1, (s32)um_target_of(i));
 		jump_by_cache(t);
 	}
 }
@@ -631,7 +626,7 @@ void um_emit_other_return(struct um_trans *t)
 /* The condition code that Jcc has in its opcode. */
 static unsigned condition(const struct um_trans *t, const struct um_insn *i)
 {
-	const u8 *end = t->bytes + (i->off - t->b->insn[0].off) + i->len;
+	const u8 *end = um_bytes_of(t, i) + i->len;
 
 	/* Either a byte of displacement behind 70h + cc, or four (two with 66h: not for us) behind 0F 80h + cc. */
 	if (i->len >= 6 && end[-6] == 0x0f)
@@ -646,15 +641,21 @@ static void jcc(struct um_trans *t, const struct um_insn *i)
 	um_flags_want(t);
 	c->insn = t->k;
 	c->flags = t->flags;
-	c->site = um_emit_jcc(&t->e, condition(t, i));
+	c->site = um_emit_jcc(&t->e, condition(t, i) ^ um_is_followed(t, t->k));
 }
 
 void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
 {
+	const struct um_insn *i = &t->b->insn[c->insn];
+
 	t->k = c->insn;
 	t->flags = c->flags;
 	um_emit_patch_here(&t->e, c->site);
-	jump_rel(t, target_of(&t->b->insn[c->insn]), c->site);
+	if (t->choice.stage == UM_JIT_NEW && !um_is_followed(t, t->k)) {
+		um_flags_save(t);
+		um_emit_count(&t->e, &um_block_of(t)->taken[c - t->cold], 0);
+	}
+	jump_rel(t, um_is_followed(t, t->k) ? i->off + i->len : um_target_of(i), c->site);
 }
 
 static bool takes_operand(const struct um_trans *t, const struct um_insn *i)
@@ -691,13 +692,13 @@ bool um_emit_branch(struct um_trans *t, const struct um_insn *i)
 	else if (i->op == ZYDIS_MNEMONIC_RET)
 		ret(t, i);
 	else if (i->op == ZYDIS_MNEMONIC_JMP && rel)
-		jump_rel(t, target_of(i), NULL);
+		jump_rel(t, um_target_of(i), NULL);
 	else if (i->op == ZYDIS_MNEMONIC_JMP)
 		jump_indirect(t, i);
-	else if (rel && same_page(target_of(i)))
-		call_near(t, i, target_of(i));
+	else if (rel && same_page(um_target_of(i)))
+		call_near(t, i, um_target_of(i));
 	else if (rel)
-		call_far(t, i, target_of(i));
+		call_far(t, i, um_target_of(i));
 	else
 		call_indirect(t, i);
 	return true;

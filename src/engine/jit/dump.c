@@ -103,8 +103,7 @@ static void print_insn(FILE *f, const struct um_trans *t, unsigned k)
 	u64 rip = rip_of(t, k);
 	char text[128];
 
-	um_disassemble((enum um_mode)i->mode, t->bytes + (i->off - t->b->insn[0].off), i->len, rip,
-		       text, sizeof(text));
+	um_disassemble((enum um_mode)i->mode, um_bytes_of(t, i), i->len, rip, text, sizeof(text));
 	fprintf(f, "  %llx  %s", (unsigned long long)rip, text);
 }
 

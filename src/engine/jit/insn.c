@@ -41,24 +41,36 @@ const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *
 	return d->insn;
 }
 
+const struct um_block *um_jit_block_of(struct um_insn *insn, unsigned n, hva_t hva, const u8 *bytes,
+				       unsigned len)
+{
+	struct um_block *r = (struct um_block *)(insn + n + 1);
+	const struct um_insn *last = &insn[n - 1];
+
+	insn[n] = (struct um_insn){
+		.fn = op_stop,
+		.off = (u16)(last->off + last->len),
+		.mode = last->mode,
+	};
+	*r = (struct um_block){
+		.hva = hva,
+		.ninsns = (u8)n,
+		.nwords = 1,
+		.len = (u16)len,
+		.len1 = (u16)len,
+		.insn = insn,
+	};
+	memcpy((u8 *)r->words + (hva & 7), bytes, len);
+	return r;
+}
+
 const struct um_block *um_jit_rebuild(struct um_exec *x, const struct um_jit_block *b, void *room)
 {
 	struct um_insn *insn = room;
-	struct um_block *r = (struct um_block *)(insn + b->ninsns + 1);
 
 	for (unsigned k = 0; k < b->ninsns; k++)
 		insn[k] = *um_jit_insn(x, b, k);
-	insn[b->ninsns] = um_jit_insn(x, b, b->ninsns - 1u)[1];
-	*r = (struct um_block){
-		.hva = b->hva,
-		.ninsns = b->ninsns,
-		.nwords = 1,
-		.len = b->len,
-		.len1 = b->len1,
-		.insn = insn,
-	};
-	memcpy((u8 *)r->words + (b->hva & 7), b->bytes, b->len);
-	return r;
+	return um_jit_block_of(insn, b->ninsns, b->hva, b->bytes, b->len);
 }
 
 void um_jit_forget_insns(struct um_jit *j)

@@ -166,10 +166,13 @@ enum um_jit_stage {
 	UM_JIT_SETTLED,
 };
 struct um_jit_choice {
-	u32 plain; /* instructions, as bits, that do without windows and are in no run */
+	u32 plain;    /* instructions, as bits, that do without windows and are in no run */
+	u32 followed; /* branches, as bits, whose target comes next (path.c) */
 	u8 stage;
 };
-_Static_assert(UM_BLOCK_MAX <= 32, "um_jit_choice.plain");
+_Static_assert(UM_BLOCK_MAX <= 32, "bits of um_jit_choice");
+#define UM_JIT_JCC \
+	6 /* conditional jumps in a block that is executed often: otherwise UM_BLOCK_JCC */
 
 struct um_jit_insn {
 	u16 start; /* host code, from the block's code */
@@ -219,6 +222,7 @@ struct um_jit_block {
 	u8 lost;      /* times that memory for several accesses wasn't */
 	struct um_jit_choice choice;
 	s32 left; /* if it isn't settled: executions of this stage, counted by translated code */
+	u32 taken[UM_BLOCK_JCC]; /* in UM_JIT_NEW: times that its conditional jumps were */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
@@ -406,6 +410,9 @@ const struct um_arena_code *um_arena_code(void);
 const struct um_insn *um_jit_insn(struct um_exec *x, const struct um_jit_block *b, unsigned k);
 /* @b, which crosses no page, as it was when it was translated, in @room of UM_BLOCK_ROOM bytes. */
 const struct um_block *um_jit_rebuild(struct um_exec *x, const struct um_jit_block *b, void *room);
+/* A block of the @n instructions in @insn, which has UM_BLOCK_ROOM bytes; from @hva on, where @len bytes were @bytes. */
+const struct um_block *um_jit_block_of(struct um_insn *insn, unsigned n, hva_t hva, const u8 *bytes,
+				       unsigned len);
 /* Blocks are gone. */
 void um_jit_forget_insns(struct um_jit *j);
 
@@ -490,6 +497,11 @@ void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta);
 void um_jit_forget_link(struct um_jit_link *l);
 /* A description of a page, to be filled in.  May evict blocks.  NULL: none to be had. */
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
+
+/* ---- path.c ---- */
+/* What is to be translated in place of @b, which was executed often; @followed: um_jit_choice.  In @room of UM_BLOCK_ROOM bytes. */
+const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block *b, u32 *followed,
+				   void *room);
 
 /* ---- window.c ---- */
 /*

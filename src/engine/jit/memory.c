@@ -183,8 +183,7 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 	t->nmisses++;
 }
 
-/* ADD (@n = 0) or SUB (5) dword [@p], 1.  Clobbers H_T2. */
-static void emit_count(struct um_emit *e, const void *p, unsigned n)
+void um_emit_count(struct um_emit *e, const void *p, unsigned n)
 {
 	um_emit_mov_imm(e, H_T2, (u64)p);
 	um_emit_rm(e, 0, 0x83, n, H_T2, 0);
@@ -198,6 +197,9 @@ bool um_is_unsettled(const struct um_trans *t)
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		const struct um_insn *i = &t->b->insn[k];
 
+		if (t->choice.stage == UM_JIT_NEW && (i->flags & UM_INSN_BRANCH) &&
+		    i->kind[0] == UM_OPD_REL && i->op != ZYDIS_MNEMONIC_CALL)
+			return true;
 		if (t->how[k] != UM_HOW_OUT && (i->flags & UM_INSN_MEM) &&
 		    um_window_of(t, i) != UM_RSP && !(t->choice.plain & BIT(k)))
 			return true;
@@ -207,7 +209,7 @@ bool um_is_unsettled(const struct um_trans *t)
 
 void um_emit_execution(struct um_trans *t)
 {
-	emit_count(&t->e, &um_block_of(t)->left, 5);
+	um_emit_count(&t->e, &um_block_of(t)->left, 5);
 	t->over = um_emit_jcc(&t->e, CC_S);
 }
 
@@ -219,7 +221,7 @@ void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 	t->k = m->insn;
 	um_emit_patch_here(e, m->jump);
 	if (t->choice.stage == UM_JIT_TRIAL)
-		emit_count(e, &um_windowed_of(t)[m - t->miss].misses, 0);
+		um_emit_count(e, &um_windowed_of(t)[m - t->miss].misses, 0);
 	um_emit_lea(e, 1, H_T2, H_T1, H_RSP, 0, m->size - 1);
 	if (m->entry_in_t0)
 		um_emit_push(e, H_T0);

@@ -92,7 +92,7 @@ struct um_far {
 };
 
 #define UM_MAX_SITES  (UM_JIT_MAX_INSNS * 8)
-#define UM_MAX_LINKS  (UM_BLOCK_JCC + 3)
+#define UM_MAX_LINKS  (UM_JIT_JCC + 3)
 #define UM_LINK_SITES 3
 
 struct um_trans {
@@ -150,7 +150,7 @@ struct um_trans {
 		bool saved;
 	} site[UM_MAX_SITES];
 	unsigned nsites;
-	struct um_cold cold[UM_BLOCK_JCC];
+	struct um_cold cold[UM_JIT_JCC];
 	unsigned ncold;
 	struct um_miss miss[UM_MAX_MISSES];
 	unsigned nmisses;
@@ -185,6 +185,17 @@ static inline struct um_jit_block *um_block_of(const struct um_trans *t)
 static inline struct um_jit_windowed *um_windowed_of(const struct um_trans *t)
 {
 	return (struct um_jit_windowed *)(um_block_of(t) + 1);
+}
+
+static inline const u8 *um_bytes_of(const struct um_trans *t, const struct um_insn *i)
+{
+	return t->bytes + (i->off - t->b->insn[0].off);
+}
+
+/* Does the target of branch @k come next? */
+static inline bool um_is_followed(const struct um_trans *t, unsigned k)
+{
+	return t->choice.followed & BIT(k);
 }
 
 /* ---- flags.c ---- */
@@ -246,8 +257,10 @@ void um_emit_put(struct um_trans *t, unsigned guest, unsigned host);
 void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
 /* Was the present instruction found to be none for windows and runs? */
 bool um_is_plain(const struct um_trans *t);
-/* Has it accesses of which that is not known?  (The stack's window is good.) */
+/* Is there something to be learnt of it by executing it?  (The stack's window is good.) */
 bool um_is_unsettled(const struct um_trans *t);
+/* ADD (@n = 0) or SUB (5) dword [@p], 1.  Clobbers H_T2. */
+void um_emit_count(struct um_emit *e, const void *p, unsigned n);
 /* Count this execution; the last one of the stage leaves (t->over). */
 void um_emit_execution(struct um_trans *t);
 /* Can the segment of @i's operand be used here? */
@@ -299,6 +312,11 @@ bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i);
 void um_emit_syscall(struct um_trans *t, const struct um_insn *i);
 
 /* ---- branch.c ---- */
+/* Where a relative branch goes, from the start of the page. */
+static inline s64 um_target_of(const struct um_insn *i)
+{
+	return (s64)i->off + i->len + (s64)i->imm;
+}
 /* H_T0 := where the jump cache has linear address H_T1, if it has. */
 void um_emit_jump_slot(struct um_emit *e);
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */

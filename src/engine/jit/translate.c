@@ -63,8 +63,13 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	*f = (struct um_facts){ .may_fault = true };
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
-	if (i->flags & UM_INSN_BRANCH)
+	if (i->flags & UM_INSN_BRANCH) {
+		if (um_is_followed(t, (unsigned)(i - t->b->insn)) && !um_is_jcc(i)) {
+			*f = (struct um_facts){ 0 };
+			return UM_HOW_NOTHING;
+		}
 		return um_branch_ok(t, i) ? UM_HOW_BRANCH : UM_HOW_OUT;
+	}
 	if (i->flags & (UM_INSN_END | UM_INSN_SYSTEM))
 		return UM_HOW_OUT;
 	switch (i->op) {
@@ -100,17 +105,15 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 
 static bool classify(struct um_trans *t)
 {
-	const u8 *bytes = t->bytes;
 	unsigned out = 0;
 
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		const struct um_insn *i = &t->b->insn[k];
 
-		t->how[k] = classify_one(t, i, bytes, &t->facts[k]);
+		t->how[k] = classify_one(t, i, um_bytes_of(t, i), &t->facts[k]);
 		out += t->how[k] == UM_HOW_OUT;
 		if (t->how[k] == UM_HOW_COPY)
 			t->vec = um_max(t->vec, t->facts[k].vec);
-		bytes += i->len;
 	}
 	/*
 	 * Leaving and coming back costs what some instructions gain; but what is not translated costs that once, too.  (Tests want
@@ -591,8 +594,10 @@ static void emit(struct um_trans *t)
 	um_anchors_end(t);
 	t->map[t->b->ninsns].start = (u16)(t->e.p - t->start);
 	t->map[t->b->ninsns].host_flags = t->flags.where & UM_FLAGS_HOST;
-	if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
-	    !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
+	if (um_is_followed(t, t->b->ninsns - 1u))
+		um_emit_goto(t, (unsigned)um_target_of(last));
+	else if (um_is_jcc(last) || t->how[t->b->ninsns - 1] == UM_HOW_SYSTEM ||
+		 !(last->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 		um_emit_goto(t, last->off + last->len);
 }
 

@@ -147,9 +147,9 @@ static void adopt(struct um_jit_link *in, struct um_jit_block *to)
 	}
 }
 
-/* What is translated in place of @b, with that choice.  NULL: nothing, and @b may be gone. */
+/* What is translated in place of @b, with that choice: @new, or the same instructions.  NULL: nothing, and @b may be gone. */
 static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
-				    struct um_jit_choice choice)
+				    const struct um_block *new, struct um_jit_choice choice)
 {
 	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	u64 rip = x->cpu.rip;
@@ -162,7 +162,9 @@ static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
 
 	/* (Dumps have addresses.) */
 	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	to = um_jit_translate(x, um_jit_rebuild(x, b, room), 0, key, choice, &full);
+	if (!new)
+		new = um_jit_rebuild(x, b, room);
+	to = um_jit_translate(x, new, 0, key, choice, &full);
 	x->cpu.rip = rip;
 	/* That may have taken the place of @b, or of all. */
 	if (!to || um_jit_lookup(j, hva, key) != b || !um_jit_publish(x, to, 0))
@@ -173,26 +175,39 @@ static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
 	return to;
 }
 
+/* The instructions of @b whose windows missed too often, as bits. */
+static u32 not_worth(struct um_exec *x, const struct um_jit_block *b)
+{
+	u32 plain = b->choice.plain;
+
+	for (unsigned n = 0; n < b->nwindowed; n++) {
+		const struct um_jit_windowed *w = &b->windowed[n];
+
+		if (w->misses * WORTH <= (u32)um_jit_stage(x, UM_JIT_TRIAL) ||
+		    (plain & BIT(w->insn)))
+			continue;
+		plain |= (u32)BIT(w->insn);
+		um_count(x->counters, jit_unwindowed);
+	}
+	return plain;
+}
+
 struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b)
 {
-	struct um_jit_choice choice = { b->choice.plain, (u8)(b->choice.stage + 1) };
-
+	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
+	struct um_jit_choice choice = { 0, b->choice.followed, (u8)(b->choice.stage + 1) };
+	const struct um_block *new = NULL;
 	struct um_jit *j = x->translator;
 	struct um_jit_block *to;
 	hva_t hva = b->hva;
 	u32 key = b->key;
 
+	if (choice.stage == UM_JIT_TRIAL)
+		new = um_jit_path(x, b, &choice.followed, room);
+	else
+		choice.plain = not_worth(x, b);
 	b->left = INT32_MAX; /* unless there is another from now on */
-	for (unsigned n = 0; choice.stage == UM_JIT_SETTLED && n < b->nwindowed; n++) {
-		const struct um_jit_windowed *w = &b->windowed[n];
-
-		if (w->misses * WORTH <= (u32)um_jit_stage(x, UM_JIT_TRIAL) ||
-		    (choice.plain & BIT(w->insn)))
-			continue;
-		choice.plain |= (u32)BIT(w->insn);
-		um_count(x->counters, jit_unwindowed);
-	}
-	to = replace(x, b, choice);
+	to = replace(x, b, new, choice);
 	x->jit.patience = patience(x, (enum um_jit_stage)choice.stage);
 	return to || um_jit_lookup(j, hva, key) != b ? to : b;
 }
@@ -208,7 +223,7 @@ bool um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	if (b->dead || b->tail_page || ++b->crossings < RUN_CROSSINGS)
 		return false;
 	choice.plain |= (u32)BIT(k);
-	replace(x, b, choice);
+	replace(x, b, NULL, choice);
 	return true;
 }
 
@@ -229,7 +244,8 @@ bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 		struct um_jit_windowed *w = &b->windowed[n];
 
 		if (w->insn == k && ++w->misses == WINDOW_STRIKES) {
-			replace(x, b, (struct um_jit_choice){ .stage = UM_JIT_TRIAL });
+			replace(x, b, NULL,
+				(struct um_jit_choice){ 0, b->choice.followed, UM_JIT_TRIAL });
 			return true;
 		}
 	}
