@@ -2,7 +2,7 @@
 /*
  * The process's area of translated code, and the routines by which C enters it.
  *
- * One memfd, mapped writable here and executable there: no page is ever both.  It is made when the
+ * One memfd, mapped writable here and, behind the tables, executable there: no page is ever both.  It is made when the
  * first vCPU is, and never grows, so that a VMM may forbid mmap, mprotect and memfd_create
  * afterwards; memory is used as it is touched.
  *
@@ -526,6 +526,12 @@ static void make_routines(void)
 	}
 }
 
+/* Where code is to be executed: behind the tables, to which it has displacements of 32 bits. */
+static void *code_place(void)
+{
+	return arena.tables + arena.tables_size;
+}
+
 /*
  * The same without a file: perf looks at its map for memory that has none, of which shared
  * anonymous memory is (an old size of 0 maps it again).
@@ -538,12 +544,10 @@ static int map_anonymous(void)
 
 	if (rw == MAP_FAILED)
 		return -errno;
-	rx = mremap(rw, 0, arena.size, MREMAP_MAYMOVE);
+	rx = mremap(rw, 0, arena.size, MREMAP_MAYMOVE | MREMAP_FIXED, code_place());
 	if (rx == MAP_FAILED || mprotect(rx, arena.size, PROT_READ | PROT_EXEC) < 0) {
 		int err = -errno;
 
-		if (rx != MAP_FAILED)
-			munmap(rx, arena.size);
 		munmap(rw, arena.size);
 		return err;
 	}
@@ -560,13 +564,11 @@ static int map_code(void)
 	if (fd < 0)
 		return fd;
 	rw = mmap(NULL, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	rx = mmap(NULL, arena.size, PROT_READ | PROT_EXEC, MAP_SHARED, fd, 0);
+	rx = mmap(code_place(), arena.size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
 	if (rw == MAP_FAILED || rx == MAP_FAILED) {
 		err = -errno;
 		if (rw != MAP_FAILED)
 			munmap(rw, arena.size);
-		if (rx != MAP_FAILED)
-			munmap(rx, arena.size);
 	}
 	close(fd);
 	if (err)
@@ -578,6 +580,9 @@ static int map_code(void)
 
 _Static_assert(UM_CODE_CACHE_MAX / UM_JIT_CHUNK * UM_JIT_CHUNK_META / UM_JIT_ALIGN <= UM_JIT_MAX_ID,
 	       "32 bits for UM_JIT_EXIT()");
+_Static_assert(UM_CODE_CACHE_MAX + UM_CODE_CACHE_MAX / UM_JIT_CHUNK * (UM_JIT_CHUNK_META + 4096) <
+		       1ul << 31,
+	       "displacements of 32 bits");
 _Static_assert(UM_JIT_CHUNK_META % UM_JIT_ALIGN == 0, "chunks of descriptions begin aligned");
 
 /* A page for each 8 KiB of code: seldom what there is too little of. */
@@ -588,8 +593,8 @@ static int map_tables(u64 code)
 	       pages = npages * sizeof(struct um_jit_page),
 	       chunks = arena.nchunks * sizeof(struct um_jit_chunk);
 
-	arena.tables_size = meta + pages + chunks;
-	arena.tables = um_huge_map(arena.tables_size);
+	arena.tables_size = ALIGN_UP(meta + pages + chunks, (size_t)UM_PAGE_SIZE);
+	arena.tables = um_huge_map(arena.tables_size + arena.size);
 	if (!arena.tables)
 		return -ENOMEM;
 	arena.meta = arena.tables;
@@ -618,9 +623,8 @@ static void forget_arena(void)
 	pthread_mutex_init(&arena.lock, NULL);
 	if (!arena.rx)
 		return;
-	munmap(arena.rx, arena.size);
 	munmap(arena.rw, arena.size);
-	um_huge_unmap(arena.tables, arena.tables_size);
+	um_huge_unmap(arena.tables, arena.tables_size + arena.size);
 	arena.rx = arena.rw = NULL;
 	um_perf_leave();
 	arena.generation++;
@@ -645,7 +649,7 @@ static int make_arena(const struct um_jit_options *o)
 		return err;
 	err = o->perf == UM_PERF_MAP ? map_anonymous() : map_code();
 	if (err)
-		um_huge_unmap(arena.tables, arena.tables_size);
+		um_huge_unmap(arena.tables, arena.tables_size + arena.size);
 	else
 		make_routines();
 	return err;

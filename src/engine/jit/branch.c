@@ -651,7 +651,7 @@ void um_emit_cold_jump(struct um_trans *t, const struct um_cold *c)
 	t->k = c->insn;
 	t->flags = c->flags;
 	um_emit_patch_here(&t->e, c->site);
-	if (t->choice.stage == UM_JIT_NEW && !um_is_followed(t, t->k)) {
+	if (t->choice.stage == UM_JIT_NEW && um_is_forward(i)) {
 		um_flags_save(t);
 		um_emit_count(&t->e, &um_block_of(t)->taken[c - t->cold], 0);
 	}

@@ -222,7 +222,7 @@ struct um_jit_block {
 	u8 lost;      /* times that memory for several accesses wasn't */
 	struct um_jit_choice choice;
 	s32 left; /* if it isn't settled: executions of this stage, counted by translated code */
-	u32 taken[UM_BLOCK_JCC]; /* in UM_JIT_NEW: times that its conditional jumps were */
+	u32 taken[UM_BLOCK_JCC]; /* in UM_JIT_NEW: times that its conditional jumps forward were */
 	/* lockstep: 1 if it leaves the FPU's state alone, 2 if not; 0: not known yet */
 	u8 lockstep_fpu;
 	const u8 *bytes;	 /* of the guest, that it was made from */
@@ -499,6 +499,13 @@ void um_jit_forget_link(struct um_jit_link *l);
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
 /* ---- path.c ---- */
+/* Does a relative branch go on in its page, behind itself?  Then a path may follow it. */
+static inline bool um_is_forward(const struct um_insn *i)
+{
+	s64 behind = (s64)i->off + i->len, target = behind + (s64)i->imm;
+
+	return target >= behind && target < (s64)UM_PAGE_SIZE;
+}
 /* What is to be translated in place of @b, which was executed often; @followed: um_jit_choice.  In @room of UM_BLOCK_ROOM bytes. */
 const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block *b, u32 *followed,
 				   void *room);

@@ -185,8 +185,9 @@ void um_emit_check(struct um_trans *t, unsigned size, enum um_access acc, unsign
 
 void um_emit_count(struct um_emit *e, const void *p, unsigned n)
 {
-	um_emit_mov_imm(e, H_T2, (u64)p);
-	um_emit_rm(e, 0, 0x83, n, H_T2, 0);
+	um_emit8(e, 0x83);
+	um_emit8(e, (u8)(n << 3 | 5)); /* [rip + disp32] */
+	um_emit32(e, (u32)((const u8 *)p - (um_arena_rx_of(e->p) + 5)));
 	um_emit8(e, 1);
 }
 
@@ -198,7 +199,7 @@ bool um_is_unsettled(const struct um_trans *t)
 		const struct um_insn *i = &t->b->insn[k];
 
 		if (t->choice.stage == UM_JIT_NEW && (i->flags & UM_INSN_BRANCH) &&
-		    i->kind[0] == UM_OPD_REL && i->op != ZYDIS_MNEMONIC_CALL)
+		    i->kind[0] == UM_OPD_REL && i->op != ZYDIS_MNEMONIC_CALL && um_is_forward(i))
 			return true;
 		if (t->how[k] != UM_HOW_OUT && (i->flags & UM_INSN_MEM) &&
 		    um_window_of(t, i) != UM_RSP && !(t->choice.plain & BIT(k)))

@@ -33,10 +33,12 @@ static void enter(struct um_exec *x, struct path *p, const struct um_jit_block *
 
 enum way { BEHIND, TAKEN, NEITHER };
 
-static enum way choose(struct path *p)
+static enum way choose(struct path *p, const struct um_insn *i)
 {
 	u32 reached = p->reached, taken;
 
+	if (!um_is_forward(i))
+		return NEITHER; /* a loop */
 	if (!p->from || p->jcc == UM_BLOCK_JCC)
 		return p->unknown++ < UNKNOWN_MAX ? BEHIND : NEITHER;
 	taken = p->from->taken[p->jcc++];
@@ -76,12 +78,12 @@ const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block 
 			continue;
 		target = (s64)pos + (s64)i->imm;
 		if (um_is_jcc(i))
-			way = ++jumps < UM_JIT_JCC ? choose(&p) : NEITHER;
+			way = ++jumps < UM_JIT_JCC ? choose(&p, i) : NEITHER;
 		else
 			way = i->op == ZYDIS_MNEMONIC_JMP && i->kind[0] == UM_OPD_REL ? TAKEN
 										      : NEITHER;
 		if (way == NEITHER || (way == TAKEN && (target < (s64)pos || target >= (s64)avail)))
-			break;
+			break; /* (Or too far.) */
 		if (way == TAKEN) {
 			*followed |= (u32)BIT(n - 1);
 			pos = (unsigned)target;

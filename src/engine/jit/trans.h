@@ -259,7 +259,7 @@ void um_emit_add(struct um_trans *t, unsigned guest, s32 n);
 bool um_is_plain(const struct um_trans *t);
 /* Is there something to be learnt of it by executing it?  (The stack's window is good.) */
 bool um_is_unsettled(const struct um_trans *t);
-/* ADD (@n = 0) or SUB (5) dword [@p], 1.  Clobbers H_T2. */
+/* ADD (@n = 0) or SUB (5) dword [@p], 1, in a block's description. */
 void um_emit_count(struct um_emit *e, const void *p, unsigned n);
 /* Count this execution; the last one of the stage leaves (t->over). */
 void um_emit_execution(struct um_trans *t);

@@ -13,7 +13,7 @@
 #define NEW	   32768
 #define TRIAL	   1024
 #define STAGE_TEST 2
-#define WORTH	   32 /* of so many accesses by a window, one may miss it */
+#define WORTH	   16 /* of so many accesses by a window, one may miss it */
 
 #define WINDOW_CYCLES 60
 #define WINDOW_STRIKES \
