@@ -3,10 +3,10 @@
  * A vCPU's part of the code cache: chunks in the order in which they were filled.
  *
  * A chunk has the code of blocks and their descriptions, and is given up as a whole: one with few blocks that weren't dropped since.
- * With some chance, since otherwise code that is executed in turn, and is a little too much, would all be gone before its turn.  That needs no
- * cooperation of other vCPUs, since no other has pointers into it; and nothing of it is running, since it happens only when the interpreter asks for a
- * translation.  What is left are jumps from other chunks, which are led back to their exits, and entries of the jump cache, which are
- * looked for.
+ * With some chance, since otherwise code that is executed in turn, and is a little too much, would all be gone before its turn.  That
+ * needs no cooperation of other vCPUs, since no other has pointers into it; and nothing of it is running, since only C asks for
+ * translations.  (But C's own pointers to blocks are good no longer behind what translates: um_jit_find(), too.)  What is left are jumps
+ * from other chunks, which are led back to their exits, and entries of the jump cache, which are looked for.
  *
  * How much of the process's cache a vCPU may have: arena.c.
  */
@@ -69,7 +69,7 @@ static void forget_chunk(struct um_jit *j, const struct um_jit_chunk *c)
 static struct um_jit_chunk *evict(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
-	struct um_jit_chunk **victim = &j->oldest, *c, *before;
+	struct um_jit_chunk **victim = &j->oldest, *c;
 	unsigned fewest = UINT_MAX, older = j->nchunks - j->nchunks / YOUNG;
 
 	if (older > 1 && older == j->nchunks)
@@ -88,11 +88,8 @@ static struct um_jit_chunk *evict(struct um_exec *x)
 	for (struct um_jit_block *b = c->blocks; b; b = b->chunk_next)
 		evict_block(x, b);
 	*victim = c->next;
-	if (j->newest == c) {
-		for (before = j->oldest; before && before->next; before = before->next)
-			;
-		j->newest = before;
-	}
+	if (!j->oldest)
+		j->newest = NULL;
 	j->nchunks--;
 	forget_chunk(j, c);
 	um_ring_forget_translated(x);
@@ -154,7 +151,6 @@ void um_jit_commit(struct um_exec *x, struct um_jit_block *b, size_t meta)
 	c->cold += b->cold_len;
 	c->meta += ALIGN_UP(meta, (size_t)UM_JIT_ALIGN);
 	b->chunk_next = c->blocks;
-	c->live++;
 	/* (The signal handler looks for blocks here.) */
 	__atomic_store_n(&c->blocks, b, __ATOMIC_RELEASE);
 }

@@ -9,6 +9,7 @@
  * (branches, the stack, what kernels do all the time), or translated code leaves, the interpreter's
  * function executes it, and translated code goes on behind it.  This third way is also what every
  * hard case of the others takes: a TLB miss, a device, a fault.  So exactness is the interpreter's.
+ * What is executed very often becomes another block in up to two more stages: enum um_jit_stage, path.c, window.c.
  *
  * Registers in translated code (JIT_HOST below):
  *	rbp		struct um_exec + UM_JIT_BIAS
@@ -477,7 +478,7 @@ void um_jit_written(struct um_exec *x, const void *hva, unsigned len);
 void um_jit_mapped(struct um_exec *x, hva_t hva);
 /* @b is to be executed no more: take it out of the tables, and jumps to it back. */
 void um_jit_unlink(struct um_exec *x, struct um_jit_block *b);
-/* The same since its code changed. */
+/* The same since its code changed, or another is in its place. */
 void um_jit_drop(struct um_exec *x, struct um_jit_block *b);
 /* Blocks of @p were unlinked. */
 void um_jit_page_settle(struct um_exec *x, struct um_jit_page *p);

@@ -193,7 +193,7 @@ void um_emit_count(struct um_emit *e, const void *p, unsigned n)
 
 bool um_is_unsettled(const struct um_trans *t)
 {
-	if (!(t->key & UM_JIT_KEY_USER) || t->tail)
+	if (!(t->key & UM_JIT_KEY_USER) || (t->key & UM_JIT_KEY_APART) || t->tail)
 		return false;
 	for (unsigned k = 0; k < t->b->ninsns; k++) {
 		const struct um_insn *i = &t->b->insn[k];

@@ -107,6 +107,7 @@ bool um_jit_page_add(struct um_exec *x, struct um_jit_block *b, hva_t tail)
 	b->tail_page = q;
 	b->page = p;
 	b->dead = false;
+	um_arena_chunk(b->id)->live++;
 	b->page_next = p->blocks;
 	p->blocks = b;
 	return true;

@@ -23,7 +23,9 @@ static void enter(struct um_exec *x, struct path *p, const struct um_jit_block *
 {
 	const struct um_jit_block *b = um_jit_lookup(x->translator, first->hva + pos, first->key);
 
-	p->from = b && b->choice.stage == UM_JIT_NEW && b->left != INT32_MAX ? b : NULL;
+	p->from = b && b->choice.stage == UM_JIT_NEW && b->left <= um_jit_stage(x, UM_JIT_NEW)
+			  ? b
+			  : NULL;
 	if (!p->from)
 		return;
 	p->end = pos + b->len;
@@ -76,6 +78,10 @@ const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block 
 		len = pos;
 		if (!(i->flags & (UM_INSN_BRANCH | UM_INSN_END)))
 			continue;
+		/* (In 32-bit code, what truncates EIP.) */
+		if ((mode != UM_MODE_64 && i->osz != 4) ||
+		    (i->flags & (UM_INSN_REP | UM_INSN_REPNE)))
+			break;
 		target = (s64)pos + (s64)i->imm;
 		if (um_is_jcc(i))
 			way = ++jumps < UM_JIT_JCC ? choose(&p, i) : NEITHER;

@@ -426,10 +426,14 @@ static struct um_jit_block *follow(struct um_exec *x, struct um_jit_link *l)
 	}
 	if (l->far) {
 		gva_t page = x->cpu.gpr[UM_REG_PAGE];
+		struct um_jit_block *from = l->from;
+		hva_t hva = from->hva;
+		u32 key = from->key;
 
 		um_count(x->counters, jit_jump_misses);
 		to = um_jit_find(x);
-		if (to && wants_far(x))
+		/* (That may have translated something, in the place of @from.) */
+		if (to && wants_far(x) && um_jit_lookup(x->translator, hva, key) == from)
 			make_far(x, l, to, page);
 		return to;
 	}
@@ -512,6 +516,8 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			break;
 		case UM_JIT_EXIT_SLOW: {
 			gva_t page = x->cpu.gpr[UM_REG_PAGE];
+			hva_t hva;
+			u32 key;
 
 			if (unlikely(x->jit.patience < 0 || b->map[k].run)) {
 				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
@@ -528,23 +534,26 @@ static void run(struct um_exec *x, struct um_jit_block *b)
 			if (x->exit.kind != UM_EXIT_NONE || x->special)
 				return;
 			from = b;
+			hva = from ? from->hva : 0;
+			key = from ? from->key : 0;
 			b = um_jit_find(x);
 			if (!b)
 				return;
-			if (wants_far(x) && from)
+			/* (As in follow().) */
+			if (wants_far(x) && from && um_jit_lookup(j, hva, key) == from)
 				jumped(x, from, k, page, b);
 			code = b->code;
 			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			break;
 		}
 		case UM_JIT_EXIT_ENTER:
-			um_count(x->counters, jit_vec);
 			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
 			if (b->dead || um_jit_stage_over(b)) {
 				b = um_jit_find(x);
 				if (!b)
 					goto out;
 			} else {
+				um_count(x->counters, jit_vec);
 				missed_vec(j, b);
 			}
 			code = b->code;

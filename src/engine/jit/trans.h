@@ -49,7 +49,7 @@ enum um_how {
 
 /* Something to be written behind the block's straight path. */
 struct um_cold {
-	unsigned insn; /* a conditional jump, taken */
+	unsigned insn; /* a conditional jump, to where the straight path doesn't go */
 	u8 *site;
 	struct um_flag_state flags;
 };

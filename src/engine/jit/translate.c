@@ -5,7 +5,7 @@
  *	classify	how each instruction is done: copied, written anew, or by the interpreter
  *	liveness	which status flags matter where (flags.c)
  *	emit		the straight path
- *	emit_cold	conditional jumps that are taken; the ways to the interpreter
+ *	emit_cold	the other ways of conditional jumps; those to the interpreter
  *	finish		describe the block, put it into the tables
  *
  * The order within an instruction is what makes restarting exact: memory is checked first, then the one host instruction that has effects
@@ -64,11 +64,12 @@ static enum um_how classify_one(const struct um_trans *t, const struct um_insn *
 	if (i->flags & (UM_INSN_UD | UM_INSN_TOOLONG | UM_INSN_REP | UM_INSN_REPNE))
 		return UM_HOW_OUT;
 	if (i->flags & UM_INSN_BRANCH) {
-		if (um_is_followed(t, (unsigned)(i - t->b->insn)) && !um_is_jcc(i)) {
-			*f = (struct um_facts){ 0 };
-			return UM_HOW_NOTHING;
-		}
-		return um_branch_ok(t, i) ? UM_HOW_BRANCH : UM_HOW_OUT;
+		if (!um_branch_ok(t, i))
+			return UM_HOW_OUT;
+		if (um_is_jcc(i) || !um_is_followed(t, (unsigned)(i - t->b->insn)))
+			return UM_HOW_BRANCH;
+		*f = (struct um_facts){ 0 };
+		return UM_HOW_NOTHING;
 	}
 	if (i->flags & (UM_INSN_END | UM_INSN_SYSTEM))
 		return UM_HOW_OUT;

@@ -9,19 +9,20 @@
  */
 #include "engine/jit/regs.h"
 
-/* Executions of a block in UM_JIT_NEW and UM_JIT_TRIAL; in tests, which translate everything. */
+/* Executions of a block in UM_JIT_NEW and UM_JIT_TRIAL; and in both in tests, which translate everything. */
 #define NEW	   32768
 #define TRIAL	   1024
 #define STAGE_TEST 2
-#define WORTH	   16 /* of so many accesses by a window, one may miss it */
+/* Of so many executions of a block, one access may miss its window once. */
+#define WORTH 16
 
 #define WINDOW_CYCLES 60
-#define WINDOW_STRIKES \
-	6 /* times that an access is seen to be one of many that missed, until the block is tried again */
-#define MISSES_TRIAL  16
-#define MISSES_TEST   2	 /* in tests, which translate everything */
-#define RUN_CROSSINGS 16 /* times that a run is not had at once, until it is no run */
-#define REGION_MAX    (4ul << 20)
+/* Times that an access is seen to be one of many that missed, until the block is tried again. */
+#define WINDOW_STRIKES 6
+#define MISSES_TRIAL   16
+#define MISSES_TEST    2  /* in tests, which translate everything */
+#define RUN_CROSSINGS  16 /* times that a run is not had at once, until it is no run */
+#define REGION_MAX     (4ul << 20)
 
 /* ---- forgetting ---- */
 
@@ -208,6 +209,11 @@ struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b
 		choice.plain = not_worth(x, b);
 	b->left = INT32_MAX; /* unless there is another from now on */
 	to = replace(x, b, new, choice);
+	if (!to && new &&um_jit_lookup(j, hva, key) == b) {
+		/* The path leads to what isn't translated. */
+		choice.followed = 0;
+		to = replace(x, b, NULL, choice);
+	}
 	x->jit.patience = patience(x, (enum um_jit_stage)choice.stage);
 	return to || um_jit_lookup(j, hva, key) != b ? to : b;
 }
@@ -234,7 +240,13 @@ bool um_jit_missed_run(struct um_exec *x, struct um_jit_block *b, unsigned k)
 bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	u64 now = __builtin_ia32_rdtsc(), since = now - x->translator->missed_at;
+	struct um_jit_choice choice = { 0, b->choice.followed, UM_JIT_TRIAL };
 
+	/* What is never on trial: the stack's windows, and blocks that are seldom entered at their start. */
+	if (!(b->key & UM_JIT_KEY_USER) || (b->key & UM_JIT_KEY_APART) ||
+	    x->missed_window >> 1 == UM_RSP)
+		choice = (struct um_jit_choice){ b->choice.plain | (u32)BIT(k), b->choice.followed,
+						 UM_JIT_SETTLED };
 	x->jit.patience = patience(x, (enum um_jit_stage)b->choice.stage);
 	x->translator->missed_at = now;
 	if (grow_region(x) || b->dead || b->choice.stage != UM_JIT_SETTLED || b->tail_page ||
@@ -244,8 +256,7 @@ bool um_jit_missed_window(struct um_exec *x, struct um_jit_block *b, unsigned k)
 		struct um_jit_windowed *w = &b->windowed[n];
 
 		if (w->insn == k && ++w->misses == WINDOW_STRIKES) {
-			replace(x, b, NULL,
-				(struct um_jit_choice){ 0, b->choice.followed, UM_JIT_TRIAL });
+			replace(x, b, NULL, choice);
 			return true;
 		}
 	}

@@ -16,6 +16,9 @@ CODE64(ways,
        "1: cmp esi, 1\n je 2f\n add eax, 100\n 2: inc eax\n jmp 3f\n add eax, 1000\n 3: dec ecx\n"
        "jnz 1b\n ud2");
 
+/* A jump that truncates EIP. */
+CODE32(truncating, "cmp esi, 1\n .byte 0x66, 0xeb, 0x01\n nop\n ud2");
+
 static void run_loop(struct machine *m, u32 times)
 {
 	m->x.cpu.rip = CODE;
@@ -48,6 +51,11 @@ static struct machine *new_user(const u8 *code, const u8 *end)
 	return m;
 }
 
+static u32 stage(const struct machine *m, enum um_jit_stage stage)
+{
+	return (u32)um_jit_stage(&m->x, stage);
+}
+
 /* What a block goes through, by the number of its executions; the access that misses does without in the end. */
 static void test_stages(void **state)
 {
@@ -61,13 +69,13 @@ static void test_stages(void **state)
 
 	run_loop(m, 100);
 	assert_int_equal(choice(m).stage, UM_JIT_NEW);
-	run_loop(m, (u32)um_jit_stage(&m->x, UM_JIT_NEW));
+	run_loop(m, stage(m, UM_JIT_NEW));
 	assert_int_equal(choice(m).stage, UM_JIT_TRIAL);
-	run_loop(m, (u32)um_jit_stage(&m->x, UM_JIT_TRIAL));
+	run_loop(m, stage(m, UM_JIT_TRIAL));
 	assert_int_equal(choice(m).stage, UM_JIT_SETTLED);
 	assert_int_equal(choice(m).plain, BIT(1));
 	assert_int_equal(m->counters.v[UM_CNT_jit_unwindowed], 1);
-	sum = 100 + (u32)um_jit_stage(&m->x, UM_JIT_NEW) + (u32)um_jit_stage(&m->x, UM_JIT_TRIAL);
+	sum = 100 + stage(m, UM_JIT_NEW) + stage(m, UM_JIT_TRIAL);
 	assert_int_equal(m->x.cpu.gpr[UM_RBX], sum * 4);
 
 	/* Its code changes: what comes is new. */
@@ -82,7 +90,7 @@ static void test_stages(void **state)
 static void test_path(void **state)
 {
 	struct machine *m = new_user(ways, ways_end);
-	u32 n = (u32)um_jit_stage(&m->x, UM_JIT_NEW) + 100;
+	u32 n = stage(m, UM_JIT_NEW) + 100;
 
 	m->x.cpu.gpr[UM_RSI] = 1;
 	m->x.cpu.gpr[UM_RAX] = 0;
@@ -108,11 +116,30 @@ static void test_path(void **state)
 	machine_free(m);
 }
 
+/* What isn't translated isn't followed, either. */
+static void test_not_followed(void **state)
+{
+	struct machine *m = new_user(truncating, truncating_end);
+
+	machine_mode(m, UM_MODE_32);
+	m->x.cpu.cpl = 3;
+	um_sync_priv(&m->x);
+	for (u32 n = 0; n < stage(m, UM_JIT_NEW) + stage(m, UM_JIT_TRIAL) + 100; n++) {
+		m->x.cpu.rip = CODE;
+		expect_fault(m, UM_VEC_PF);
+		assert_int_equal(m->x.cpu.rip, (CODE + 7) & 0xffff);
+		m->x.exit.kind = UM_EXIT_NONE;
+	}
+	assert_true(m->counters.v[UM_CNT_jit_dropped] > 0); /* (It was translated again.) */
+	machine_free(m);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(test_stages),
 		cmocka_unit_test(test_path),
+		cmocka_unit_test(test_not_followed),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
