@@ -17,65 +17,65 @@
 #include "base/types.h"
 
 /* X(name, what it counts) */
-#define UM_COUNTERS(X)                                                                       \
-	X(insns, "guest instructions retired by the interpreter")                            \
-	X(blocks_decoded, "blocks decoded")                                                  \
-	X(blocks_stale, "blocks decoded again because their bytes changed")                  \
-	X(block_flushes, "times the block cache was full and started over")                  \
-	X(jit_blocks, "blocks translated")                                                   \
-	X(jit_insns, "guest instructions translated")                                        \
-	X(jit_slow, "instructions that translated code left to the interpreter")             \
-	X(jit_unlinked, "times that translated code left for a place not linked to it")      \
-	X(jit_vec, "times that translated code needed the vector registers loaded")          \
-	X(jit_unwindowed, "memory accesses that went without a window from then on")         \
-	X(jit_apart, "blocks translated without shared look-ups, too")                       \
-	X(jit_enters, "times that a block was looked up to enter translated code")           \
-	X(jit_links, "jumps in translated code linked to their target")                      \
-	X(jit_jump_misses, "transfers to elsewhere that were left to C code")                \
-	X(jit_dropped, "translated blocks dropped: code changed, or another took the place") \
-	X(jit_evicted, "translated blocks dropped to make room")                             \
-	X(jit_evictions, "chunks of the code cache emptied to make room")                    \
-	X(lockstep_blocks, "blocks that two engines executed alike")                         \
-	X(jit_flushes, "times that all translations were thrown away")                       \
-	X(native_stubs, "native stubs generated")                                            \
-	X(exits, "returns of KVM_RUN to the VMM")                                            \
-	X(io_exits, "port I/O exits to the VMM")                                             \
-	X(mmio_exits, "MMIO exits to the VMM")                                               \
-	X(signal_exits, "returns of KVM_RUN with EINTR")                                     \
-	X(halt_exits, "HLT instructions")                                                    \
-	X(kernel_mmio, "MMIO accesses served by the irqchip")                                \
-	X(kernel_io, "port accesses served by the irqchip")                                  \
-	X(hypercalls, "VMCALL/VMMCALL instructions")                                         \
-	X(msr_accesses, "RDMSR and WRMSR instructions")                                      \
-	X(exceptions, "exceptions delivered to the guest")                                   \
-	X(irq_injections, "external interrupts delivered to the guest")                      \
-	X(nmi_injections, "NMIs delivered to the guest")                                     \
-	X(irq_window_exits, "engine exits because the guest opened its interrupt window")    \
-	X(irq_lines, "interrupt lines driven by the VMM or an irqfd")                        \
-	X(msis, "message-signalled interrupts")                                              \
-	X(ipis, "interrupts sent by a local APIC")                                           \
-	X(lapic_timers, "expiries of local APIC timers")                                     \
-	X(pit_ticks, "PIT ticks sent to GSI 0")                                              \
-	X(tlb_misses, "software TLB misses")                                                 \
-	X(tlb_flushes, "software TLB flushes")                                               \
-	X(remote_tlb_flushes, "TLB flushes asked of other vCPUs")                            \
-	X(pf_guest, "page faults reflected to the guest")                                    \
-	X(pf_fixed, "faults resolved by instantiating an spte")                              \
-	X(pf_mmio_spte, "faults answered by a cached mmio spte")                             \
-	X(mmu_shadow_zapped, "shadow pages zapped")                                          \
-	X(mmu_shadow_created, "shadow pages created")                                        \
-	X(mmu_pte_write, "guest writes to a shadowed page table")                            \
-	X(mmu_pte_updated, "sptes updated after a guest page table write")                   \
-	X(mmu_pde_zapped, "nonleaf sptes zapped after a guest page table write")             \
-	X(mmu_flooded, "shadow pages zapped by the write-flooding heuristic")                \
-	X(mmu_misaligned, "shadow pages zapped by the misaligned-write heuristic")           \
-	X(mmu_recycled, "shadow pages recycled under the limit")                             \
-	X(mmu_unsync, "shadow pages that became unsynchronized")                             \
-	X(mmu_synced, "shadow pages resynchronized")                                         \
-	X(mmu_cache_miss, "shadow page lookups that missed")                                 \
-	X(mmu_root_reused, "CR3 loads that found their root cached")                         \
-	X(invlpg, "INVLPG and INVPCID of one address")                                       \
-	X(mmu_notifier_invalidate, "host ranges invalidated through the MMU notifier")       \
+#define UM_COUNTERS(X)                                                                    \
+	X(insns, "guest instructions retired by the interpreter")                         \
+	X(blocks_decoded, "blocks decoded")                                               \
+	X(blocks_stale, "blocks decoded again because their bytes changed")               \
+	X(block_flushes, "times the block cache was full and started over")               \
+	X(jit_blocks, "blocks translated")                                                \
+	X(jit_insns, "guest instructions translated")                                     \
+	X(jit_slow, "instructions that translated code left to the interpreter")          \
+	X(jit_unlinked, "times that translated code left for a place not linked to it")   \
+	X(jit_vec, "times that translated code needed the vector registers loaded")       \
+	X(jit_unwindowed, "memory accesses that went without a window from then on")      \
+	X(jit_apart, "blocks translated without shared look-ups, too")                    \
+	X(jit_enters, "times that a block was looked up to enter translated code")        \
+	X(jit_links, "jumps in translated code linked to their target")                   \
+	X(jit_jump_misses, "transfers to elsewhere that were left to C code")             \
+	X(jit_dropped, "translated blocks dropped: changed, or replaced")                 \
+	X(jit_evicted, "translated blocks dropped to make room")                          \
+	X(jit_evictions, "chunks of the code cache emptied to make room")                 \
+	X(lockstep_blocks, "blocks that two engines executed alike")                      \
+	X(jit_flushes, "times that all translations were thrown away")                    \
+	X(native_stubs, "native stubs generated")                                         \
+	X(exits, "returns of KVM_RUN to the VMM")                                         \
+	X(io_exits, "port I/O exits to the VMM")                                          \
+	X(mmio_exits, "MMIO exits to the VMM")                                            \
+	X(signal_exits, "returns of KVM_RUN with EINTR")                                  \
+	X(halt_exits, "HLT instructions")                                                 \
+	X(kernel_mmio, "MMIO accesses served by the irqchip")                             \
+	X(kernel_io, "port accesses served by the irqchip")                               \
+	X(hypercalls, "VMCALL/VMMCALL instructions")                                      \
+	X(msr_accesses, "RDMSR and WRMSR instructions")                                   \
+	X(exceptions, "exceptions delivered to the guest")                                \
+	X(irq_injections, "external interrupts delivered to the guest")                   \
+	X(nmi_injections, "NMIs delivered to the guest")                                  \
+	X(irq_window_exits, "engine exits because the guest opened its interrupt window") \
+	X(irq_lines, "interrupt lines driven by the VMM or an irqfd")                     \
+	X(msis, "message-signalled interrupts")                                           \
+	X(ipis, "interrupts sent by a local APIC")                                        \
+	X(lapic_timers, "expiries of local APIC timers")                                  \
+	X(pit_ticks, "PIT ticks sent to GSI 0")                                           \
+	X(tlb_misses, "software TLB misses")                                              \
+	X(tlb_flushes, "software TLB flushes")                                            \
+	X(remote_tlb_flushes, "TLB flushes asked of other vCPUs")                         \
+	X(pf_guest, "page faults reflected to the guest")                                 \
+	X(pf_fixed, "faults resolved by instantiating an spte")                           \
+	X(pf_mmio_spte, "faults answered by a cached mmio spte")                          \
+	X(mmu_shadow_zapped, "shadow pages zapped")                                       \
+	X(mmu_shadow_created, "shadow pages created")                                     \
+	X(mmu_pte_write, "guest writes to a shadowed page table")                         \
+	X(mmu_pte_updated, "sptes updated after a guest page table write")                \
+	X(mmu_pde_zapped, "nonleaf sptes zapped after a guest page table write")          \
+	X(mmu_flooded, "shadow pages zapped by the write-flooding heuristic")             \
+	X(mmu_misaligned, "shadow pages zapped by the misaligned-write heuristic")        \
+	X(mmu_recycled, "shadow pages recycled under the limit")                          \
+	X(mmu_unsync, "shadow pages that became unsynchronized")                          \
+	X(mmu_synced, "shadow pages resynchronized")                                      \
+	X(mmu_cache_miss, "shadow page lookups that missed")                              \
+	X(mmu_root_reused, "CR3 loads that found their root cached")                      \
+	X(invlpg, "INVLPG and INVPCID of one address")                                    \
+	X(mmu_notifier_invalidate, "host ranges invalidated through the MMU notifier")    \
 	X(mmu_large_sptes, "large sptes created")
 
 enum um_counter {

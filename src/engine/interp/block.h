@@ -24,8 +24,7 @@
 #include "engine/interp/interp.h"
 #include "x86/decode_cache.h"
 
-#define UM_BLOCK_JCC \
-	3 /* conditional jumps in a block that is translated first: it goes on behind them */
+#define UM_BLOCK_JCC	 3  /* conditional jumps in a block when it is first translated */
 #define UM_BLOCK_MAX	 32 /* instructions */
 #define UM_BLOCK_BYTES	 (UM_BLOCK_MAX * 15)
 #define UM_BLOCK_SINGLE	 0x80 /* in key: one instruction only (single-stepping) */

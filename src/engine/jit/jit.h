@@ -500,12 +500,15 @@ void um_jit_forget_link(struct um_jit_link *l);
 struct um_jit_page *um_jit_page_new(struct um_exec *x);
 
 /* ---- path.c ---- */
-/* Does a relative branch go on in its page, behind itself?  Then a path may follow it. */
+/* Where a relative branch goes, from the start of the page. */
+static inline s64 um_target_of(const struct um_insn *i)
+{
+	return (s64)i->off + i->len + (s64)i->imm;
+}
+/* Is that in its page, behind itself?  Then a path may follow it. */
 static inline bool um_is_forward(const struct um_insn *i)
 {
-	s64 behind = (s64)i->off + i->len, target = behind + (s64)i->imm;
-
-	return target >= behind && target < (s64)UM_PAGE_SIZE;
+	return um_target_of(i) >= i->off + i->len && um_target_of(i) < (s64)UM_PAGE_SIZE;
 }
 /* What is to be translated in place of @b, which was executed often; @followed: um_jit_choice.  In @room of UM_BLOCK_ROOM bytes. */
 const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block *b, u32 *followed,

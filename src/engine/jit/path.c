@@ -82,7 +82,7 @@ const struct um_block *um_jit_path(struct um_exec *x, const struct um_jit_block 
 		if ((mode != UM_MODE_64 && i->osz != 4) ||
 		    (i->flags & (UM_INSN_REP | UM_INSN_REPNE)))
 			break;
-		target = (s64)pos + (s64)i->imm;
+		target = um_target_of(i) - off;
 		if (um_is_jcc(i))
 			way = ++jumps < UM_JIT_JCC ? choose(&p, i) : NEITHER;
 		else

@@ -312,11 +312,6 @@ bool um_syscall_ok(const struct um_trans *t, const struct um_insn *i);
 void um_emit_syscall(struct um_trans *t, const struct um_insn *i);
 
 /* ---- branch.c ---- */
-/* Where a relative branch goes, from the start of the page. */
-static inline s64 um_target_of(const struct um_insn *i)
-{
-	return (s64)i->off + i->len + (s64)i->imm;
-}
 /* H_T0 := where the jump cache has linear address H_T1, if it has. */
 void um_emit_jump_slot(struct um_emit *e);
 /* Leave with UM_JIT_EXIT(block, @n, @kind). */

@@ -148,9 +148,9 @@ static void adopt(struct um_jit_link *in, struct um_jit_block *to)
 	}
 }
 
-/* What is translated in place of @b, with that choice: @new, or the same instructions.  NULL: nothing, and @b may be gone. */
+/* What is translated in place of @b, with that choice: @as, or the same instructions.  NULL: nothing, and @b may be gone. */
 static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
-				    const struct um_block *new, struct um_jit_choice choice)
+				    const struct um_block *as, struct um_jit_choice choice)
 {
 	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	u64 rip = x->cpu.rip;
@@ -163,9 +163,9 @@ static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
 
 	/* (Dumps have addresses.) */
 	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	if (!new)
-		new = um_jit_rebuild(x, b, room);
-	to = um_jit_translate(x, new, 0, key, choice, &full);
+	if (!as)
+		as = um_jit_rebuild(x, b, room);
+	to = um_jit_translate(x, as, 0, key, choice, &full);
 	x->cpu.rip = rip;
 	/* That may have taken the place of @b, or of all. */
 	if (!to || um_jit_lookup(j, hva, key) != b || !um_jit_publish(x, to, 0))
@@ -197,19 +197,19 @@ struct um_jit_block *um_jit_next_stage(struct um_exec *x, struct um_jit_block *b
 {
 	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
 	struct um_jit_choice choice = { 0, b->choice.followed, (u8)(b->choice.stage + 1) };
-	const struct um_block *new = NULL;
+	const struct um_block *path = NULL;
 	struct um_jit *j = x->translator;
 	struct um_jit_block *to;
 	hva_t hva = b->hva;
 	u32 key = b->key;
 
 	if (choice.stage == UM_JIT_TRIAL)
-		new = um_jit_path(x, b, &choice.followed, room);
+		path = um_jit_path(x, b, &choice.followed, room);
 	else
 		choice.plain = not_worth(x, b);
 	b->left = INT32_MAX; /* unless there is another from now on */
-	to = replace(x, b, new, choice);
-	if (!to && new &&um_jit_lookup(j, hva, key) == b) {
+	to = replace(x, b, path, choice);
+	if (!to && path && um_jit_lookup(j, hva, key) == b) {
 		/* The path leads to what isn't translated. */
 		choice.followed = 0;
 		to = replace(x, b, NULL, choice);
