@@ -87,14 +87,20 @@ UM_SHIM int pthread_setcanceltype(int type, int *old)
 	return um_next()->pthread_setcanceltype(type, old);
 }
 
+/*
+ * The lock is held until the C library knows: or a thread that isn't on the list yet could come on it, and enter
+ * KVM_RUN, between our look and the library's mark, which it would not see there.
+ */
 UM_SHIM int pthread_cancel(pthread_t thread)
 {
-	int fd, state;
+	int r, fd, state;
 
+	if (pthread_equal(thread, pthread_self()))
+		return um_next()->pthread_cancel(thread);
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	pthread_mutex_lock(&lock);
 	for (struct target *t = targets; t; t = t->next) {
-		if (!pthread_equal(t->thread, thread) || pthread_equal(thread, pthread_self()))
+		if (!pthread_equal(t->thread, thread))
 			continue;
 		atomic_store(&t->cancelled, true);
 		fd = atomic_load(&t->fd);
@@ -104,9 +110,10 @@ UM_SHIM int pthread_cancel(pthread_t thread)
 			um_shim_leave();
 		}
 	}
+	r = um_next()->pthread_cancel(thread);
 	pthread_mutex_unlock(&lock);
 	pthread_setcancelstate(state, NULL);
-	return um_next()->pthread_cancel(thread);
+	return r;
 }
 
 bool um_shim_begin_run(int fd)
