@@ -4,6 +4,11 @@
 #include <sys/mman.h>
 
 #include "base/bits.h"
+#include "base/syscall.h"
+
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25 /* <linux/mman.h> of Linux 6.1 */
+#endif
 
 static char *map(size_t size)
 {
@@ -36,4 +41,9 @@ void um_huge_unmap(void *p, size_t size)
 {
 	if (p)
 		munmap(p, size);
+}
+
+void um_huge_collapse(void *p)
+{
+	um_syscall3(SYS_madvise, (long)p, UM_HUGE_PAGE, MADV_COLLAPSE);
 }

@@ -14,4 +14,10 @@
 void *um_huge_map(size_t size);
 void um_huge_unmap(void *p, size_t size);
 
+/*
+ * Have the shared memory from @p on, a huge page's size, of which some was touched already, in a huge page, and mapped as such.  With
+ * madvise(MADV_COLLAPSE), so also where the system's setting is that shared memory is not (Linux 6.1 and later; else nothing happens).
+ */
+void um_huge_collapse(void *p);
+
 #endif

@@ -4,7 +4,7 @@
  *
  * One memfd, mapped writable here and, behind the tables, executable there: no page is ever both.  It is made when the
  * first vCPU is, and never grows, so that a VMM may forbid mmap, mprotect and memfd_create
- * afterwards; memory is used as it is touched.
+ * afterwards; memory is used as chunks are, a huge page at a time.
  *
  * A fault in translated code continues at the way to the interpreter of the instruction that it is
  * part of, which executes it anew: until an instruction has succeeded, it has changed no register
@@ -38,6 +38,7 @@ static struct {
 	u8 *rw;
 	u8 *rx; /* set last: read by the signal handler */
 	size_t size;
+	size_t huge; /* so many bytes from the start are in huge pages, or were to be */
 	struct um_arena_code code;
 	bool hooked;	/* fixups and what a child of fork does are registered */
 	u32 generation; /* counts the areas that were left behind by fork() */
@@ -104,6 +105,20 @@ static bool may_have(unsigned own, unsigned free)
 	return free && (!own || own < SHARE * (free - 1));
 }
 
+/* Code is spread over all of a chunk, and programs over many: small pages cost a program like a compiler a twentieth of its time. */
+static void have_huge(const struct um_jit_chunk *c)
+{
+	size_t end = HEAD + ((size_t)(c - arena.chunk) + 1) * UM_JIT_CHUNK;
+
+	for (; arena.huge < end && arena.size - arena.huge >= UM_HUGE_PAGE;
+	     arena.huge += UM_HUGE_PAGE) {
+		*(volatile u8 *)(arena.rw +
+				 arena.huge); /* touched, so that there is something to collapse */
+		um_huge_collapse(arena.rw + arena.huge);
+		um_huge_collapse(arena.rx + arena.huge);
+	}
+}
+
 struct um_jit_chunk *um_arena_get(unsigned own)
 {
 	struct um_jit_chunk *c = NULL;
@@ -113,6 +128,7 @@ struct um_jit_chunk *um_arena_get(unsigned own)
 		c = arena.free;
 		arena.free = c->next;
 		arena.nfree--;
+		have_huge(c);
 	}
 	pthread_mutex_unlock(&arena.lock);
 	if (c)
@@ -536,51 +552,56 @@ static void *code_place(void)
  * The same without a file: perf looks at its map for memory that has none, of which shared
  * anonymous memory is (an old size of 0 maps it again).
  */
-static int map_anonymous(void)
+static int map_anonymous(void *rw)
 {
-	void *rw = mmap(NULL, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1,
-			0),
-	     *rx;
+	void *rx;
 
-	if (rw == MAP_FAILED)
+	if (mmap(rw, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, -1,
+		 0) == MAP_FAILED)
 		return -errno;
 	rx = mremap(rw, 0, arena.size, MREMAP_MAYMOVE | MREMAP_FIXED, code_place());
-	if (rx == MAP_FAILED || mprotect(rx, arena.size, PROT_READ | PROT_EXEC) < 0) {
-		int err = -errno;
-
-		munmap(rw, arena.size);
-		return err;
-	}
-	arena.rw = rw;
-	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
+	if (rx == MAP_FAILED || mprotect(rx, arena.size, PROT_READ | PROT_EXEC) < 0)
+		return -errno;
 	return 0;
 }
 
-static int map_code(void)
+static int map_file(void *rw)
 {
 	int fd = um_memfd_create("umbra-jit", arena.size), err = 0;
-	void *rw, *rx;
 
 	if (fd < 0)
 		return fd;
-	rw = mmap(NULL, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-	rx = mmap(code_place(), arena.size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0);
-	if (rw == MAP_FAILED || rx == MAP_FAILED) {
+	if (mmap(rw, arena.size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED ||
+	    mmap(code_place(), arena.size, PROT_READ | PROT_EXEC, MAP_SHARED | MAP_FIXED, fd, 0) ==
+		    MAP_FAILED)
 		err = -errno;
-		if (rw != MAP_FAILED)
-			munmap(rw, arena.size);
-	}
 	close(fd);
-	if (err)
+	return err;
+}
+
+static int map_code(enum um_perf perf)
+{
+	void *rw = um_huge_map(arena.size); /* (a place that is aligned) */
+	int err;
+
+	if (!rw)
+		return -ENOMEM;
+	err = perf == UM_PERF_MAP ? map_anonymous(rw) : map_file(rw);
+	if (err) {
+		um_huge_unmap(rw, arena.size);
 		return err;
+	}
 	arena.rw = rw;
-	__atomic_store_n(&arena.rx, rx, __ATOMIC_RELEASE);
+	arena.huge = 0;
+	__atomic_store_n(&arena.rx, code_place(), __ATOMIC_RELEASE);
 	return 0;
 }
 
 _Static_assert(UM_CODE_CACHE_MAX / UM_JIT_CHUNK * UM_JIT_CHUNK_META / UM_JIT_ALIGN <= UM_JIT_MAX_ID,
 	       "32 bits for UM_JIT_EXIT()");
-_Static_assert(UM_CODE_CACHE_MAX + UM_CODE_CACHE_MAX / UM_JIT_CHUNK * (UM_JIT_CHUNK_META + 4096) <
+_Static_assert(UM_CODE_CACHE_MAX + UM_HUGE_PAGE +
+			       UM_CODE_CACHE_MAX / UM_JIT_CHUNK * (UM_JIT_CHUNK_META + 4096) <
 		       1ul << 31,
 	       "displacements of 32 bits");
 _Static_assert(UM_JIT_CHUNK_META % UM_JIT_ALIGN == 0, "chunks of descriptions begin aligned");
@@ -593,7 +614,7 @@ static int map_tables(u64 code)
 	       pages = npages * sizeof(struct um_jit_page),
 	       chunks = arena.nchunks * sizeof(struct um_jit_chunk);
 
-	arena.tables_size = ALIGN_UP(meta + pages + chunks, (size_t)UM_PAGE_SIZE);
+	arena.tables_size = ALIGN_UP(meta + pages + chunks, UM_HUGE_PAGE);
 	arena.tables = um_huge_map(arena.tables_size + arena.size);
 	if (!arena.tables)
 		return -ENOMEM;
@@ -647,7 +668,7 @@ static int make_arena(const struct um_jit_options *o)
 	err = hook() ? map_tables(o->code_cache) : -ENOMEM;
 	if (err)
 		return err;
-	err = o->perf == UM_PERF_MAP ? map_anonymous() : map_code();
+	err = map_code((enum um_perf)o->perf);
 	if (err)
 		um_huge_unmap(arena.tables, arena.tables_size + arena.size);
 	else
