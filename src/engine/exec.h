@@ -184,7 +184,7 @@ struct um_jit_window {
 struct um_jit_state {
 	struct um_tlb_entry *fetch_tlb;	 /* the TLB's entries for the context `fetch_ctx` */
 	u64 fetch_ctx;			 /* = um_exec.fetch_ctx */
-	u64 *code_pages;		 /* the TLB's notes of code pages */
+	u64 *code_pages;		 /* the TLB's notes of code pages, the kernel's first */
 	u64 *checked;			 /* um_jit.checked */
 	u64 doubt;			 /* um_jit_doubt_tag() of now */
 	struct um_jit_context kernel[2]; /* with EFLAGS.AC clear, set */
@@ -290,6 +290,8 @@ struct um_exec {
 	struct um_pio pio;
 
 	u32 jit_key;
+	/* Of CPL 3 ([1]), or else: what jit.stamp has of um_jit.map_seq, and of the key that is the CPL's. */
+	u32 jit_seq[2];
 	struct um_lockstep_queue *lockstep_queue; /* NULL if there is only one vCPU */
 	/* stores are to be taken back: um_lockstep_store() is to be told before each */
 	bool recording;

@@ -21,10 +21,10 @@ static void clear(struct um_tlb *t)
 			t->e[n].tag[i] = UM_TLB_EMPTY;
 }
 
-static void forget_code(struct um_tlb *t)
+static void forget_code(struct um_tlb *t, bool user)
 {
-	t->code_seq++;
-	memset(t->code, 0, sizeof(t->code));
+	t->code_seq[user]++;
+	memset(t->code[user], 0, sizeof(t->code[user]));
 }
 
 void um_tlb_new_context(struct um_tlb *t)
@@ -33,7 +33,8 @@ void um_tlb_new_context(struct um_tlb *t)
 		clear(t);
 		t->next_ctx = t->oldest_ctx = CTX_STEP;
 		t->epoch++;
-		forget_code(t);
+		forget_code(t, false);
+		forget_code(t, true);
 	}
 	for (unsigned i = 0; i < UM_NR_PRIVS; i++)
 		t->ctx[i] = (u16)(t->next_ctx + i);
@@ -77,8 +78,10 @@ void um_tlb_flush_range(struct um_tlb *t, gva_t gva, u64 npages)
 	for (u64 i = 0; i < npages; i++) {
 		unsigned n = um_tlb_code_bit((vpn + i) << UM_PAGE_SHIFT);
 
-		if (t->code[n / 64] >> (n % 64) & 1)
-			forget_code(t);
+		for (unsigned user = 0; user < 2; user++) {
+			if (t->code[user][n / 64] >> (n % 64) & 1)
+				forget_code(t, user);
+		}
 	}
 	for (unsigned ctx = 0; ctx < 1u << UM_TLB_SPREAD; ctx++) {
 		if (ctx % CTX_STEP >= UM_NR_PRIVS)

@@ -69,7 +69,8 @@ struct um_tlb_entry {
 
 #define UM_TLB_GUARD_SETS   (1u << 11)
 #define UM_TLB_GUARD_WAYS   8
-#define UM_TLB_CODE_BITS    (1u << 14)
+#define UM_TLB_CODE_SHIFT   14
+#define UM_TLB_CODE_BITS    (1u << UM_TLB_CODE_SHIFT)
 #define UM_TLB_WRITTEN_BITS 15
 #define UM_TLB_SEVERAL	    0xffff
 
@@ -106,10 +107,11 @@ struct um_tlb {
 	u16 written[1u << UM_TLB_WRITTEN_BITS];
 	/*
 	 * Whoever keeps translations of code addresses outside the TLB notes their pages (um_tlb_note_code()), and drops
-	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.
+	 * all of them when code_seq changes: a noted page was flushed, or context numbers started over.  That of CPL 3
+	 * ([1]) by itself, since processes come and go, and the kernel stays.
 	 */
-	u32 code_seq;
-	u64 code[UM_TLB_CODE_BITS / 64];
+	u32 code_seq[2];
+	u64 code[2][UM_TLB_CODE_BITS / 64];
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
@@ -131,11 +133,11 @@ static inline unsigned um_tlb_code_bit(gva_t gva)
 {
 	return ((gva >> UM_PAGE_SHIFT) ^ (gva >> 30)) % UM_TLB_CODE_BITS;
 }
-static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva)
+static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva, bool user)
 {
 	unsigned n = um_tlb_code_bit(gva);
 
-	t->code[n / 64] |= BIT(n % 64);
+	t->code[user][n / 64] |= BIT(n % 64);
 }
 
 static inline hva_t *um_tlb_guard_set(struct um_tlb *t, hva_t page)

@@ -471,6 +471,12 @@ static void emit_renew(struct um_emit *e)
 	um_emit_shift(e, 1, 5, H_T2, UM_PAGE_SHIFT);
 	um_emit_rr(e, 0, 0x33, H_RAX, H_T2);
 	um_emit_alu_imm(e, 0, 4, H_RAX, UM_TLB_CODE_BITS - 1);
+	_Static_assert(UM_PRIV_USER == 2 && UM_PRIV_KERNEL == 0,
+		       "bit 1 of a context number that is fetched with");
+	um_emit_load(e, 0, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));
+	um_emit_alu_imm(e, 0, 4, H_T2, UM_PRIV_USER);
+	um_emit_shift(e, 0, 4, H_T2, UM_TLB_CODE_SHIFT - 1);
+	um_emit_rr(e, 0, 0x0b, H_RAX, H_T2);
 	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.code_pages));
 	um_emit_rex(e, 0, H_RAX, 0, H_T2); /* BTS [t2], eax */
 	um_emit8(e, 0x0f);

@@ -261,7 +261,7 @@ struct um_jump {
 _Static_assert(sizeof(struct um_jump) == 32, "indexed by shifts in translated code");
 
 /*
- * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq, 11..0 the fetch
+ * Stamps: bits 63..32 um_jit.gen, 31..24 the block's key, 23..12 um_jit.map_seq of its CPL, 11..0 the fetch
  * context.  No entry's: 0, which is that of entries that were never used, or are forgotten; and
  * what a kick makes of one, with a generation of 0.
  */
@@ -312,9 +312,10 @@ struct um_jit {
 	 * um_jit_checked_slot().
 	 */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
-	u64 gen;      /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
-	u32 map_seq;  /* counts doubts, and changes of the TLB's code_seq ... */
-	u32 code_seq; /* ... which was this */
+	u64 gen; /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
+	/* Of what is executed at CPL 3 ([1]), or else. */
+	u32 map_seq[2];	 /* counts doubts, and changes of the TLB's code_seq ... */
+	u32 code_seq[2]; /* ... which was this */
 	u64 features[4];
 	/* um_jit_insn() */
 	struct um_jit_decoded {

@@ -59,7 +59,7 @@ int um_jit_init(struct um_exec *x)
 	x->translator = j;
 	x->jit.shadow_rip = NO_RIP;
 	um_jit_forget_windows(x);
-	x->jit.code_pages = x->tlb->code;
+	x->jit.code_pages = x->tlb->code[0];
 	x->jit.checked = j->checked;
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
 	return 0;
@@ -116,10 +116,10 @@ static u32 key_of(const struct um_exec *x)
 	return key | (flat(x, UM_FS) ? UM_JIT_KEY_FS : 0) | (flat(x, UM_GS) ? UM_JIT_KEY_GS : 0);
 }
 
-static void next_map_seq(struct um_jit *j)
+static void next_map_seq(struct um_jit *j, bool user)
 {
-	if (++j->map_seq >> UM_STAMP_SEQ_BITS) {
-		j->map_seq = 0;
+	if (++j->map_seq[user] >> UM_STAMP_SEQ_BITS) {
+		j->map_seq[user] = 0;
 		um_jit_forget_jumps(j);
 	}
 }
@@ -128,13 +128,18 @@ static void next_map_seq(struct um_jit *j)
 static u64 stamp_now(struct um_exec *x)
 {
 	struct um_jit *j = x->translator;
+	bool user = x->jit_key & UM_JIT_KEY_USER;
 
-	if (unlikely(x->tlb->code_seq != j->code_seq)) {
-		j->code_seq = x->tlb->code_seq;
-		next_map_seq(j);
+	for (unsigned n = 0; n < 2; n++) {
+		if (unlikely(x->tlb->code_seq[n] != j->code_seq[n])) {
+			j->code_seq[n] = x->tlb->code_seq[n];
+			next_map_seq(j, n);
+		}
+		x->jit_seq[n] = j->map_seq[n] << UM_STAMP_SEQ_SHIFT |
+				(n ? UM_JIT_KEY_USER << UM_STAMP_KEY_SHIFT : 0);
 	}
 	return j->gen << UM_STAMP_GEN_SHIFT | (u64)x->jit_key << UM_STAMP_KEY_SHIFT |
-	       (u64)j->map_seq << UM_STAMP_SEQ_SHIFT | x->fetch_ctx;
+	       x->jit_seq[user] | x->fetch_ctx;
 }
 
 /* What sync_contexts() depends on, but for the present privilege. */
@@ -272,7 +277,8 @@ static inline void take_doubt(struct um_exec *x)
 	if (unlikely(!(++j->doubt << (64 - UM_JIT_DOUBT_BITS))))
 		memset(j->checked, 0, sizeof(j->checked));
 	x->jit.doubt = um_jit_doubt_tag(j->doubt);
-	next_map_seq(j);
+	next_map_seq(j, false);
+	next_map_seq(j, true);
 }
 
 struct um_jit_block *um_jit_find(struct um_exec *x)
@@ -304,7 +310,7 @@ struct um_jit_block *um_jit_find(struct um_exec *x)
 			return NULL;
 	}
 	e = jump_entry(j, lin);
-	um_tlb_note_code(x->tlb, lin);
+	um_tlb_note_code(x->tlb, lin, x->jit_key & UM_JIT_KEY_USER);
 	um_count(x->counters, jit_enters);
 	e->lin = lin;
 	e->stamp = stamp_now(x);

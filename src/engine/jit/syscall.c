@@ -86,10 +86,9 @@ static void put_contexts(struct um_emit *e, bool user)
 	um_emit_rm(e, 0, 0x80, user ? 1 : 4, H_CTX, UM_JIT_OFF(jit_key)); /* OR, AND byte */
 	um_emit8(e, user ? UM_JIT_KEY_USER : 0xff & ~UM_JIT_KEY_USER);
 	um_emit_load(e, 0, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
-	um_emit_alu_imm(e, 0, 4, H_T2, ~(key | ((1 << UM_STAMP_SEQ_SHIFT) - 1)));
+	um_emit_alu_imm(e, 0, 4, H_T2, ~(key | ((1 << UM_STAMP_KEY_SHIFT) - 1)));
 	um_emit_rr(e, 0, 0x0b, H_T2, H_T0);
-	if (user)
-		um_emit_alu_imm(e, 0, 1, H_T2, key);
+	um_emit_rm(e, 0, 0x0b, H_T2, H_CTX, UM_JIT_OFF(jit_seq) + (user ? 4 : 0));
 	um_emit_store(e, 0, H_T2, H_CTX, UM_JIT_OFF(jit.stamp));
 }
 
