@@ -154,8 +154,8 @@ void um_root_renew(struct um_mmu *m)
 
 	m->tlb->seq++;
 	um_tlb_new_context(m->tlb);
-	if (shared && m->shared_epoch == m->tlb->epoch)
-		m->tlb->ctx[UM_PRIV_KERNEL] = m->shared_ctx;
+	if (shared && m->root)
+		share(m, m->root); /* (the numbers may have started over: then it is another) */
 }
 
 void um_root_forget_idle(struct um_mmu *m)

@@ -69,7 +69,7 @@ struct um_tlb_entry {
 
 #define UM_TLB_GUARD_SETS   (1u << 11)
 #define UM_TLB_GUARD_WAYS   8
-#define UM_TLB_CODE_SHIFT   14
+#define UM_TLB_CODE_SHIFT   15
 #define UM_TLB_CODE_BITS    (1u << UM_TLB_CODE_SHIFT)
 #define UM_TLB_WRITTEN_BITS 15
 #define UM_TLB_SEVERAL	    0xffff
@@ -111,7 +111,7 @@ struct um_tlb {
 	 * ([1]) by itself, since processes come and go, and the kernel stays.
 	 */
 	u32 code_seq[2];
-	u64 code[2][UM_TLB_CODE_BITS / 64];
+	u64 code[2][UM_TLB_CODE_BITS / 64]; /* at um_tlb_code_bit() */
 	struct um_tlb_entry e[UM_TLB_ENTRIES] __attribute__((aligned(64)));
 };
 
@@ -129,9 +129,11 @@ static inline unsigned um_tlb_index(gva_t gva, unsigned ctx)
 	return ((gva >> UM_PAGE_SHIFT) & (UM_TLB_PAGES - 1)) + um_tlb_spread(ctx);
 }
 
+/* Kernels have the upper half of the addresses, so of the bits. */
 static inline unsigned um_tlb_code_bit(gva_t gva)
 {
-	return ((gva >> UM_PAGE_SHIFT) ^ (gva >> 30)) % UM_TLB_CODE_BITS;
+	return ((gva >> UM_PAGE_SHIFT) ^ (gva >> 30)) % (UM_TLB_CODE_BITS / 2) |
+	       (unsigned)(gva >> 63) << (UM_TLB_CODE_SHIFT - 1);
 }
 static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva, bool user)
 {

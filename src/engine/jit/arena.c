@@ -470,7 +470,11 @@ static void emit_renew(struct um_emit *e)
 	um_emit_mov(e, 1, H_T2, H_T1);
 	um_emit_shift(e, 1, 5, H_T2, UM_PAGE_SHIFT);
 	um_emit_rr(e, 0, 0x33, H_RAX, H_T2);
-	um_emit_alu_imm(e, 0, 4, H_RAX, UM_TLB_CODE_BITS - 1);
+	um_emit_alu_imm(e, 0, 4, H_RAX, UM_TLB_CODE_BITS / 2 - 1);
+	um_emit_mov(e, 1, H_T2, H_T1);
+	um_emit_shift(e, 1, 5, H_T2, 63);
+	um_emit_shift(e, 0, 4, H_T2, UM_TLB_CODE_SHIFT - 1);
+	um_emit_rr(e, 0, 0x0b, H_RAX, H_T2);
 	_Static_assert(UM_PRIV_USER == 2 && UM_PRIV_KERNEL == 0,
 		       "bit 1 of a context number that is fetched with");
 	um_emit_load(e, 0, H_T2, H_CTX, UM_JIT_OFF(jit.fetch_ctx));

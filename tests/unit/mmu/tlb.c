@@ -126,12 +126,39 @@ static void guard_room(void **state)
 	free(t);
 }
 
+/* Who notes pages of code learns of their flushes; CPL 3 and the others each of their own. */
+static void code(void **state)
+{
+	struct um_tlb *t = new_tlb();
+	const gva_t own[2] = { 0xffffffff81000000, 0x401000 };
+
+	for (unsigned user = 0; user < 2; user++) {
+		u32 seq[2] = { t->code_seq[0], t->code_seq[1] };
+
+		for (unsigned n = 0; n < 2; n++)
+			um_tlb_note_code(t, own[n], n);
+		um_tlb_flush_page(t, 0x7000);
+		um_tlb_flush_page(t, own[user] + UM_PAGE_SIZE);
+		assert_int_equal(t->code_seq[user], seq[user]);
+		um_tlb_flush_range(t, own[user] - 2 * UM_PAGE_SIZE, 4);
+		assert_int_equal(t->code_seq[user], seq[user] + 1);
+		um_tlb_flush_page(t, own[user]); /* forgotten by now */
+		assert_int_equal(t->code_seq[user], seq[user] + 1);
+		assert_int_equal(t->code_seq[!user], seq[!user]);
+	}
+	for (unsigned n = 0; n < UM_TLB_NR_CTX; n++)
+		um_tlb_flush(t);
+	assert_int_not_equal(t->code_seq[0], 1);
+	assert_int_not_equal(t->code_seq[1], 1);
+	free(t);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(no_context), cmocka_unit_test(fill_and_forget),
 		cmocka_unit_test(guard),      cmocka_unit_test(guard_written),
-		cmocka_unit_test(guard_room),
+		cmocka_unit_test(guard_room), cmocka_unit_test(code),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
