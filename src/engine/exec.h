@@ -209,6 +209,10 @@ struct um_jit_state {
 	const volatile u8 *immediate_exit; /* never NULL */
 };
 
+struct um_jit_next {
+	const void *code, *how;
+};
+
 struct um_exec {
 	u8 engine;	   /* enum um_engine_kind; set before um_engine_init() */
 	u32 jit_threshold; /* executions after which a block is translated */
@@ -289,6 +293,9 @@ struct um_exec {
 	struct um_mmio_log mmio;
 	struct um_pio pio;
 
+	/* Translated code was left, with that UM_JIT_EXIT(): where to go on, and in which way (engine/jit/arena.c). */
+	struct um_jit_next (*jit_left)(struct um_exec *x, u64 ret);
+	void *jit_returns; /* the host's stack pointer then, and where to go on */
 	u32 jit_key;
 	/* Of CPL 3 ([1]), or else: what jit.stamp has of um_jit.map_seq, and of the key that is the CPL's. */
 	u32 jit_seq[2];

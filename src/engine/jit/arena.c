@@ -287,8 +287,15 @@ static void emit_anchors(struct um_emit *e)
 	um_emit_load(e, 1, H_T1, H_CTX, UM_JIT_OFF(t1));
 }
 
-/* u64 enter(x: rdi, code: rsi) */
-static void emit_enter(struct um_emit *e, bool flags, bool anchored)
+/*
+ * The host's stack while translated code runs, from the top: what enter() saves; at a multiple of 2 * UM_JIT_RETURNS, a return address
+ * that is nobody's, and the guest's, going round in UM_JIT_RETURNS bytes (branch.c); when it is left, the frames of C.  So return
+ * addresses outlive exits, and a signal, whose frame comes below all that is in use, overwrites nothing.
+ */
+#define BELOW_RETURNS (UM_JIT_RETURNS + 240)
+
+/* u64 enter(x: rdi, code: rsi, how: rdx) */
+static void emit_enter(struct um_emit *e)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
 		um_emit_push(e, saved[n]);
@@ -300,6 +307,12 @@ static void emit_enter(struct um_emit *e, bool flags, bool anchored)
 	um_emit_mov_imm(e, H_T2, (u64)arena.code.no_return);
 	um_emit_push(e, H_T2);
 	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.sp));
+	um_emit_rr(e, 0, 0xff, 4, H_RDX); /* JMP */
+}
+
+/* At rsi, in one of the ways. */
+static void emit_way(struct um_emit *e, bool flags, bool anchored)
+{
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
 		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
 			um_emit_load(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
@@ -309,8 +322,7 @@ static void emit_enter(struct um_emit *e, bool flags, bool anchored)
 		emit_anchors(e);
 	if (flags)
 		um_emit_flags_load(e, H_CTX, UM_JIT_OFF(jit.flags));
-	um_emit8(e, 0xff); /* jmp rsi */
-	um_emit8(e, 0xe6);
+	um_emit_rr(e, 0, 0xff, 4, H_RSI); /* JMP */
 }
 
 /*
@@ -324,19 +336,39 @@ static void emit_no_return(struct um_emit *e)
 	um_emit_jump(e, arena.code.leave);
 }
 
+/* The end of enter(), which returns rax. */
+static void emit_out(struct um_emit *e)
+{
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.host_sp));
+	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
+	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
+		um_emit_pop(e, saved[n]);
+	um_emit8(e, 0xc3);
+}
+
 static void emit_leave(struct um_emit *e)
 {
+	u8 *handled;
+
 	for (unsigned g = 0; g < UM_NR_GPRS; g++) {
 		if (um_jit_host(g) != UM_JIT_IN_MEMORY)
 			um_emit_store(e, 1, um_jit_host(g), H_CTX, um_jit_gpr(g));
 	}
 	emit_by_class(e, UM_JIT_OFF(jit.vec), emit_vec_store);
 	um_emit_mov(e, 1, H_RAX, H_RSI);
-	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.host_sp));
-	um_emit_alu_imm(e, 1, 0, H_RSP, 8);
-	for (unsigned n = ARRAY_SIZE(saved); n-- > 0;)
-		um_emit_pop(e, saved[n]);
-	um_emit8(e, 0xc3);
+	um_emit_rm(e, 1, 0x83, 7, H_CTX, UM_JIT_OFF(jit_left)); /* CMP, 0 */
+	um_emit8(e, 0);
+	handled = um_emit_jcc(e, CC_NZ);
+	um_emit_jump(e, arena.code.out);
+	um_emit_patch_here(e, handled);
+	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns));
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.sp));
+	um_emit_alu_imm(e, 1, 5, H_RSP, BELOW_RETURNS);
+	um_emit_lea(e, 1, H_RDI, H_CTX, H_RSP, 0, -UM_JIT_BIAS);
+	um_emit_rm(e, 0, 0xff, 2, H_CTX, UM_JIT_OFF(jit_left)); /* CALL */
+	um_emit_mov(e, 1, H_RSI, H_RAX);
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns));
+	um_emit_rr(e, 0, 0xff, 4, H_RDX); /* JMP */
 }
 
 /*
@@ -501,19 +533,19 @@ static void emit_renew(struct um_emit *e)
 	um_emit8(e, 0xc3);
 }
 
-static void emit_enter_plain(struct um_emit *e)
+static void emit_plain(struct um_emit *e)
 {
-	emit_enter(e, false, false);
+	emit_way(e, false, false);
 }
 
-static void emit_enter_flags(struct um_emit *e)
+static void emit_flags(struct um_emit *e)
 {
-	emit_enter(e, true, false);
+	emit_way(e, true, false);
 }
 
-static void emit_enter_anchored(struct um_emit *e)
+static void emit_anchored(struct um_emit *e)
 {
-	emit_enter(e, true, true);
+	emit_way(e, true, true);
 }
 
 static void emit_stop(struct um_emit *e)
@@ -537,11 +569,13 @@ static void make_routines(void)
 	struct um_emit e = { .p = arena.rw, .end = arena.rw + HEAD };
 	struct um_arena_code *c = &arena.code;
 
+	c->out = routine(&e, "umbra.out", emit_out);
 	c->leave = routine(&e, "umbra.leave", emit_leave); /* the others go there */
 	c->no_return = routine(&e, "umbra.no_return", emit_no_return);
-	c->enter = (void *)routine(&e, "umbra.enter", emit_enter_plain);
-	c->enter_flags = (void *)routine(&e, "umbra.enter_flags", emit_enter_flags);
-	c->enter_anchored = (void *)routine(&e, "umbra.enter_anchored", emit_enter_anchored);
+	c->enter = (void *)routine(&e, "umbra.enter", emit_enter);
+	c->plain = routine(&e, "umbra.plain", emit_plain);
+	c->flags = routine(&e, "umbra.flags", emit_flags);
+	c->anchored = routine(&e, "umbra.anchored", emit_anchored);
 	c->stop = routine(&e, "umbra.stop", emit_stop);
 	c->renew = routine(&e, "umbra.renew", emit_renew);
 	c->syscall = routine(&e, "umbra.syscall", um_emit_syscall_routine);

@@ -312,7 +312,8 @@ struct um_jit {
 	 * um_jit_checked_slot().
 	 */
 	u64 checked[1 << UM_JIT_CHECKED_BITS];
-	u64 gen; /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
+	u64 gen;   /* of translations, from 1 to 2^32 - 1: um_jit_forget_jumps() */
+	u64 drops; /* counts blocks that were taken out of use */
 	/* Of what is executed at CPL 3 ([1]), or else. */
 	u32 map_seq[2];	 /* counts doubts, and changes of the TLB's code_seq ... */
 	u32 code_seq[2]; /* ... which was this */
@@ -373,13 +374,14 @@ u32 um_arena_generation(void);
 /* Routines */
 struct um_arena_code {
 	/*
-	 * Run the code at @code; returns UM_JIT_EXIT().  With the host's flags from x->jit.flags:
-	 * enter_flags.  With those, and x->anchor in its place, and H_T1: enter_anchored.
+	 * Run the code at @code, which is entered in the way @how.  When it is left, x->jit_left says how to go on, without an end to
+	 * this call, or to end it (out); if that is NULL, it ends, too.  Returns the last UM_JIT_EXIT().
 	 */
-	u64 (*enter)(struct um_exec *x, const void *code);
-	u64 (*enter_flags)(struct um_exec *x, const void *code);
-	u64 (*enter_anchored)(struct um_exec *x, const void *code);
-	/* Where translated code goes to return rsi. */
+	u64 (*enter)(struct um_exec *x, const void *code, const u8 *how);
+	/* Ways; with the host's flags from x->jit.flags; with those, and x->anchor in its place, and H_T1. */
+	const u8 *plain, *flags, *anchored;
+	const u8 *out;
+	/* Where translated code goes to be left; rsi is UM_JIT_EXIT(). */
 	const u8 *leave;
 	/* Where the host's RET goes when it returns by no address of the guest's (branch.c). */
 	const u8 *no_return;

@@ -145,6 +145,7 @@ void um_jit_unlink(struct um_exec *x, struct um_jit_block *b)
 	}
 	b->in = NULL;
 	b->dead = true;
+	x->translator->drops++;
 	um_arena_chunk(b->id)->live--;
 	if (b->tail_page)
 		forget_tail(x, b);

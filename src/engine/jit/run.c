@@ -492,103 +492,138 @@ static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
 	return (struct um_jit_block *)(j->meta + (ret >> 8) * UM_JIT_ALIGN);
 }
 
-static void run(struct um_exec *x, struct um_jit_block *b)
+/*
+ * The return addresses on the host's stack hold as long as no block is gone, and each linear address has the code that it had; and if
+ * translated code was left where it has nothing of its own on the stack.
+ */
+static bool returns_hold(const struct um_exec *x, u64 stamp, u64 drops)
+{
+	u64 sp = (u64)x->jit.sp, at = (u64)x->jit_returns;
+
+	return x->jit.stamp == stamp && x->translator->drops == drops &&
+	       sp - at <= UM_JIT_RETURNS && (sp - at) % 16 == 0;
+}
+
+/* The interpreter went to cpu.rip: if that was by a return, its address is not wanted any more. */
+static void take_return(struct um_exec *x)
+{
+	const u64 *at = x->jit_returns;
+
+	if ((u64)x->jit.sp - (u64)at <= UM_JIT_RETURNS && at != x->jit.sp && at[1] == x->cpu.rip)
+		x->jit_returns = (void *)(at + 2);
+}
+
+/* Translated code was left.  Where to go on; and in which of the ways, or out. */
+static struct um_jit_next go_on(struct um_exec *x, u64 ret)
 {
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
-	const u8 *code = b->code;
-	bool flags = false, anchored = false;
+	u64 stamp = x->jit.stamp, drops = j->drops;
+	struct um_jit_block *b = block_of(j, ret), *from;
+	unsigned k = (ret >> 2) & 63;
+	bool anchored = false;
+	struct um_jit_next next = { .how = a->plain };
 
-	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
-	sync_state(x);
-	while (!kicked(x)) {
-		struct um_jit_block *from;
-		unsigned k;
-		u64 ret;
+	switch ((enum um_jit_exit)(ret & 3)) {
+	case UM_JIT_EXIT_LINK:
+		um_count(x->counters, jit_unlinked);
+		b = follow(x, &b->link[k]);
+		if (!b)
+			goto out;
+		next.code = b->code;
+		break;
+	case UM_JIT_EXIT_SLOW: {
+		gva_t page = x->cpu.gpr[UM_REG_PAGE];
+		hva_t hva;
+		u32 key;
 
-		want_vec(x, b);
-		ret = (anchored ? a->enter_anchored : flags ? a->enter_flags : a->enter)(x, code);
-		k = (ret >> 2) & 63;
-
-		b = block_of(j, ret);
-		flags = anchored = false;
-		switch ((enum um_jit_exit)(ret & 3)) {
-		case UM_JIT_EXIT_LINK:
-			um_count(x->counters, jit_unlinked);
-			b = follow(x, &b->link[k]);
-			if (!b)
+		if (unlikely(x->jit.patience < 0 || b->map[k].run)) {
+			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+			if ((x->jit.patience < 0 && um_jit_missed_window(x, b, k)) ||
+			    (b->map[k].run && um_jit_missed_run(x, b, k)))
 				goto out;
-			code = b->code;
+		}
+		if (execute_on(x, &b, &k, &anchored)) {
+			next.code = b->code + b->map[k].start;
+			next.how = anchored		  ? a->anchored
+				   : b->map[k].host_flags ? a->flags
+							  : a->plain;
 			break;
-		case UM_JIT_EXIT_SLOW: {
-			gva_t page = x->cpu.gpr[UM_REG_PAGE];
-			hva_t hva;
-			u32 key;
-
-			if (unlikely(x->jit.patience < 0 || b->map[k].run)) {
-				x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
-				if ((x->jit.patience < 0 && um_jit_missed_window(x, b, k)) ||
-				    (b->map[k].run && um_jit_missed_run(x, b, k)))
-					goto out;
-			}
-			if (execute_on(x, &b, &k, &anchored)) {
-				code = b->code + b->map[k].start;
-				flags = b->map[k].host_flags;
-				break;
-			}
-			anchored = false;
-			if (x->exit.kind != UM_EXIT_NONE || x->special)
-				return;
-			from = b;
-			hva = from ? from->hva : 0;
-			key = from ? from->key : 0;
+		}
+		if (x->exit.kind != UM_EXIT_NONE || x->special)
+			goto gone;
+		from = b;
+		hva = from ? from->hva : 0;
+		key = from ? from->key : 0;
+		take_return(x);
+		b = um_jit_find(x);
+		if (!b)
+			goto gone;
+		/* (As in follow().) */
+		if (wants_far(x) && from && um_jit_lookup(j, hva, key) == from)
+			jumped(x, from, k, page, b);
+		next.code = b->code;
+		x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+		break;
+	}
+	case UM_JIT_EXIT_ENTER:
+		x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+		if (b->dead || um_jit_stage_over(b)) {
 			b = um_jit_find(x);
 			if (!b)
-				return;
-			/* (As in follow().) */
-			if (wants_far(x) && from && um_jit_lookup(j, hva, key) == from)
-				jumped(x, from, k, page, b);
-			code = b->code;
-			x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+				goto out;
+		} else {
+			um_count(x->counters, jit_vec);
+			missed_vec(j, b);
+		}
+		next.code = b->code;
+		break;
+	case UM_JIT_EXIT_STOP:
+		if (likely(k == UM_JIT_GO_ON)) {
+			um_count(x->counters, jit_jump_misses);
+			b = um_jit_find(x);
+			if (!b)
+				goto out;
+			next.code = b->code;
 			break;
 		}
-		case UM_JIT_EXIT_ENTER:
-			x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-			if (b->dead || um_jit_stage_over(b)) {
-				b = um_jit_find(x);
-				if (!b)
-					goto out;
-			} else {
-				um_count(x->counters, jit_vec);
-				missed_vec(j, b);
-			}
-			code = b->code;
-			break;
-		case UM_JIT_EXIT_STOP:
-			if (likely(k == UM_JIT_GO_ON)) {
-				um_count(x->counters, jit_jump_misses);
-				b = um_jit_find(x);
-				if (!b)
-					goto out;
-				code = b->code;
-				break;
-			}
-			x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
-			um_ring_note(x, b, b->hva, k);
-			um_internal(x, "a fault in translated code that no instruction explains");
-			goto out;
-		}
-		sync_state(x);
+		x->cpu.rip = um_rip(x, um_jit_insn(x, b, k));
+		um_ring_note(x, b, b->hva, k);
+		um_internal(x, "a fault in translated code that no instruction explains");
+		goto out;
 	}
-	x->exit.kind = UM_EXIT_KICK;
+	sync_state(x);
+	if (kicked(x)) {
+		x->exit.kind = UM_EXIT_KICK;
+		goto out;
+	}
+	want_vec(x, b);
+	if (unlikely(!returns_hold(x, stamp, drops))) {
+		x->jit_returns = x->jit.sp;
+		/* (What returns to this page is good until it is flushed.) */
+		um_tlb_note_code(x->tlb, x->cpu.gpr[UM_REG_PAGE], x->jit_key & UM_JIT_KEY_USER);
+	}
+	return next;
 out:
 	um_set_status(x, x->jit.flags);
+gone:
+	return (struct um_jit_next){ .how = a->out };
 }
 
 void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 {
+	const struct um_arena_code *a = um_arena_code();
+
 	x->jit.shadow_rip = NO_RIP;
-	run(x, b);
+	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+	sync_state(x);
+	if (unlikely(kicked(x))) {
+		x->exit.kind = UM_EXIT_KICK;
+		return;
+	}
+	want_vec(x, b);
+	x->jit_left = go_on;
+	a->enter(x, b->code, a->plain);
 }
 
 bool um_jit_in_shadow(const struct um_exec *x)
@@ -622,6 +657,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	bool flags = false, anchored = false;
 
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
+	x->jit_left = NULL;
 	for (;;) {
 		u64 ret;
 		unsigned k;
@@ -629,7 +665,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 		sync_state(x);
 		only_exit(x, next);
 		want_vec(x, b);
-		ret = (anchored ? a->enter_anchored : flags ? a->enter_flags : a->enter)(x, code);
+		ret = a->enter(x, code, anchored ? a->anchored : flags ? a->flags : a->plain);
 		k = (ret >> 2) & 63;
 		flags = anchored = false;
 		if ((ret & 3) != UM_JIT_EXIT_STOP)
