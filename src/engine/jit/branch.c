@@ -37,8 +37,8 @@
  *		add guest's stack pointer, 8; ret
  *	other	mov rsp, [sp]; look t1 up in the jump cache
  *
- * Leaving translated code forgets them, and so do SYSCALL and SYSRET: so what is on the host's stack holds as long as it is there.
- * (No loop goes by calls and returns alone.)
+ * What is on the host's stack holds for one stamp, and as long as no block is gone: else what comes back from C forgets them (run.c), and
+ * SYSCALL and SYSRET do.  (No loop goes by calls and returns alone.)
  *
  * An entry's address is canonical and was executable, so a hit checks that too.  If only the stamp is another, a routine (arena.c) looks
  * whether the TLB still has the entry's translation, gives it the stamp of now, and goes on.  A miss has the

@@ -128,6 +128,8 @@ void machine_flush(struct machine *m)
 			m->tlb.e[n].tag[a] = UM_TLB_EMPTY;
 	m->tlb.seq++;
 	m->tlb.epoch++;
+	for (unsigned user = 0; user < 2; user++)
+		m->tlb.code_seq[user]++;
 }
 
 void machine_prop(struct machine *m, unsigned page, u8 prop)
