@@ -97,6 +97,7 @@ UM_SHIM int pthread_cancel(pthread_t thread)
 
 	if (pthread_equal(thread, pthread_self()))
 		return um_next()->pthread_cancel(thread);
+	pthread_once(&once, make_key); /* what a fork does meanwhile */
 	pthread_setcancelstate(PTHREAD_CANCEL_DISABLE, &state);
 	pthread_mutex_lock(&lock);
 	for (struct target *t = targets; t; t = t->next) {

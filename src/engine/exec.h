@@ -210,7 +210,7 @@ struct um_jit_state {
 };
 
 struct um_jit_next {
-	const void *code, *how;
+	const void *code, *way;
 };
 
 struct um_exec {
@@ -294,8 +294,8 @@ struct um_exec {
 	struct um_pio pio;
 
 	/* Translated code was left, with that UM_JIT_EXIT(): where to go on, and in which way (engine/jit/arena.c). */
-	struct um_jit_next (*jit_left)(struct um_exec *x, u64 ret);
-	void *jit_returns; /* the host's stack pointer then, and where to go on */
+	struct um_jit_next (*jit_on_exit)(struct um_exec *x, u64 ret);
+	void *jit_returns_sp; /* the host's stack pointer then, and where to go on */
 	u32 jit_key;
 	/* Of CPL 3 ([1]), or else: what jit.stamp has of um_jit.map_seq, and of the key that is the CPL's. */
 	u32 jit_seq[2];
@@ -318,7 +318,7 @@ struct um_exec {
 };
 
 /*
- * From any thread: make the engine leave its loop.  The order is what um_jit_run() relies on.  The
+ * From any thread: make the engine leave its loop.  The order is what engine/jit/run.c relies on.  The
  * stamp's lower half is left alone: translated code writes it (engine/jit/syscall.c).
  */
 static inline void um_exec_kick(struct um_exec *x)

@@ -11,7 +11,9 @@
 
 #include <string.h>
 
-#define CTX_STEP	4  /* context numbers of a root: one for each privilege, one unused */
+#define CTX_STEP 4 /* context numbers of a root: one for each privilege, one unused */
+_Static_assert(CTX_STEP == 4,
+	       "translated code takes the privilege from a number (engine/jit/arena.c)");
 #define MAX_FLUSH_PAGES 64 /* beyond this, forgetting everything is cheaper */
 
 static void clear(struct um_tlb *t)

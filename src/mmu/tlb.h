@@ -135,6 +135,7 @@ static inline unsigned um_tlb_code_bit(gva_t gva)
 	return ((gva >> UM_PAGE_SHIFT) ^ (gva >> 30)) % (UM_TLB_CODE_BITS / 2) |
 	       (unsigned)(gva >> 63) << (UM_TLB_CODE_SHIFT - 1);
 }
+/* Of a page that the TLB has: or nobody may know that there is something to flush. */
 static inline void um_tlb_note_code(struct um_tlb *t, gva_t gva, bool user)
 {
 	unsigned n = um_tlb_code_bit(gva);

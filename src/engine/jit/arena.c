@@ -105,32 +105,43 @@ static bool may_have(unsigned own, unsigned free)
 	return free && (!own || own < SHARE * (free - 1));
 }
 
-/* Code is spread over all of a chunk, and programs over many: small pages cost a program like a compiler a twentieth of its time. */
-static void have_huge(const struct um_jit_chunk *c)
+/*
+ * Code is spread over all of a chunk, and programs over many: with small pages, a compiler takes a twentieth more time.  Returns where the
+ * next huge page begins that @c needs; NULL: it has all that it needs, or @c is in the last part, which is none.
+ */
+static u8 *next_huge(const struct um_jit_chunk *c)
 {
 	size_t end = HEAD + ((size_t)(c - arena.chunk) + 1) * UM_JIT_CHUNK;
+	u8 *at = arena.rw + arena.huge;
 
-	for (; arena.huge < end && arena.size - arena.huge >= UM_HUGE_PAGE;
-	     arena.huge += UM_HUGE_PAGE) {
-		*(volatile u8 *)(arena.rw +
-				 arena.huge); /* touched, so that there is something to collapse */
-		um_huge_collapse(arena.rw + arena.huge);
-		um_huge_collapse(arena.rx + arena.huge);
-	}
+	if (arena.huge >= end || arena.size - arena.huge < UM_HUGE_PAGE)
+		return NULL;
+	arena.huge += UM_HUGE_PAGE;
+	return at;
+}
+
+static void make_huge(u8 *rw)
+{
+	*(volatile u8 *)rw; /* touched, so that there is something to collapse */
+	um_huge_collapse(rw);
+	um_huge_collapse(um_arena_rx_of(rw));
 }
 
 struct um_jit_chunk *um_arena_get(unsigned own)
 {
 	struct um_jit_chunk *c = NULL;
+	u8 *huge = NULL;
 
 	pthread_mutex_lock(&arena.lock);
 	if (may_have(own, arena.nfree)) {
 		c = arena.free;
 		arena.free = c->next;
 		arena.nfree--;
-		have_huge(c);
+		huge = next_huge(c);
 	}
 	pthread_mutex_unlock(&arena.lock);
+	if (huge)
+		make_huge(huge);
 	if (c)
 		um_arena_clear(c);
 	return c;
@@ -292,9 +303,10 @@ static void emit_anchors(struct um_emit *e)
  * that is nobody's, and the guest's, going round in UM_JIT_RETURNS bytes (branch.c); when it is left, the frames of C.  So return
  * addresses outlive exits, and a signal, whose frame comes below all that is in use, overwrites nothing.
  */
-#define BELOW_RETURNS (UM_JIT_RETURNS + 240)
+#define BELOW_RETURNS (UM_JIT_RETURNS + 64) /* the last call's two words are below them */
+_Static_assert(BELOW_RETURNS % 16 == 0, "aligned for calls");
 
-/* u64 enter(x: rdi, code: rsi, how: rdx) */
+/* u64 enter(x: rdi, code: rsi, way: rdx) */
 static void emit_enter(struct um_emit *e)
 {
 	for (unsigned n = 0; n < ARRAY_SIZE(saved); n++)
@@ -356,18 +368,18 @@ static void emit_leave(struct um_emit *e)
 	}
 	emit_by_class(e, UM_JIT_OFF(jit.vec), emit_vec_store);
 	um_emit_mov(e, 1, H_RAX, H_RSI);
-	um_emit_rm(e, 1, 0x83, 7, H_CTX, UM_JIT_OFF(jit_left)); /* CMP, 0 */
+	um_emit_rm(e, 1, 0x83, 7, H_CTX, UM_JIT_OFF(jit_on_exit)); /* CMP, 0 */
 	um_emit8(e, 0);
 	handled = um_emit_jcc(e, CC_NZ);
 	um_emit_jump(e, arena.code.out);
 	um_emit_patch_here(e, handled);
-	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns));
+	um_emit_store(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns_sp));
 	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit.sp));
 	um_emit_alu_imm(e, 1, 5, H_RSP, BELOW_RETURNS);
 	um_emit_lea(e, 1, H_RDI, H_CTX, H_RSP, 0, -UM_JIT_BIAS);
-	um_emit_rm(e, 0, 0xff, 2, H_CTX, UM_JIT_OFF(jit_left)); /* CALL */
+	um_emit_rm(e, 0, 0xff, 2, H_CTX, UM_JIT_OFF(jit_on_exit)); /* CALL */
 	um_emit_mov(e, 1, H_RSI, H_RAX);
-	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns));
+	um_emit_load(e, 1, H_RSP, H_CTX, UM_JIT_OFF(jit_returns_sp));
 	um_emit_rr(e, 0, 0xff, 4, H_RDX); /* JMP */
 }
 

@@ -6,7 +6,8 @@
  * With some chance, since otherwise code that is executed in turn, and is a little too much, would all be gone before its turn.  That
  * needs no cooperation of other vCPUs, since no other has pointers into it; and nothing of it is running, since only C asks for
  * translations.  (But C's own pointers to blocks are good no longer behind what translates: um_jit_find(), too.)  What is left are jumps
- * from other chunks, which are led back to their exits, and entries of the jump cache, which are looked for.
+ * from other chunks, which are led back to their exits, entries of the jump cache, which are looked for, and return addresses on the
+ * host's stack, which are all forgotten (um_jit.drops).
  *
  * How much of the process's cache a vCPU may have: arena.c.
  */
@@ -229,6 +230,7 @@ void um_jit_flush(struct um_exec *x)
 	struct um_jit *j = x->translator;
 
 	give_back(j);
+	j->drops++;
 	memset(j->hash, 0, sizeof(j->hash));
 	um_jit_forget_jumps(j);
 	um_jit_forget_insns(j);

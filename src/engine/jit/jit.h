@@ -374,10 +374,10 @@ u32 um_arena_generation(void);
 /* Routines */
 struct um_arena_code {
 	/*
-	 * Run the code at @code, which is entered in the way @how.  When it is left, x->jit_left says how to go on, without an end to
-	 * this call, or to end it (out); if that is NULL, it ends, too.  Returns the last UM_JIT_EXIT().
+	 * Run the code at @code, which is entered in that way.  When it is left, x->jit_on_exit says where and how to go on, within this
+	 * call, or to end it (out): it returns 0.  If that is NULL, it ends at once, and returns UM_JIT_EXIT().
 	 */
-	u64 (*enter)(struct um_exec *x, const void *code, const u8 *how);
+	u64 (*enter)(struct um_exec *x, const void *code, const u8 *way);
 	/* Ways; with the host's flags from x->jit.flags; with those, and x->anchor in its place, and H_T1. */
 	const u8 *plain, *flags, *anchored;
 	const u8 *out;
@@ -431,7 +431,7 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 /* ---- anchor.c ---- */
 /*
  * The interpreter has executed what is before instruction @k of *@b.  True: translated code can go on at *@b's, which may be another
- * translation by now; *@anchored: by enter_anchored.  False: it can't, the interpreter is to go on; *@b NULL: by cpu.rip.
+ * translation by now; *@anchored: in that way.  False: it can't, the interpreter is to go on; *@b NULL: by cpu.rip.
  */
 bool um_jit_resume(struct um_exec *x, struct um_jit_block **b, unsigned k, bool *anchored);
 /* The other translation of @b; NULL: none, and @b may be gone. */

@@ -498,23 +498,32 @@ static struct um_jit_block *block_of(const struct um_jit *j, u64 ret)
  */
 static bool returns_hold(const struct um_exec *x, u64 stamp, u64 drops)
 {
-	u64 sp = (u64)x->jit.sp, at = (u64)x->jit_returns;
+	u64 sp = (u64)x->jit.sp, at = (u64)x->jit_returns_sp;
 
 	return x->jit.stamp == stamp && x->translator->drops == drops &&
 	       sp - at <= UM_JIT_RETURNS && (sp - at) % 16 == 0;
 }
 
+/* Is the page where translated code goes on, in @b, where it was? */
+static bool is_still_at(const struct um_exec *x, const struct um_jit_block *b)
+{
+	gva_t page = x->cpu.gpr[UM_REG_PAGE];
+	hva_t hva = (hva_t)um_tlb_lookup(x->tlb, page, UM_FETCH, x->fetch_ctx);
+
+	return hva == (b->hva & UM_PAGE_MASK) && !b->tail_page;
+}
+
 /* The interpreter went to cpu.rip: if that was by a return, its address is not wanted any more. */
 static void take_return(struct um_exec *x)
 {
-	const u64 *at = x->jit_returns;
+	const u64 *at = x->jit_returns_sp;
 
 	if ((u64)x->jit.sp - (u64)at <= UM_JIT_RETURNS && at != x->jit.sp && at[1] == x->cpu.rip)
-		x->jit_returns = (void *)(at + 2);
+		x->jit_returns_sp = (void *)(at + 2);
 }
 
 /* Translated code was left.  Where to go on; and in which of the ways, or out. */
-static struct um_jit_next go_on(struct um_exec *x, u64 ret)
+static struct um_jit_next code_left(struct um_exec *x, u64 ret)
 {
 	const struct um_arena_code *a = um_arena_code();
 	struct um_jit *j = x->translator;
@@ -522,7 +531,7 @@ static struct um_jit_next go_on(struct um_exec *x, u64 ret)
 	struct um_jit_block *b = block_of(j, ret), *from;
 	unsigned k = (ret >> 2) & 63;
 	bool anchored = false;
-	struct um_jit_next next = { .how = a->plain };
+	struct um_jit_next next = { .way = a->plain };
 
 	switch ((enum um_jit_exit)(ret & 3)) {
 	case UM_JIT_EXIT_LINK:
@@ -545,7 +554,7 @@ static struct um_jit_next go_on(struct um_exec *x, u64 ret)
 		}
 		if (execute_on(x, &b, &k, &anchored)) {
 			next.code = b->code + b->map[k].start;
-			next.how = anchored		  ? a->anchored
+			next.way = anchored		  ? a->anchored
 				   : b->map[k].host_flags ? a->flags
 							  : a->plain;
 			break;
@@ -597,17 +606,20 @@ static struct um_jit_next go_on(struct um_exec *x, u64 ret)
 		x->exit.kind = UM_EXIT_KICK;
 		goto out;
 	}
+	/* (Only what was looked up may be noted as code: then its flush is told.) */
+	if (unlikely(x->jit.stamp != stamp) && !is_still_at(x, b))
+		goto out;
 	want_vec(x, b);
 	if (unlikely(!returns_hold(x, stamp, drops))) {
-		x->jit_returns = x->jit.sp;
-		/* (What returns to this page is good until it is flushed.) */
+		x->jit_returns_sp = x->jit.sp;
+		/* What returns to this page is good until it is flushed. */
 		um_tlb_note_code(x->tlb, x->cpu.gpr[UM_REG_PAGE], x->jit_key & UM_JIT_KEY_USER);
 	}
 	return next;
 out:
 	um_set_status(x, x->jit.flags);
 gone:
-	return (struct um_jit_next){ .how = a->out };
+	return (struct um_jit_next){ .way = a->out };
 }
 
 void um_jit_run(struct um_exec *x, struct um_jit_block *b)
@@ -622,7 +634,7 @@ void um_jit_run(struct um_exec *x, struct um_jit_block *b)
 		return;
 	}
 	want_vec(x, b);
-	x->jit_left = go_on;
+	x->jit_on_exit = code_left;
 	a->enter(x, b->code, a->plain);
 }
 
@@ -657,7 +669,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 	bool flags = false, anchored = false;
 
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
-	x->jit_left = NULL;
+	x->jit_on_exit = NULL;
 	for (;;) {
 		u64 ret;
 		unsigned k;

@@ -98,7 +98,8 @@ void um_mmu_reset_context(struct um_mmu *mmu)
 }
 void um_mmu_new_cr3(struct um_mmu *mmu, bool flush)
 {
-	machine_flush(machine_of(mmu));
+	if (!machine_of(mmu)->precise)
+		machine_flush(machine_of(mmu));
 }
 void um_mmu_invlpg(struct um_mmu *mmu, gva_t gva)
 {
@@ -132,10 +133,33 @@ void machine_flush(struct machine *m)
 		m->tlb.code_seq[user]++;
 }
 
+/* One page, as mmu/tlb.c does it: translated code is told only if it noted the page. */
+static void flush_page(struct machine *m, gva_t gva)
+{
+	unsigned bit = um_tlb_code_bit(gva);
+
+	for (unsigned n = 0; n < UM_TLB_ENTRIES; n++) {
+		for (unsigned a = 0; a < 3; a++) {
+			if (m->tlb.e[n].tag[a] >> UM_PAGE_SHIFT == gva >> UM_PAGE_SHIFT)
+				m->tlb.e[n].tag[a] = UM_TLB_EMPTY;
+		}
+	}
+	m->tlb.seq++;
+	for (unsigned user = 0; user < 2; user++) {
+		if (!(m->tlb.code[user][bit / 64] >> (bit % 64) & 1))
+			continue;
+		m->tlb.code_seq[user]++;
+		memset(m->tlb.code[user], 0, sizeof(m->tlb.code[user]));
+	}
+}
+
 void machine_prop(struct machine *m, unsigned page, u8 prop)
 {
 	m->prop[page] = prop;
-	machine_flush(m);
+	if (m->precise)
+		flush_page(m, PAGE(page));
+	else
+		machine_flush(m);
 }
 
 static struct um_segment segment(unsigned type, bool l, bool db, u32 limit)

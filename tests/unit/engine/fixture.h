@@ -54,6 +54,7 @@ struct machine {
 	u8 *alias;
 	u8 prop[MEM_PAGES];
 	bool no_tlb; /* never fill the TLB: every access takes the slow path */
+	bool precise; /* a page's change flushes that page only, and MOV to CR3, where nothing is out of date, nothing */
 	unsigned nwritten;
 	struct written written[64];
 	unsigned accesses;   /* calls of um_mmu_access() */

@@ -17,6 +17,9 @@ CODE64(leaves, "fnop\n fnop\n ret");
 CODE64(nested, "call 1f\n add eax, 1\n ret\n 1: fnop\n call 2f\n ret\n 2: fnop\n ret");
 CODE64(writes, "mov [rdi], cl\n ret");
 CODE64(reads, "mov edx, [rbx]\n mov r8, [rsp]\n fnop\n mov r8, [rsp]\n fnop\n ret");
+CODE64(walks,
+       "1: add rbx, rsi\n mov edx, [rbx]\n call .+0x1000-5\n add eax, 1\n dec ecx\n jnz 1b\n hlt");
+CODE64(reloads, "mov rdx, cr3\n mov cr3, rdx\n ret");
 CODE64(pops, "fnop\n add rsp, 8\n add rbp, 1\n jmp rsi");
 CODE64(lies, "mov [rsp], rsi\n fnop\n ret");
 
@@ -119,6 +122,34 @@ static void test_taken(void **state)
 	machine_free(m);
 }
 
+/*
+ * The caller's page is taken away while the caller itself waits for its data; and its callee, which flushes nothing, should then not find its
+ * way back.
+ */
+static void test_taken_before(void **state)
+{
+	struct machine *m = NEW_MACHINE(reloads);
+
+	m->precise = true;
+	m->x.jit_threshold = 4;
+	load_code(m, walks);
+	m->x.cpu.gpr[UM_RBX] = PAGE(9);
+	m->x.cpu.gpr[UM_RSI] = 0;
+	for (unsigned n = 0; n < 4; n++)
+		run_times(m, 20000);
+	m->x.cpu.rip = CODE;
+	m->x.cpu.gpr[UM_RAX] = 0;
+	m->x.cpu.gpr[UM_RCX] = 300;
+	m->x.cpu.gpr[UM_RBX] = PAGE(10) - 8 * 200ull; /* the 200th access is not the TLB's */
+	m->x.cpu.gpr[UM_RSI] = 8;
+	m->take_after = 1;
+	m->take_page = 1;
+	m->take_prop = m->prop[1] | P_NOEXEC;
+	expect_fault(m, UM_VEC_PF);
+	assert_int_equal(m->x.cpu.gpr[UM_RAX], 199);
+	machine_free(m);
+}
+
 /* A callee that doesn't return, but goes to where its caller would be. */
 static void test_popped(void **state)
 {
@@ -155,9 +186,10 @@ static void test_made_up(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_exit),	cmocka_unit_test(test_nested),
-		cmocka_unit_test(test_written), cmocka_unit_test(test_taken),
-		cmocka_unit_test(test_popped),	cmocka_unit_test(test_made_up),
+		cmocka_unit_test(test_exit),	     cmocka_unit_test(test_nested),
+		cmocka_unit_test(test_written),	     cmocka_unit_test(test_taken),
+		cmocka_unit_test(test_taken_before), cmocka_unit_test(test_popped),
+		cmocka_unit_test(test_made_up),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);
