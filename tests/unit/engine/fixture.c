@@ -243,6 +243,7 @@ struct machine *machine_new_engine(enum um_engine_kind engine)
 	m->x.engine = (u8)engine;
 	m->x.jit_options = read_options(&options);
 	memset(m->prop, P_PRESENT | P_WRITE | P_USER, sizeof(m->prop));
+	m->x.cpu.maxphyaddr = 52;
 	m->x.cpu.rflags = RFLAGS_FIXED1;
 	m->x.cpu.gpr[UM_RSP] = STACK;
 	memset(m->x.cpu.features, 0xff, sizeof(m->x.cpu.features));

@@ -10,15 +10,14 @@
 #define TIMES  50
 
 /* FNOP is left to the interpreter.  CALLEE - CODE is 1000h; the call site is at offset 0 of its page. */
-CODE64(calls,
-       "1: call .+0x1000\n .globl after_call\n after_call: add eax, 1\n dec ecx\n jnz 1b\n hlt");
+CODE64(calls, "1: .byte 0xe8; .long 0x1000 - 5\n add eax, 1\n dec ecx\n jnz 1b\n hlt");
 CODE64(near, "1: call 2f\n add eax, 1\n dec ecx\n jnz 1b\n hlt\n 2: fnop\n fnop\n ret");
 CODE64(leaves, "fnop\n fnop\n ret");
 CODE64(nested, "call 1f\n add eax, 1\n ret\n 1: fnop\n call 2f\n ret\n 2: fnop\n ret");
 CODE64(writes, "mov [rdi], cl\n ret");
 CODE64(reads, "mov edx, [rbx]\n mov r8, [rsp]\n fnop\n mov r8, [rsp]\n fnop\n ret");
-CODE64(walks,
-       "1: add rbx, rsi\n mov edx, [rbx]\n call .+0x1000-5\n add eax, 1\n dec ecx\n jnz 1b\n hlt");
+CODE64(walks, "1: add rbx, rsi\n mov edx, [rbx]\n .byte 0xe8; .long 0x1000 - 10\n add eax, 1\n dec "
+	      "ecx\n jnz 1b\n hlt");
 CODE64(reloads, "mov rdx, cr3\n mov cr3, rdx\n ret");
 CODE64(pops, "fnop\n add rsp, 8\n add rbp, 1\n jmp rsi");
 CODE64(lies, "mov [rsp], rsi\n fnop\n ret");
