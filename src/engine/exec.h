@@ -209,6 +209,7 @@ struct um_jit_state {
 	const volatile u8 *immediate_exit; /* never NULL */
 };
 
+/* Where translated code goes on: at @code, entered through @way, a routine of engine/jit/arena.c. */
 struct um_jit_next {
 	const void *code, *way;
 };

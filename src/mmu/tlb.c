@@ -12,7 +12,7 @@
 #include <string.h>
 
 #define CTX_STEP 4 /* context numbers of a root: one for each privilege, one unused */
-_Static_assert(CTX_STEP == 4,
+_Static_assert(!(CTX_STEP & (CTX_STEP - 1)) && UM_NR_PRIVS <= CTX_STEP,
 	       "translated code takes the privilege from a number (engine/jit/arena.c)");
 #define MAX_FLUSH_PAGES 64 /* beyond this, forgetting everything is cheaper */
 

@@ -329,7 +329,7 @@ bool um_jit_resume(struct um_exec *x, struct um_jit_block **pb, unsigned k, bool
 		return true;
 	*anchored = false;
 	if (x->lockstep) {
-		/* @b must stay: um_jit_add() has made the other. */
+		/* @b must stay: um_lockstep_run() has made the other, if it could. */
 		other = um_jit_lookup(x->translator, b->hva, b->key | UM_JIT_KEY_APART);
 		if (!other || !same_insns(b, other))
 			return false;

@@ -446,10 +446,22 @@ static bool there_and_back(struct um_exec *x, struct um_jit_block *b)
 	return true;
 }
 
+/* What @b goes on in if look-ups fail is there, too: @b must stay while it is executed.  NULL: it is gone. */
+static struct um_jit_block *with_other(struct um_exec *x, struct um_jit_block *b)
+{
+	if (!b->nanchors || um_jit_lookup(x->translator, b->hva, b->key | UM_JIT_KEY_APART))
+		return b;
+	um_jit_apart(x, b);
+	return um_jit_find(x);
+}
+
 void um_lockstep_run(struct um_exec *x, struct um_jit_block *b)
 {
 	struct um_lockstep *l = x->lockstep;
 
+	b = with_other(x, b);
+	if (!b)
+		return;
 	for (unsigned n = 0; n < b->ninsns; n++)
 		l->decoded[n] = *um_jit_insn(x, b, n);
 	if (!comparable(l, b)) {

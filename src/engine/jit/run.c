@@ -358,21 +358,24 @@ bool um_jit_add(struct um_exec *x, const struct um_block *b)
 			      (struct um_jit_choice){ .stage = UM_JIT_NEW }, &full);
 	if (!jb)
 		return full;
-	if (um_jit_publish(x, jb, tail) && x->lockstep && jb->nanchors)
-		um_jit_apart(x, jb);
+	um_jit_publish(x, jb, tail);
 	return true;
 }
 
 /* ---- exits ---- */
 
-/*
- * Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction
- * did not complete.  Returns true if translated code can go on behind it.
- */
-static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
+/* Where an instruction that the interpreter executed has led to. */
+enum led {
+	LED_AWAY, /* it jumped, did not complete (x->exit), or the run loop has to see to something */
+	LED_BEHIND, /* nowhere: it is a jump that was not taken */
+	LED_ON,	    /* behind it, and translated code can go on there */
+};
+
+/* Execute instruction @k of @b by the interpreter.  Sets cpu.rip; x->exit.kind, if the instruction did not complete. */
+static enum led execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 {
 	const struct um_insn *one = um_jit_insn(x, b, k), *r;
-	bool again;
+	bool stop;
 
 	x->code_page = b->hva & UM_PAGE_MASK;
 	um_set_status(x, x->jit.flags);
@@ -383,13 +386,14 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
 	if (um_jit_keeps_operand(&one[0]))
 		x->jit.operand = x->cpu.gpr[one[0].reg[0] / 8];
 	r = one[0].fn(x, &one[0]);
-	again = !x->brk && !b->dead && !x->special &&
-		!(one[0].flags & (UM_INSN_END | UM_INSN_BRANCH));
+	stop = x->brk || b->dead || x->special || (one[0].flags & UM_INSN_END);
 	x->brk = false;
 	if (!r)
-		return false;
+		return LED_AWAY;
 	x->cpu.rip = um_rip(x, &one[1]);
-	return again;
+	if (stop)
+		return LED_AWAY;
+	return one[0].flags & UM_INSN_BRANCH ? LED_BEHIND : LED_ON;
 }
 
 /*
@@ -398,7 +402,7 @@ static bool execute_one(struct um_exec *x, struct um_jit_block *b, unsigned k)
  */
 static bool execute_on(struct um_exec *x, struct um_jit_block **b, unsigned *k, bool *anchored)
 {
-	while (execute_one(x, *b, *k)) {
+	while (execute_one(x, *b, *k) == LED_ON) {
 		++*k;
 		x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 		if (um_jit_resume(x, b, *k, anchored))
@@ -702,7 +706,7 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 					um_set_status(x, x->jit.flags);
 					return;
 				}
-				if (!execute_one(x, b, k))
+				if (execute_one(x, b, k) == LED_AWAY)
 					return;
 				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			} while (!um_jit_resume(x, &b, ++k, &anchored));

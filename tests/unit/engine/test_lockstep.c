@@ -13,6 +13,9 @@ CODE64(to_device, "mov eax, [rdi]\n add eax, 1\n mov [rdi], eax\n hlt");
 CODE64(reads_on, "1: mov [rdi], ecx\n mov eax, [rsi]\n add rsi, 512\n inc ecx\n jmp 1b");
 CODE64(changes_code, "1: inc byte ptr [rip+2f+1]\n 2: mov al, 0\n movzx eax, al\n add edx, eax\n "
 		     "dec ecx\n jnz 1b\n hlt");
+CODE64(walks, "1: mov rax, [rsp+0x54]\n xor edx, edx\n mov [rsp+0x10], edx\n 2: test rax, rax\n jz "
+	      "3f\n inc dword ptr "
+	      "[rsp+0x10]\n mov rax, [rax]\n jmp 2b\n 3: dec ecx\n jnz 1b\n hlt");
 CODE64(counts, "1: add rax, 5\n mov [rdi], rax\n dec ecx\n jnz 1b\n hlt");
 
 static int setup(void **state)
@@ -81,6 +84,36 @@ static void test_fault(void **state)
 	assert_true(m->counters.v[UM_CNT_lockstep_blocks] > 10);
 }
 
+/*
+ * Accesses that are looked up at once cross a page.  The other translation, in which each is by itself, is gone by the time that it is needed:
+ * so the interpreter executes the rest of the block, over its conditional jump.
+ */
+static void test_crossing(void **state)
+{
+	struct machine *m = *state;
+	struct um_jit_block *b, *apart;
+
+	for (unsigned n = 0; n < 3; n++)
+		poke(m, DATA + 16 * n, 8, n < 2 ? DATA + 16 * n + 16 : 0);
+	m->x.cpu.gpr[UM_RSP] = PAGE(9) - 0x20;
+	poke(m, PAGE(9) - 0x20 + 0x54, 8, DATA);
+	for (unsigned n = 0; n < 3; n++) {
+		m->x.cpu.gpr[UM_RCX] = 10;
+		load_code(m, walks);
+		run_to_hlt(m);
+		assert_int_equal(peek(m, PAGE(9) - 0x10, 4), 3);
+
+		m->x.cpu.rip = CODE;
+		um_exec_sync(&m->x);
+		b = um_jit_find(&m->x);
+		assert_non_null(b);
+		assert_in_range(b->nanchors, 1, 2);
+		apart = um_jit_lookup(m->x.translator, b->hva, b->key | UM_JIT_KEY_APART);
+		assert_non_null(apart);
+		um_jit_drop(&m->x, apart);
+	}
+}
+
 static void test_self_modifying(void **state)
 {
 	struct machine *m = *state;
@@ -120,8 +153,8 @@ int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
-		T(test_plain),		T(test_device),	    T(test_fault),
-		T(test_self_modifying), T(test_difference),
+		T(test_plain),	  T(test_device),	  T(test_fault),
+		T(test_crossing), T(test_self_modifying), T(test_difference),
 	};
 
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -15,7 +15,7 @@ CODE64(near, "1: call 2f\n add eax, 1\n dec ecx\n jnz 1b\n hlt\n 2: fnop\n fnop\
 CODE64(leaves, "fnop\n fnop\n ret");
 CODE64(nested, "call 1f\n add eax, 1\n ret\n 1: fnop\n call 2f\n ret\n 2: fnop\n ret");
 CODE64(writes, "mov [rdi], cl\n ret");
-CODE64(reads, "mov edx, [rbx]\n mov r8, [rsp]\n fnop\n mov r8, [rsp]\n fnop\n ret");
+CODE64(reads, "add rbx, rsi\n mov edx, [rbx]\n mov r8, [rsp]\n fnop\n mov r8, [rsp]\n fnop\n ret");
 CODE64(walks, "1: add rbx, rsi\n mov edx, [rbx]\n .byte 0xe8; .long 0x1000 - 10\n add eax, 1\n dec "
 	      "ecx\n jnz 1b\n hlt");
 CODE64(reloads, "mov rdx, cr3\n mov cr3, rdx\n ret");
@@ -97,25 +97,30 @@ static void test_written(void **state)
 	machine_free(m);
 }
 
-/* While the callee waits for its data, the caller's page is taken away. */
+/* While the callee waits for its data, for the 20th time, the caller's page is taken away. */
 static void test_taken(void **state)
 {
 	struct machine *m = NEW_MACHINE(reads);
 	u8 prop = m->prop[1];
 
+	m->precise = true; /* so RET's own look-up succeeds */
 	for (unsigned n = 0; n < 3; n++) {
 		machine_prop(m, 1, prop);
+		m->x.cpu.gpr[UM_RBX] = PAGE(9 + n);
+		m->x.cpu.gpr[UM_RSI] = 0;
 		assert_int_equal(run_times(m, TIMES), TIMES);
 		m->x.cpu.rip = CODE;
 		m->x.cpu.gpr[UM_RAX] = 0;
 		m->x.cpu.gpr[UM_RCX] = TIMES;
-		m->x.cpu.gpr[UM_RBX] = PAGE(10 + n); /* whose access is not the TLB's */
+		m->x.cpu.gpr[UM_RBX] =
+			PAGE(10 + n) - 8 * 20ull; /* the 20th access is not the TLB's */
+		m->x.cpu.gpr[UM_RSI] = 8;
 		m->take_after = 1;
 		m->take_page = 1;
 		m->take_prop = prop | P_NOEXEC;
 		expect_fault(m, UM_VEC_PF);
 		assert_int_equal(m->x.cpu.rip, SITE);
-		assert_int_equal(m->x.cpu.gpr[UM_RAX], 0);
+		assert_int_equal(m->x.cpu.gpr[UM_RAX], 19);
 		assert_int_equal(m->x.cpu.gpr[UM_RSP], STACK);
 	}
 	machine_free(m);
