@@ -11,9 +11,9 @@
  * its registers keep their values.  The recipe is executed by whoever reads the flags, mostly
  * nobody: the slow paths.
  *
- * Recipes, with r and s registers in registers of the host, or s a constant:
- *	CMP, TEST r, s		itself
- *	AND, OR, XOR r, s	TEST r, r
+ * Recipes, with r and s registers, or s a constant (TEST, BT, shifts, rotates and IMUL: those that are in registers of the host):
+ *	CMP, TEST, BT r, s	itself
+ *	AND, OR, XOR r, s	TEST r, r, also if s is in memory
  *	ADD r, s		MOV t, r; SUB t, s; ADD t, s
  *	SUB r, s		MOV t, r; ADD t, s; SUB t, s
  *	NEG r			MOV t, r; NEG t; NEG t
@@ -113,7 +113,28 @@ void um_flags_registers(struct um_trans *t)
 
 /* ---- recipes ---- */
 
-/* ADD (@n = 0) or SUB (5) t, source of @i, in the operand size of @i. */
+/* Is operand @n of @i a whole register, of 4 or 8 bytes if the operand size is? */
+static bool is_whole(const struct um_insn *i, unsigned n)
+{
+	return i->kind[n] == UM_OPD_GPR && !(i->reg[n] & 7);
+}
+
+/* Is it in one of the host's? */
+static bool in_host(const struct um_insn *i, unsigned n)
+{
+	return is_whole(i, n) && um_jit_host(i->reg[n] / 8) != UM_JIT_IN_MEMORY;
+}
+
+/* Opcode @op, of "r, r/m", with t and the guest's register @g. */
+static void recipe_op(struct um_emit *e, unsigned w, unsigned op, unsigned g)
+{
+	if (um_jit_host(g) == UM_JIT_IN_MEMORY)
+		um_emit_rm(e, w, op, H_T2, H_CTX, um_jit_gpr(g));
+	else
+		um_emit_rr(e, w, op, H_T2, um_jit_host(g));
+}
+
+/* ADD OR ... CMP (@n = 0..7) t, source of @i, in the operand size of @i. */
 static void recipe_alu(struct um_emit *e, const struct um_insn *i, unsigned n)
 {
 	unsigned w = i->osz == 8;
@@ -121,14 +142,7 @@ static void recipe_alu(struct um_emit *e, const struct um_insn *i, unsigned n)
 	if (i->kind[1] == UM_OPD_IMM)
 		um_emit_alu_imm(e, w, n, H_T2, (s32)i->imm);
 	else
-		um_emit_rr(e, w, n << 3 | 3, H_T2, um_jit_host(i->reg[1] / 8));
-}
-
-/* Is operand @n of @i a whole register of 4 or 8 bytes that is in a register? */
-static bool in_host(const struct um_insn *i, unsigned n)
-{
-	return i->kind[n] == UM_OPD_GPR && !(i->reg[n] & 7) &&
-	       um_jit_host(i->reg[n] / 8) != UM_JIT_IN_MEMORY;
+		recipe_op(e, w, n << 3 | 3, i->reg[1] / 8);
 }
 
 static u16 reg_bit(const struct um_insn *i, unsigned n)
@@ -178,92 +192,111 @@ bool um_jit_keeps_operand(const struct um_insn *i)
 	return shift_opcode(i) >= 4 || (is_imul(i) && i->nops == 2);
 }
 
-/* Recipes of instructions that write all flags. */
+/* Do the flags of @i depend on nothing but its result? */
+static bool is_logical(const struct um_insn *i)
+{
+	return i->op == ZYDIS_MNEMONIC_AND || i->op == ZYDIS_MNEMONIC_OR ||
+	       i->op == ZYDIS_MNEMONIC_XOR;
+}
+
+/* CMP, TEST; BT with a constant, or two registers of the host.  @copy NULL: it needs more than the copy. */
+static bool recipe_same(struct um_emit *e, u16 *regs, const struct um_insn *i, const u8 *copy,
+			unsigned len)
+{
+	bool imm = i->kind[1] == UM_OPD_IMM;
+
+	if (!imm && i->kind[1] != UM_OPD_GPR)
+		return false;
+	*regs = reg_bit(i, 0) | (imm ? 0 : reg_bit(i, 1));
+	if (copy) {
+		um_emit_bytes(e, copy, len);
+		return true;
+	}
+	if (i->op != ZYDIS_MNEMONIC_CMP || i->osz < 4 || imm || !is_whole(i, 0) || !is_whole(i, 1))
+		return false;
+	recipe_op(e, i->osz == 8, 0x8b, i->reg[0] / 8);
+	recipe_alu(e, i, 7);
+	return true;
+}
+
+static bool recipe_imul(struct um_emit *e, u16 *regs, const struct um_insn *i, const u8 *copy,
+			unsigned len)
+{
+	unsigned by = i->reg[0] == i->reg[1] ? H_T2 : um_jit_host(i->reg[1] / 8);
+
+	*regs = i->reg[0] == i->reg[1] ? 0 : reg_bit(i, 1);
+	if (i->nops == 3) {
+		*regs |= reg_bit(i, 0); /* written again, with what it has */
+		um_emit_bytes(e, copy, len);
+		return i->reg[0] != i->reg[1];
+	}
+	um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.operand));
+	um_emit_rex(e, i->osz == 8, H_T2, 0, by);
+	um_emit8(e, 0x0f);
+	um_emit8(e, 0xaf);
+	um_emit8(e, 0xc0 | (H_T2 & 7) << 3 | (by & 7));
+	return true;
+}
+
+/* Recipes of instructions that write all flags.  @copy: what was copied, if that was all; else NULL. */
 static bool recipe_full(struct um_emit *e, u16 *regs, const struct um_insn *i, const u8 *copy,
 			unsigned len)
 {
 	bool imm = i->nops > 1 && i->kind[1] == UM_OPD_IMM;
-	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
+	unsigned dst = i->reg[0] / 8, w = i->osz == 8;
 
 	if (i->kind[0] != UM_OPD_GPR)
 		return false;
-	*regs = reg_bit(i, 0);
-	if (i->op == ZYDIS_MNEMONIC_CMP || i->op == ZYDIS_MNEMONIC_TEST) {
-		if (!imm)
-			*regs |= reg_bit(i, 1);
-		um_emit_bytes(e, copy, len);
-		return imm || i->kind[1] == UM_OPD_GPR;
-	}
-	if (!in_host(i, 0))
-		return false;
-	if (i->op == ZYDIS_MNEMONIC_NEG) {
-		um_emit_mov(e, w, H_T2, dst);
-		for (unsigned n = 0; n < 2; n++)
-			um_emit_rr(e, w, 0xf7, 3, H_T2);
-		return i->osz >= 4;
-	}
+	if (i->op == ZYDIS_MNEMONIC_CMP || i->op == ZYDIS_MNEMONIC_TEST)
+		return recipe_same(e, regs, i, copy, len);
+	if (copy && i->op == ZYDIS_MNEMONIC_BT && in_host(i, 0) && (imm || in_host(i, 1)))
+		return recipe_same(e, regs, i, copy, len);
+	if (copy && is_imul(i))
+		return recipe_imul(e, regs, i, copy, len);
 	if (shift_opcode(i) >= 4) {
-		*regs = 0;
 		um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.operand));
 		um_emit_shift(e, w, (unsigned)shift_opcode(i), H_T2, shift_count(i));
 		return true;
 	}
-	if (is_imul(i)) {
-		*regs = reg_bit(i, 1);
-		if (i->nops == 3) {
-			*regs |= reg_bit(i, 0); /* written again, with what it has */
-			um_emit_bytes(e, copy, len);
-			return i->reg[0] != i->reg[1];
-		}
-		um_emit_load(e, 1, H_T2, H_CTX, UM_JIT_OFF(jit.operand));
-		um_emit_rex(e, w, H_T2, 0,
-			    i->reg[0] == i->reg[1] ? H_T2 : um_jit_host(i->reg[1] / 8));
-		um_emit8(e, 0x0f);
-		um_emit8(e, 0xaf);
-		um_emit8(e, 0xc0 | (H_T2 & 7) << 3 |
-				    ((i->reg[0] == i->reg[1] ? H_T2 : um_jit_host(i->reg[1] / 8)) &
-				     7));
-		if (i->reg[0] == i->reg[1])
-			*regs = 0;
+	if (i->osz < 4 || !is_whole(i, 0))
+		return false;
+	*regs = reg_bit(i, 0);
+	if (i->op == ZYDIS_MNEMONIC_NEG) {
+		recipe_op(e, w, 0x8b, dst);
+		for (unsigned n = 0; n < 2; n++)
+			um_emit_rr(e, w, 0xf7, 3, H_T2);
 		return true;
 	}
-	if (i->nops != 2 || !(imm || in_host(i, 1)))
+	if (is_logical(i)) {
+		unsigned r = um_jit_host(dst);
+
+		if (r == UM_JIT_IN_MEMORY)
+			recipe_op(e, w, 0x8b, dst);
+		r = r == UM_JIT_IN_MEMORY ? H_T2 : r;
+		um_emit_rr(e, w, 0x85, r, r);
+		return true;
+	}
+	if ((i->op != ZYDIS_MNEMONIC_ADD && i->op != ZYDIS_MNEMONIC_SUB) ||
+	    (imm ? (s64)i->imm != (s32)i->imm : !is_whole(i, 1) || i->reg[0] == i->reg[1]))
 		return false;
 	if (!imm)
 		*regs |= reg_bit(i, 1);
-	switch (i->op) {
-	case ZYDIS_MNEMONIC_BT:
-		um_emit_bytes(e, copy, len);
-		return true;
-	case ZYDIS_MNEMONIC_AND:
-	case ZYDIS_MNEMONIC_OR:
-	case ZYDIS_MNEMONIC_XOR:
-		*regs = reg_bit(i, 0);
-		um_emit_rr(e, w, 0x85, dst, dst);
-		return i->osz >= 4;
-	case ZYDIS_MNEMONIC_ADD:
-	case ZYDIS_MNEMONIC_SUB:
-		if (i->osz < 4 || (!imm && i->reg[0] == i->reg[1]) ||
-		    (imm && (s64)i->imm != (s32)i->imm))
-			return false;
-		um_emit_mov(e, w, H_T2, dst);
-		recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 5 : 0);
-		recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 0 : 5);
-		return true;
-	}
-	return false;
+	recipe_op(e, w, 0x8b, dst);
+	recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 5 : 0);
+	recipe_alu(e, i, i->op == ZYDIS_MNEMONIC_ADD ? 0 : 5);
+	return true;
 }
 
 /* Recipes of those that keep some flags: behind what gives the flags before. */
 static bool recipe_partial(struct um_emit *e, u16 *regs, const struct um_insn *i)
 {
-	unsigned dst = um_jit_host(i->reg[0] / 8), w = i->osz == 8;
+	unsigned dst = i->reg[0] / 8, w = i->osz == 8;
 
-	if (i->osz < 4 || !in_host(i, 0))
+	if (i->osz < 4 || !is_whole(i, 0))
 		return false;
 	*regs |= reg_bit(i, 0);
 	if (is_rotate(i)) {
-		um_emit_mov(e, w, H_T2, dst);
+		recipe_op(e, w, 0x8b, dst);
 		um_emit_shift(e, w, i->op == ZYDIS_MNEMONIC_ROL, H_T2, shift_count(i));
 		um_emit_shift(e, w, i->op != ZYDIS_MNEMONIC_ROL, H_T2, shift_count(i));
 		return true;
@@ -271,7 +304,8 @@ static bool recipe_partial(struct um_emit *e, u16 *regs, const struct um_insn *i
 	if (i->op == ZYDIS_MNEMONIC_INC || i->op == ZYDIS_MNEMONIC_DEC) {
 		bool dec = i->op == ZYDIS_MNEMONIC_DEC;
 
-		um_emit_lea(e, w, H_T2, dst, H_RSP, 0, dec ? 1 : -1);
+		recipe_op(e, w, 0x8b, dst);
+		um_emit_lea(e, w, H_T2, H_T2, H_RSP, 0, dec ? 1 : -1);
 		um_emit_rr(e, w, 0xff, dec, H_T2);
 		return true;
 	}
@@ -327,7 +361,7 @@ void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct 
 	if (!f->flags_written)
 		return;
 	t->flags.where = 0;
-	if (!f->mem_size && !f->flags_maybe && len) {
+	if ((!f->mem_size || is_logical(i)) && !f->flags_maybe) {
 		if (f->flags_written == ALL) {
 			ok = recipe_full(&e, &regs, i, copy, len);
 		} else if (old.where & (UM_FLAGS_SAVED | UM_FLAGS_RECIPE)) {

@@ -217,7 +217,7 @@ void um_flags_before(struct um_trans *t, const struct um_insn *i, const struct u
  */
 void um_flags_registers(struct um_trans *t);
 /*
- * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or 0 if
+ * It has written flags; @f says which; @copy is its encoding for the host, of length @len, or NULL if
  * that has operands in scratch registers.
  */
 void um_flags_written(struct um_trans *t, const struct um_insn *i, const struct um_facts *f,

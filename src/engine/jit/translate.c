@@ -359,7 +359,7 @@ static bool emit_copy(struct um_trans *t, const struct um_insn *i)
 		if ((f->writes & BIT(g)) && um_jit_host(g) == UM_JIT_IN_MEMORY && g != rm)
 			um_emit_store(&t->e, 1, p.gpr[g], H_CTX, um_jit_gpr(g));
 	}
-	um_flags_written(t, i, f, copy, nscratch ? 0 : len);
+	um_flags_written(t, i, f, nscratch ? NULL : copy, len);
 	if (t->known.insn && (changes_address(f, t->known.insn) || nscratch > 2))
 		t->known.insn = NULL;
 	if (nscratch > 2)
