@@ -252,18 +252,10 @@ static void link_apart(struct um_jit_block *b, struct um_jit_block *other)
 
 static struct um_jit_block *make_apart(struct um_exec *x, const struct um_jit_block *b)
 {
-	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
-	u64 rip = x->cpu.rip;
-	struct um_jit_block *other;
-	bool full;
+	struct um_jit_block *other = um_jit_translate_again(
+		x, b, NULL, b->key | UM_JIT_KEY_APART,
+		(struct um_jit_choice){ b->choice.plain, b->choice.followed, UM_JIT_SETTLED });
 
-	/* (Dumps have addresses.) */
-	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	other = um_jit_translate(
-		x, um_jit_rebuild(x, b, room), 0, b->key | UM_JIT_KEY_APART,
-		(struct um_jit_choice){ b->choice.plain, b->choice.followed, UM_JIT_SETTLED },
-		&full);
-	x->cpu.rip = rip;
 	if (!other || !um_jit_publish(x, other, 0))
 		return NULL;
 	um_count(x->counters, jit_apart);

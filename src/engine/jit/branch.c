@@ -277,8 +277,7 @@ void um_emit_renewal(struct um_trans *t, const struct um_renewal *r)
 	um_emit_patch_here(e, r->site);
 	um_emit_call(e, um_arena_code()->renew);
 	site = um_emit_jcc(e, CC_Z);
-	if (!e->full)
-		um_emit_patch(site, r->back);
+	um_emit_patch_to(e, site, r->back);
 	if (r->link < 0)
 		um_emit_slow(t);
 	else
@@ -585,8 +584,7 @@ void um_emit_far(struct um_trans *t, const struct um_far *f)
 	} else if (i->op == ZYDIS_MNEMONIC_CALL) {
 		call_by_cache(t, i, true, um_target_of(i));
 		back = um_emit_jmp(e);
-		if (!e->full)
-			um_emit_patch(back, t->landing);
+		um_emit_patch_to(e, back, t->landing);
 	} else {
 		emit_address(t, H_T1, (s32)um_target_of(i));
 		jump_by_cache(t);

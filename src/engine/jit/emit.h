@@ -237,11 +237,16 @@ static inline void um_emit_patch(u8 *site, const u8 *target)
 	memcpy(site, &rel, 4);
 }
 
+/* ... that @e has emitted: there is none if that had no room. */
+static inline void um_emit_patch_to(const struct um_emit *e, u8 *site, const u8 *target)
+{
+	if (!e->full)
+		um_emit_patch(site, target);
+}
 /* ... to what comes now. */
 static inline void um_emit_patch_here(const struct um_emit *e, u8 *site)
 {
-	if (!e->full)
-		um_emit_patch(site, e->p);
+	um_emit_patch_to(e, site, e->p);
 }
 
 static inline void um_emit_push(struct um_emit *e, unsigned reg)

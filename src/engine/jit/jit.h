@@ -427,6 +427,10 @@ void um_jit_forget_insns(struct um_jit *j);
  */
 struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *b, hva_t tail,
 				      u32 key, struct um_jit_choice choice, bool *full);
+/* The same at the place of @b, which crosses no page: @as, or, if that is NULL, @b's instructions.  @b may be gone then. */
+struct um_jit_block *um_jit_translate_again(struct um_exec *x, const struct um_jit_block *b,
+					    const struct um_block *as, u32 key,
+					    struct um_jit_choice choice);
 
 /* ---- anchor.c ---- */
 /*

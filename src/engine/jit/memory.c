@@ -230,8 +230,7 @@ void um_emit_miss(struct um_trans *t, const struct um_miss *m)
 	if (m->entry_in_t0)
 		um_emit_pop(e, H_T0);
 	back = um_emit_jcc(e, CC_Z);
-	if (!e->full)
-		um_emit_patch(back, m->back);
+	um_emit_patch_to(e, back, m->back);
 	if (m->anchor == UM_NO_ANCHOR)
 		um_emit_slow(t);
 	else

@@ -526,6 +526,14 @@ static void take_return(struct um_exec *x)
 		x->jit_returns_sp = (void *)(at + 2);
 }
 
+/* The way into @b at instruction @k: @anchored as um_jit_resume() says. */
+static const void *way_into(const struct um_jit_block *b, unsigned k, bool anchored)
+{
+	const struct um_arena_code *a = um_arena_code();
+
+	return anchored ? a->anchored : b->map[k].host_flags ? a->flags : a->plain;
+}
+
 /* Translated code was left.  Where to go on; and in which of the ways, or out. */
 static struct um_jit_next code_left(struct um_exec *x, u64 ret)
 {
@@ -558,9 +566,7 @@ static struct um_jit_next code_left(struct um_exec *x, u64 ret)
 		}
 		if (execute_on(x, &b, &k, &anchored)) {
 			next.code = b->code + b->map[k].start;
-			next.way = anchored		  ? a->anchored
-				   : b->map[k].host_flags ? a->flags
-							  : a->plain;
+			next.way = way_into(b, k, anchored);
 			break;
 		}
 		if (x->exit.kind != UM_EXIT_NONE || x->special)
@@ -669,8 +675,8 @@ static void only_exit(struct um_exec *x, u64 next)
 void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 {
 	const struct um_arena_code *a = um_arena_code();
-	const u8 *code = b->code;
-	bool flags = false, anchored = false;
+	const void *code = b->code, *way = a->plain;
+	bool anchored;
 
 	x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 	x->jit_on_exit = NULL;
@@ -681,9 +687,8 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 		sync_state(x);
 		only_exit(x, next);
 		want_vec(x, b);
-		ret = a->enter(x, code, anchored ? a->anchored : flags ? a->flags : a->plain);
+		ret = a->enter(x, code, way);
 		k = (ret >> 2) & 63;
-		flags = anchored = false;
 		if ((ret & 3) != UM_JIT_EXIT_STOP)
 			b = block_of(x->translator, ret); /* (or its other translation) */
 		switch ((enum um_jit_exit)(ret & 3)) {
@@ -711,12 +716,13 @@ void um_jit_run_alone(struct um_exec *x, struct um_jit_block *b, u64 next)
 				x->jit.flags = um_status(x) | UM_JIT_HOST_FLAGS;
 			} while (!um_jit_resume(x, &b, ++k, &anchored));
 			code = b->code + b->map[k].start;
-			flags = b->map[k].host_flags;
+			way = way_into(b, k, anchored);
 			break;
 		case UM_JIT_EXIT_ENTER:
 			b->left =
 				um_max(b->left, 1); /* (That is seen to when it is entered next.) */
 			code = b->code;
+			way = a->plain;
 			break;
 		}
 	}

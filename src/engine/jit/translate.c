@@ -612,8 +612,7 @@ void um_emit_slow(struct um_trans *t)
 	t->has_slow[k] = true;
 	if (t->slow[k]) {
 		site = um_emit_jmp(&t->e);
-		if (!t->e.full)
-			um_emit_patch(site, t->slow[k]);
+		um_emit_patch_to(&t->e, site, t->slow[k]);
 		return;
 	}
 	t->map[k].slow = (u16)(t->e.p - t->cold_start);
@@ -788,4 +787,20 @@ struct um_jit_block *um_jit_translate(struct um_exec *x, const struct um_block *
 	if (*full) /* the chunk's rest was too small for it; or there is none */
 		jb = translate(x, b, tail, key, choice, ROOM, full);
 	return jb;
+}
+
+struct um_jit_block *um_jit_translate_again(struct um_exec *x, const struct um_jit_block *b,
+					    const struct um_block *as, u32 key,
+					    struct um_jit_choice choice)
+{
+	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
+	u64 rip = x->cpu.rip;
+	struct um_jit_block *to;
+	bool full;
+
+	/* (Dumps have addresses.) */
+	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
+	to = um_jit_translate(x, as ? as : um_jit_rebuild(x, b, room), 0, key, choice, &full);
+	x->cpu.rip = rip;
+	return to;
 }

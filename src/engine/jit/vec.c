@@ -81,13 +81,6 @@ static u8 *jump_if_rcx(struct um_emit *e)
 	return um_emit_jmp(e);
 }
 
-/* The jump comes here. */
-static void here(struct um_emit *e, u8 *jump)
-{
-	if (!e->full)
-		um_emit_patch(jump, e->p);
-}
-
 /* mov ecx, [rbp + disp]; movzx ecx, byte [rbp + disp] */
 static void load_rcx(struct um_emit *e, unsigned size, s32 disp)
 {
@@ -126,7 +119,7 @@ static void load_mxcsr(struct um_emit *e)
 	um_emit_bytes(e, "\0\0", 2);
 	um_emit_bytes(e, "\x0f\xae", 2); /* ldmxcsr */
 	modrm(e, 2, AT(cpu.fpu.mxcsr));
-	here(e, is_live);
+	um_emit_patch_here(e, is_live);
 }
 
 /* ---- classes ---- */
@@ -169,7 +162,7 @@ static void load_any(struct um_emit *e, unsigned bit, unsigned bytes)
 	load_in_use(e, bit);
 	used = jump_if_rcx(e);
 	unused = um_emit_jmp(e);
-	here(e, used);
+	um_emit_patch_here(e, used);
 	um_emit_bytes(e, "\xc5\xf8\x57\xc0", 4); /* vxorps xmm0, xmm0, xmm0 */
 	for (unsigned r = 0; r < 16; r++)
 		or_memory(e, bytes, AT_ZMM(r) + (s32)bytes);
@@ -182,7 +175,7 @@ static void load_any(struct um_emit *e, unsigned bit, unsigned bytes)
 	um_emit_bytes(e, "\xc5\xf1\x73\xd0\x20", 5); /* vpsrlq xmm1, xmm0, 32 */
 	um_emit_bytes(e, "\xc5\xf8\x56\xc1", 4);     /* vorps xmm0, xmm0, xmm1 */
 	um_emit_bytes(e, "\xc5\xf9\x7e\xc1", 4);     /* vmovd ecx, xmm0 */
-	here(e, unused);
+	um_emit_patch_here(e, unused);
 }
 
 static void vzeroupper(struct um_emit *e)
@@ -206,15 +199,15 @@ static void load_low(struct um_emit *e, bool avx512)
 	vzeroupper(e);
 	vex_moves(e, 16, false);
 	end_xmm = um_emit_jmp(e);
-	here(e, to_ymm);
+	um_emit_patch_here(e, to_ymm);
 	vex_moves(e, 32, false);
 	if (avx512) {
 		end_ymm = um_emit_jmp(e);
-		here(e, to_zmm);
+		um_emit_patch_here(e, to_zmm);
 		zmm_moves(e, 0, 16, false);
-		here(e, end_ymm);
+		um_emit_patch_here(e, end_ymm);
 	}
-	here(e, end_xmm);
+	um_emit_patch_here(e, end_xmm);
 }
 
 static void store_avx(struct um_emit *e, bool avx512)
@@ -228,9 +221,9 @@ static void store_avx(struct um_emit *e, bool avx512)
 	vex_moves(e, 32, true);
 	if (avx512) {
 		end = um_emit_jmp(e);
-		here(e, to_zmm);
+		um_emit_patch_here(e, to_zmm);
 		zmm_moves(e, 0, 16, true);
-		here(e, end);
+		um_emit_patch_here(e, end);
 	}
 }
 

@@ -152,21 +152,13 @@ static void adopt(struct um_jit_link *in, struct um_jit_block *to)
 static struct um_jit_block *replace(struct um_exec *x, struct um_jit_block *b,
 				    const struct um_block *as, struct um_jit_choice choice)
 {
-	_Alignas(struct um_insn) char room[UM_BLOCK_ROOM];
-	u64 rip = x->cpu.rip;
 	struct um_jit *j = x->translator;
 	struct um_jit_link *in;
 	struct um_jit_block *to;
 	hva_t hva = b->hva;
 	u32 key = b->key;
-	bool full;
 
-	/* (Dumps have addresses.) */
-	x->cpu.rip = x->cpu.gpr[UM_REG_PAGE] + (b->hva & ~UM_PAGE_MASK);
-	if (!as)
-		as = um_jit_rebuild(x, b, room);
-	to = um_jit_translate(x, as, 0, key, choice, &full);
-	x->cpu.rip = rip;
+	to = um_jit_translate_again(x, b, as, key, choice);
 	/* That may have taken the place of @b, or of all. */
 	if (!to || um_jit_lookup(j, hva, key) != b || !um_jit_publish(x, to, 0))
 		return NULL;
