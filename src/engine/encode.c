@@ -185,7 +185,7 @@ static void legacy(const ZydisDecodedInstruction *z, const ZydisDecodedOperand *
 
 static const u8 prefix_of_pp[4] = { 0, 0x66, 0xf3, 0xf2 };
 
-/* W selects the width of an operand that may be memory; it is ignored outside 64-bit mode. */
+/* W selects the width of an operand that may be memory, or is implied; it is ignored outside 64-bit mode. */
 static bool w_is_width(const struct um_encoding *e, ZydisMnemonic op)
 {
 	if (e->reg.kind == UM_FIELD_GPR || e->rm.kind == UM_FIELD_GPR ||
@@ -199,6 +199,8 @@ static bool w_is_width(const struct um_encoding *e, ZydisMnemonic op)
 	case ZYDIS_MNEMONIC_VCVTUSI2SS:
 	case ZYDIS_MNEMONIC_VCVTUSI2SH:
 	case ZYDIS_MNEMONIC_VMOVD:
+	case ZYDIS_MNEMONIC_VPCMPESTRI:
+	case ZYDIS_MNEMONIC_VPCMPESTRM:
 	case ZYDIS_MNEMONIC_VPINSRD:
 	case ZYDIS_MNEMONIC_VPEXTRD:
 		return true;

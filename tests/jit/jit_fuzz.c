@@ -538,7 +538,7 @@ static void report(struct fuzz *f, const struct program *found, enum way way,
 	bool again;
 
 	p = *found;
-	f->patience = 200 * TICKS; /* what changes its own code is translated again and again */
+	f->patience = 1000 * TICKS; /* what changes its own code is translated again and again */
 	again = still_differs(f, &p, way, o, &d);
 	f->patience = TICKS;
 	if (!again) {

@@ -358,6 +358,10 @@ static void test_forms(void **state)
 {
 	struct um_places p = { .gpr = IDENTITY, .base = 7 };
 
+	/* VEX.W is ignored outside 64-bit mode: vpcmpestri xmm0, xmm1, 88h has its lengths in EAX and EDX. */
+	COPY(UM_MODE_32, "\xc4\xe3\xf9\x61\xc1\x88", &p, "\xc4\xe3\x79\x61\xc1\x88");
+	COPY(UM_MODE_32, "\xc4\xe3\xf9\x60\xc1\x88", &p, "\xc4\xe3\x79\x60\xc1\x88");
+	COPY(UM_MODE_64, "\xc4\xe3\xf9\x61\xc1\x88", &p, "\xc4\xe3\xf9\x61\xc1\x88");
 	p.gpr[0] = 9;
 	p.gpr[1] = 12;
 	COPY(UM_MODE_64, "\x48\x01\xc1", &p, "\x4d\x01\xcc"); /* add rcx, rax */
@@ -371,7 +375,7 @@ static void test_forms(void **state)
 	COPY(UM_MODE_32, "\x66\xa3\x78\x56\x34\x12", &p, "\x66\x44\x89\x0f");
 	COPY(UM_MODE_32, "\x82\xc1\x05", &p, "\x41\x80\xc4\x05");     /* add cl, 5 */
 	COPY(UM_MODE_64, "\x64\x67\xf0\xff\x00", &p, "\xf0\xff\x07"); /* lock inc dword fs:[eax] */
-	/* VEX.W is ignored outside 64-bit mode: vmovd xmm0, eax. */
+	/* ... and vmovd xmm0, eax. */
 	COPY(UM_MODE_32, "\xc4\xe1\xf9\x6e\xc0", &p, "\xc4\xc1\x79\x6e\xc1");
 }
 
