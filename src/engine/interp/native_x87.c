@@ -110,6 +110,7 @@ void um_native_x87_put(struct um_exec *x)
 {
 	struct x87 *s = state(x);
 	u64 fdp = s->fdp;
+	u16 fop = s->fop;
 
 	asm volatile("fxsave64 %0; fninit; fldcw %1"
 		     : "=m"(x->cpu.fpu.fxsave)
@@ -118,7 +119,8 @@ void um_native_x87_put(struct um_exec *x)
 	x->x87_live = false;
 	if (um_native_is_stub(s->fip)) {
 		s->fip = x->x87_rip;
-		if (s->fop == x->x87_fop[0])
+		/* (The processor may leave FOP as it was, but when an exception is unmasked.) */
+		if (s->fop != fop && s->fop == x->x87_fop[0])
 			s->fop = x->x87_fop[1];
 	}
 	if (s->fdp != fdp && s->fdp) /* a host address; FNINIT makes it 0 */
