@@ -98,6 +98,11 @@ static bool on_fault(void *arg, struct host_fault *f)
 			      &f->gpr[UM_RSP]);
 }
 
+static bool set_gs(void)
+{
+	return !syscall(SYS_arch_prctl, ARCH_SET_GS, PROGRAM_GS);
+}
+
 static void run_one(const struct program *p, struct outcome *o, u8 *mem)
 {
 	static struct host_state in, out;
@@ -114,6 +119,7 @@ static void run_one(const struct program *p, struct outcome *o, u8 *mem)
 	memcpy(in.fxsave + 24, &o->fpu.mxcsr, 4);
 	memcpy(in.gpr, p->gpr, sizeof(in.gpr));
 	in.flags = p->rflags;
+	(void)set_gs(); /* a program that went astray may have loaded it */
 	host_run_at(PROGRAM_CODE + p->block[0], p->code32, &in, &out, on_fault, &t);
 	memcpy(o->fpu.zmm, out.zmm, sizeof(out.zmm));
 	memcpy(o->fpu.k, out.k, sizeof(out.k));
@@ -210,7 +216,7 @@ static void child(struct shared *s)
 	u8 *mem = map_memory();
 
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
-	if (!mem || syscall(SYS_arch_prctl, ARCH_SET_GS, PROGRAM_GS) < 0 || !filter_calls())
+	if (!mem || !set_gs() || !filter_calls())
 		_exit(1);
 	host_init();
 	setitimer(ITIMER_VIRTUAL, &tick, NULL);

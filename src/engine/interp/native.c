@@ -209,7 +209,8 @@ static u16 alignment(const ZydisDecodedInstruction *z, const struct use *u)
  */
 static bool accesses_all(const ZydisDecodedInstruction *z)
 {
-	if (z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16) /* as SDM vol. 2 says of it */
+	/* As SDM vol. 2 says of these. */
+	if (z->mnemonic == ZYDIS_MNEMONIC_VCVTNE2PS2BF16 || z->mnemonic == ZYDIS_MNEMONIC_VDBPSADBW)
 		return true;
 	switch (z->meta.exception_class) {
 	case ZYDIS_EXCEPTION_CLASS_E1NF:

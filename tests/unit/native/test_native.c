@@ -11,6 +11,7 @@
 
 #include "cpu/cpuid.h"
 #include "cpu/xsave.h"
+#include "engine/host.h"
 
 #define IO PAGE(20) /* made MMIO by the tests that need it */
 
@@ -351,6 +352,29 @@ static void test_masked_extract(void **state)
 	machine_free(m);
 }
 
+CODE64(masked_sad, "vdbpsadbw xmm1 {k1} {z}, xmm2, [rsi], 0\n hlt\n");
+
+/* The mask is of the words that come out, each of which may need any dword that goes in. */
+static void test_masked_sad(void **state)
+{
+	struct machine *m = machine();
+	u8 v[16] = { 1, 2, 3, 4, 50, 60 };
+	u16 sum;
+
+	if (!um_host_feature(um_host(), UM_F_AVX512BW) || !avx512()) {
+		machine_free(m);
+		skip();
+	}
+	memcpy(at(m, PAGE(9) - 8), v, 16);
+	m->x.cpu.gpr[UM_RSI] = PAGE(9) - 8;
+	m->x.cpu.fpu.k[1] = 0x80;
+	load_code(m, masked_sad);
+	run_to_hlt(m);
+	memcpy(&sum, m->x.cpu.fpu.zmm[1] + 14, 2);
+	assert_int_equal(sum, 1 + 2 + 3 + 4);
+	machine_free(m);
+}
+
 static void test_masked(void **state)
 {
 	struct machine *m = machine();
@@ -658,15 +682,25 @@ static void test_host_controls(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(test_page_crossing),  cmocka_unit_test(test_alignment),
-		cmocka_unit_test(test_mmio),	       cmocka_unit_test(test_mmio_x87),
-		cmocka_unit_test(test_tracked),	       cmocka_unit_test(test_host_page_gone),
-		cmocka_unit_test(test_self_modifying), cmocka_unit_test(test_rules),
-		cmocka_unit_test(test_simd_exception), cmocka_unit_test(test_x87_exception),
-		cmocka_unit_test(test_masked),	       cmocka_unit_test(test_masked_extract),
-		cmocka_unit_test(test_modes),	       cmocka_unit_test(test_image_is_the_hosts),
-		cmocka_unit_test(test_xsave),	       cmocka_unit_test(test_xsaves),
-		cmocka_unit_test(test_fxsave),	       cmocka_unit_test(test_xsetbv),
+		cmocka_unit_test(test_page_crossing),
+		cmocka_unit_test(test_alignment),
+		cmocka_unit_test(test_mmio),
+		cmocka_unit_test(test_mmio_x87),
+		cmocka_unit_test(test_tracked),
+		cmocka_unit_test(test_host_page_gone),
+		cmocka_unit_test(test_self_modifying),
+		cmocka_unit_test(test_rules),
+		cmocka_unit_test(test_simd_exception),
+		cmocka_unit_test(test_x87_exception),
+		cmocka_unit_test(test_masked),
+		cmocka_unit_test(test_masked_extract),
+		cmocka_unit_test(test_masked_sad),
+		cmocka_unit_test(test_modes),
+		cmocka_unit_test(test_image_is_the_hosts),
+		cmocka_unit_test(test_xsave),
+		cmocka_unit_test(test_xsaves),
+		cmocka_unit_test(test_fxsave),
+		cmocka_unit_test(test_xsetbv),
 		cmocka_unit_test(test_host_controls),
 	};
 
